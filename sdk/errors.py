@@ -1,0 +1,156 @@
+"""Every error SAGE raises on purpose: whose fault it is, where, and whether a retry helps.
+
+Nothing in this module imports Beam, so that `import sage` and a failing command line stay quick.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "ConfigError",
+    "Fault",
+    "InvalidPipeline",
+    "Location",
+    "MissingExtra",
+    "Refusal",
+    "SageError",
+    "StepError",
+    "UnsupportedFeature",
+    "WorkerLost",
+]
+
+
+class Fault(enum.Enum):
+    """Whose mistake an error is, which decides who should read it."""
+
+    USER_CODE = "user code"
+    CONFIGURATION = "configuration"
+    ENVIRONMENT = "environment"
+    SAGE = "SAGE"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a user's source: the line that applied a step, or the line that raised."""
+
+    file: str
+    line: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class SageError(Exception):
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        fault: whose mistake it is.
+        retryable: whether the same call may succeed later with nothing changed.
+    """
+
+    fault = Fault.SAGE
+    retryable = False
+
+
+class ConfigError(SageError, ValueError):
+    """An option, a config key or an argument is wrong; the message names it and what is accepted."""
+
+    fault = Fault.CONFIGURATION
+
+
+class InvalidPipeline(SageError, ValueError):
+    """The pipeline cannot be planned: a part of it is malformed or cannot be serialised."""
+
+    fault = Fault.USER_CODE
+
+
+class MissingExtra(SageError, ImportError):
+    """A feature needs an optional dependency.
+
+    Args:
+        feature: what the user asked for, in words.
+        extra: the extra that brings it, as in ``pip install 'sage-stream[extra]'``.
+    """
+
+    fault = Fault.ENVIRONMENT
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an extra: pip install 'sage-stream[{extra}]'")
+        self.feature = feature
+        self.extra = extra
+
+
+class StepError(SageError, RuntimeError):
+    """A step of the user's pipeline raised.
+
+    The user's exception is kept as ``__cause__``.
+
+    Args:
+        step: the full name of the step, as ``Pipeline.apply`` gave it.
+        cause: what the user's code raised.
+        raised_at: the innermost line of user code in the cause's traceback, if any.
+        applied_at: the line that applied the step, if it is known (a received proto has none).
+    """
+
+    fault = Fault.USER_CODE
+
+    def __init__(
+        self,
+        step: str,
+        cause: BaseException,
+        raised_at: Location | None = None,
+        applied_at: Location | None = None,
+    ) -> None:
+        self.step = step
+        self.cause = cause
+        self.raised_at = raised_at
+        self.applied_at = applied_at
+        lines = [f"{type(cause).__name__}: {cause} [while running '{step}']"]
+        if raised_at is not None:
+            lines.append(f"  raised at  {raised_at}" + (f"    {raised_at.text}" if raised_at.text else ""))
+        if applied_at is not None:
+            lines.append(f"  applied at {applied_at}" + (f"    {applied_at.text}" if applied_at.text else ""))
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.step, self.cause, self.raised_at, self.applied_at))
+
+
+class WorkerLost(SageError, RuntimeError):
+    """A worker process ended without saying why (killed, out of memory, crashed in native code)."""
+
+    fault = Fault.ENVIRONMENT
+    retryable = True
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing a runner cannot do for one step, and which runners can."""
+
+    step: str
+    feature: str
+    available_on: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        where = f" (available on: {', '.join(self.available_on)})" if self.available_on else ""
+        return f"step '{self.step}': {self.feature}{where}"
+
+
+class UnsupportedFeature(SageError, NotImplementedError):
+    """A runner refuses a pipeline before running any of it; all its refusals in one report."""
+
+    fault = Fault.CONFIGURATION
+
+    def __init__(self, runner: str, refusals: Sequence[Refusal]) -> None:
+        self.runner = runner
+        self.refusals = tuple(refusals)
+        lines = [f"the {runner} runner cannot run this pipeline:"]
+        lines += [f"  - {refusal}" for refusal in self.refusals]
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.runner, self.refusals))

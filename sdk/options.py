@@ -1,0 +1,104 @@
+"""SAGE's options are Beam options: one configuration system, typed, each with its unit."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from sage.errors import ConfigError
+
+__all__ = ["SageOptions", "parse_bytes", "parse_duration_ms"]
+
+_BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*", re.IGNORECASE)
+_DURATION_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes from a size such as ``512MB``, ``2GiB`` or ``1048576``.
+
+    Units are powers of 1024 with or without the ``i``, as people mean them when they talk of memory.
+
+    Raises:
+        ConfigError: the text is not a size.
+    """
+    if isinstance(text, int):
+        return text
+    match = _BYTES.fullmatch(text)
+    if not match:
+        raise ConfigError(f"{text!r} is not a size in bytes: write it like 512MB, 2GB or 1048576")
+    number, unit, _ = match.groups()
+    return int(float(number) * 1024 ** " kmgt".index(unit.lower() or " "))
+
+
+def parse_duration_ms(text: str | int) -> int:
+    """Milliseconds from a duration such as ``50ms``, ``10s``, ``5m`` or ``1h``; a bare number is milliseconds.
+
+    Raises:
+        ConfigError: the text is not a duration.
+    """
+    if isinstance(text, int):
+        return text
+    if text.strip().isdigit():
+        return int(text)
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise ConfigError(f"{text!r} is not a duration: write it like 50ms, 10s, 5m or 1h")
+    number, unit = match.groups()
+    return round(float(number) * _DURATION_MS[unit.lower()])
+
+
+def _argument(parse):  # type: ignore[no-untyped-def]
+    """An argparse type that keeps the message of a ConfigError."""
+
+    def convert(text: str) -> int:
+        try:
+            return int(parse(text))
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+class SageOptions(PipelineOptions):
+    """What SAGE's runners understand beside Beam's own options."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--workers",
+            type=int,
+            default=1,
+            metavar="N",
+            help="How many worker processes run the job (count). 1 runs it in this process.",
+        )
+        parser.add_argument(
+            "--memory_limit",
+            type=_argument(parse_bytes),
+            default=None,
+            metavar="SIZE",
+            help="Memory that groupings and shuffles may hold, all workers together (bytes, as 512MB or 2GB). "
+            "What is larger spills to disk. Default: no limit.",
+        )
+        parser.add_argument(
+            "--spill_dir",
+            default=None,
+            metavar="DIR",
+            help="Folder for what spills to disk. Default: the system's temporary folder.",
+        )
+        parser.add_argument(
+            "--max_bundle_time",
+            type=_argument(parse_duration_ms),
+            default=50,
+            metavar="TIME",
+            help="Longest time a bundle stays open in a streaming job (ms, as 50ms or 1s).",
+        )
+        parser.add_argument(
+            "--execution_path",
+            choices=["auto", "compiled", "bound", "general"],
+            default="auto",
+            help="Which way steps run (name). 'auto' takes the fastest that means the same; the others are for "
+            "tests and for ruling a way out when something looks wrong.",
+        )
