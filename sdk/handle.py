@@ -1,8 +1,8 @@
 """The handle of a job: the one small interface through which a job is observed and steered.
 
 Every host implements it once, and the command line, a notebook or a service can then watch any job without
-knowing the host. A Beam ``PipelineResult`` that adds `name`, `progress` and `paths` satisfies it; nothing here
-imports Beam.
+knowing the host. A Beam ``PipelineResult`` that adds `name`, `progress` and `paths` satisfies it; nothing
+here imports Beam.
 
 A job that a user's script starts inside ``with beam.Pipeline() as p:`` gives its handle to nobody, since the
 block returns only when the job has ended. So a runner announces each job when it starts, and whoever wants to
@@ -71,8 +71,8 @@ class StepProgress:
         name: the full name of the step, as ``Pipeline.apply`` gave it.
         elements_in: how many elements the step has taken in (count).
         elements_out: how many elements it has put out, all its outputs together (count).
-        busy_ms: time spent in the step, all workers together (ms). Steps fused into one stage share the time of
-            the stage, so the sum over steps may exceed the wall clock.
+        busy_ms: time spent in the step, all workers together (ms). Steps fused into one stage share the time
+            of the stage, so the sum over steps may exceed the wall clock.
         state: ``waiting``, ``running`` or ``done``.
     """
 
@@ -88,8 +88,8 @@ class JobHandle(Protocol):
     """A job that runs or has run.
 
     All members may be called from any thread at any time, before, while and after the job runs; only
-    `wait_until_finish` blocks. Observers poll `progress` several times a second, so an implementation answers it
-    from counters it keeps anyway and takes no lock that the job's own loop waits for.
+    `wait_until_finish` blocks. Observers poll `progress` several times a second, so an implementation answers
+    it from counters it keeps anyway and takes no lock that the job's own loop waits for.
     """
 
     @property
@@ -128,8 +128,8 @@ _observers: list[Callable[[JobHandle], object]] = []
 def observe_jobs(callback: Callable[[JobHandle], object]) -> Iterator[None]:
     """Call ``callback`` with the handle of every job that starts in this process while the block is open.
 
-    The callback runs in the thread that starts the job, before its first element: it must return quickly. What
-    it raises is logged and does not reach the job. Several observers may be registered at once.
+    The callback runs in the thread that starts the job, before its first element: it must return quickly.
+    What it raises is logged and does not reach the job. Several observers may be registered at once.
     """
     with _lock:
         _observers.append(callback)
