@@ -1,0 +1,229 @@
+"""How a figure is made: turns in fresh processes, slopes between two sizes, ratios within a round."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ROOT", "Failed", "Ratio", "OURS", "Row", "Settings", "Turn", "compare", "human", "installed", "rounds", "run_child", "work_dir"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OURS = "sage"
+
+
+class Failed(Exception):
+    """A measured run that did not finish, or finished with a wrong answer."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asked for.
+
+    Attributes:
+        quick: smaller sizes and fewer rounds.
+        say: prints one line of progress.
+    """
+
+    quick: bool = False
+    say: Callable[[str], None] = print
+
+    def pick(self, quick: Any, full: Any) -> Any:
+        """``quick`` under ``--quick``, else ``full``."""
+        return quick if self.quick else full
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a measured figure and the bar it is held to.
+
+    Attributes:
+        benchmark: its ``--only`` name.
+        what: what is compared.
+        value: the figure; None when it could not be measured.
+        asked: the bar; None when the line is there for information.
+        unit: ``x`` for ratios, else ``s`` or ``MB``.
+        at_least: whether the figure has to reach the bar (True) or to stay under it (False).
+        note: rates and ranges behind the figure, or why there is none.
+    """
+
+    benchmark: str
+    what: str
+    value: float | None
+    asked: float | None = None
+    unit: str = "x"
+    at_least: bool = True
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``ok``, ``MISSED``, ``FAILED`` or, without a bar, nothing."""
+        if self.value is None:
+            return "FAILED" if self.asked is not None else "skipped"
+        if self.asked is None:
+            return ""
+        good = self.value >= self.asked if self.at_least else self.value <= self.asked
+        return "ok" if good else "MISSED"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one fresh process measured.
+
+    Attributes:
+        sizes: how many elements (or bytes) each timed run handled.
+        walls: seconds of wall time of each.
+        cpus: seconds of CPU time of each, child processes included.
+        extra: what else the way reported for its last run.
+    """
+
+    sizes: list[int]
+    walls: list[float]
+    cpus: list[float]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Elements a second: the slope between smallest and largest size, by the best time of each."""
+        best = {size: min(w for s, w in zip(self.sizes, self.walls, strict=True) if s == size) for size in self.sizes}
+        small, large = min(best), max(best)
+        more, longer = large - small, best[large] - best[small]
+        if more <= 0 or longer <= 0:
+            raise Failed(f"no slope between {self.sizes} elements in {self.walls} s: the sizes are too close")
+        return more / longer
+
+    @property
+    def rate_of_one(self) -> float:
+        """Elements a second of the largest size alone, start-up included: for figures that are end to end."""
+        return max(self.sizes) / min(w for s, w in zip(self.sizes, self.walls, strict=True) if s == max(self.sizes))
+
+
+@dataclass
+class Ratio:
+    """Ratios of the rounds, taken pair by pair so that a slow spell of the machine hits both sides."""
+
+    pairs: list[tuple[float, float]]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(ours / peer for ours, peer in self.pairs)
+
+    @property
+    def note(self) -> str:
+        """Both rates (medians) and the range of the ratios."""
+        ratios = [ours / peer for ours, peer in self.pairs]
+        ours, peer = (statistics.median(side) for side in zip(*self.pairs, strict=True))
+        spread = f", {min(ratios):.2f}..{max(ratios):.2f} in {len(ratios)} rounds" if len(ratios) > 1 else ""
+        return f"{human(ours)}/s against {human(peer)}/s{spread}"
+
+
+def human(number: float) -> str:
+    """A rate in three digits: 4.61 M, 892 k."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def installed(module: str) -> bool:
+    """Whether a peer can be imported here."""
+    return importlib.util.find_spec(module) is not None
+
+
+def work_dir() -> Path:
+    """Folder for generated inputs, kept between runs: ``$SAGE_BENCH_DIR`` or one in the temporary folder."""
+    path = Path(os.environ.get("SAGE_BENCH_DIR") or Path(tempfile.gettempdir(), "sage-bench"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a measured process: this repository first on the path, quiet logs."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}
+
+
+def child_command(module: str, way: str, sizes: Sequence[int], **arguments: Any) -> list[str]:
+    """The command line of one turn, for those who watch the process themselves."""
+    order = {"module": module, "way": way, "sizes": list(sizes), "arguments": arguments}
+    return [sys.executable, "-m", "tests.benchmarks.child", json.dumps(order)]
+
+
+def parse_turn(output: str, complaint: str) -> Turn:
+    """The turn a child printed as its last line.
+
+    Raises:
+        Failed: there is none; the message is the end of what the child said on stderr.
+    """
+    lines = [line for line in output.splitlines() if line.startswith('{"sizes"')]
+    if not lines:
+        reason = [line for line in complaint.strip().splitlines() if line.strip()]
+        raise Failed(" | ".join(reason[-3:]) or "the run ended without a result")
+    return Turn(**json.loads(lines[-1]))
+
+
+def run_child(module: str, way: str, sizes: Sequence[int], *, timeout: float = 300, **arguments: Any) -> Turn:
+    """Time ``way`` of ``tests.benchmarks.<module>`` at each size, in a fresh process.
+
+    Raises:
+        Failed: it raised, gave a wrong answer, or took longer than ``timeout`` seconds.
+    """
+    command = child_command(module, way, sizes, **arguments)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=child_environment(), capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{way} did not finish {sizes} in {timeout:.0f} s") from None
+    return parse_turn(done.stdout, done.stderr)
+
+
+def rounds(
+    settings: Settings, module: str, ways: dict[str, Sequence[int]], count: int, **arguments: Any
+) -> dict[str, list[Turn] | Failed]:
+    """Let the ways take turns, ``count`` times round; a way that fails takes no further turn.
+
+    Args:
+        ways: the sizes of each way; a slow peer may be given smaller ones, as only the slope is used.
+    """
+    turns: dict[str, list[Turn] | Failed] = {way: [] for way in ways}
+    for number in range(count):
+        for way, sizes in ways.items():
+            so_far = turns[way]
+            if isinstance(so_far, Failed):
+                continue
+            started = time.monotonic()
+            try:
+                turn = run_child(module, way, sizes, **arguments)
+                so_far.append(turn)
+                outcome = f"{human(turn.rate if len(set(sizes)) > 1 else turn.rate_of_one)}/s"
+            except Failed as error:
+                turns[way] = error
+                outcome = f"failed: {error}"
+            settings.say(
+                f"{module}: round {number + 1}/{count} {way}: {outcome} ({time.monotonic() - started:.0f} s)"
+            )
+    return turns
+
+
+def compare(
+    name: str, what: str, turns: dict[str, list[Turn] | Failed], peer: str, asked: float | None
+) -> Row:
+    """The row of ours against one peer."""
+    ours, theirs = turns[OURS], turns[peer]
+    for way, side in ((OURS, ours), (peer, theirs)):
+        if isinstance(side, Failed):
+            return Row(name, what, None, asked, note=f"{way}: {side}")
+    pairs = zip(ours, theirs, strict=True)  # type: ignore[arg-type]
+    ratio = Ratio([(a.rate, b.rate) for a, b in pairs])
+    return Row(name, what, ratio.median, asked, note=ratio.note)
