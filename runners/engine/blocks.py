@@ -1,0 +1,104 @@
+"""Blocks: what flows between stages, a list of values with their timestamps, windows and panes.
+
+Each of the three is shared by the whole block where it is equal, and a list beside the values where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils import windowed_value
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
+from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
+
+GLOBAL_WINDOWS = (GlobalWindow(),)
+NO_FIRING = windowed_value.PANE_INFO_UNKNOWN
+MIN_MICROS: int = MIN_TIMESTAMP.micros
+MAX_MICROS: int = MAX_TIMESTAMP.micros
+
+
+class Block:
+    """Values of one collection.
+
+    Args:
+        values: the elements.
+        timestamps: one ``Timestamp`` for all, or a list beside the values.
+        windows: one tuple of windows for all, or a list of tuples beside the values.
+        panes: one ``PaneInfo`` for all, or a list beside the values.
+    """
+
+    __slots__ = ("panes", "timestamps", "values", "windows")
+
+    def __init__(
+        self,
+        values: list[Any],
+        timestamps: Timestamp | list[Timestamp] = MIN_TIMESTAMP,
+        windows: tuple[Any, ...] | list[tuple[Any, ...]] = GLOBAL_WINDOWS,
+        panes: PaneInfo | list[PaneInfo] = NO_FIRING,
+    ) -> None:
+        self.values = values
+        self.timestamps = timestamps
+        self.windows = windows
+        self.panes = panes
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"Block({len(self.values)} values, {'uniform' if self.uniform else 'mixed'})"
+
+    @property
+    def uniform(self) -> bool:
+        """Whether timestamp, windows and pane are each shared by all values."""
+        return not (isinstance(self.timestamps, list) or isinstance(self.windows, list) or isinstance(self.panes, list))
+
+    def columns(self) -> tuple[Sequence[Timestamp], Sequence[tuple[Any, ...]], Sequence[PaneInfo]]:
+        """Timestamps, windows and panes, each as long as the values."""
+        n = len(self.values)
+        return (
+            self.timestamps if isinstance(self.timestamps, list) else [self.timestamps] * n,
+            self.windows if isinstance(self.windows, list) else [self.windows] * n,
+            self.panes if isinstance(self.panes, list) else [self.panes] * n,
+        )
+
+    def rows(self) -> Iterator[tuple[Any, Timestamp, tuple[Any, ...], PaneInfo]]:
+        """Each value with its timestamp, windows and pane."""
+        return zip(self.values, *self.columns(), strict=True)
+
+    def windowed_values(self) -> Iterator[WindowedValue]:
+        """Each value as Beam's ``WindowedValue``."""
+        for value, timestamp, windows, pane in self.rows():
+            yield WindowedValue(value, timestamp, windows, pane)
+
+    def pick(self, indices: Sequence[int]) -> Block:
+        """The block of the values at these positions."""
+
+        def part(column: Any) -> Any:
+            return [column[i] for i in indices] if isinstance(column, list) else column
+
+        values = self.values
+        return Block(
+            [values[i] for i in indices], part(self.timestamps), part(self.windows), part(self.panes)
+        )
+
+    @staticmethod
+    def of(values: Iterable[WindowedValue]) -> Block:
+        """A block of windowed values, shared columns found by identity."""
+        rows = list(values)
+        if not rows:
+            return Block([])
+        first = rows[0]
+        stamp, windows, pane = first.timestamp, first.windows, first.pane_info
+        block = Block([row.value for row in rows], stamp, windows, pane)
+        if any(row.timestamp is not stamp for row in rows):
+            stamps = [row.timestamp for row in rows]
+            block.timestamps = stamps if any(s != stamp for s in stamps) else stamp
+        if any(row.windows is not windows for row in rows):
+            block.windows = [tuple(row.windows) for row in rows]
+        else:
+            block.windows = tuple(windows)
+        if any(row.pane_info is not pane for row in rows):
+            block.panes = [row.pane_info for row in rows]
+        return block

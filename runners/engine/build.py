@@ -1,0 +1,84 @@
+"""From the steps of a stage to the operators that run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sage.errors import InvalidPipeline
+from sage.runners.engine import spec
+from sage.runners.engine.combine import MergeRoot, PreCombineOp
+from sage.runners.engine.context import TaskContext
+from sage.runners.engine.group import GroupRoot, fires_once
+from sage.runners.engine.ops import BatchOp, CombineValuesOp, Op, Output, ParDoOp, WindowOp
+from sage.runners.engine.root import ImpulseRoot, OpRoot, PassRoot, Root
+from sage.runners.engine.sides import GatedRoot, SideView
+from sage.runners.engine.sources import TestStreamRoot
+from sage.runners.engine.spec import CollectionId
+from sage.runners.engine.splittable import SplitRestrictionsOp, SplittableRoot
+from sage.runners.engine.stateful import StatefulRoot
+from sage.runners.engine.triggered import TriggeredRoot
+
+Outputs = Mapping[CollectionId, Output]
+
+
+def make_op(step: spec.Step, outputs: Outputs, context: TaskContext) -> Op:
+    """The operator of a step that runs fused behind another."""
+    if isinstance(step, spec.ParDo):
+        return _par_do(step, outputs, context)
+    if isinstance(step, spec.AssignWindows):
+        return WindowOp(step, outputs[step.output], context)
+    if isinstance(step, spec.PreCombine):
+        return PreCombineOp(step, outputs[step.output], context)
+    if isinstance(step, spec.CombineValues):
+        return CombineValuesOp(step, outputs[step.output], context)
+    if isinstance(step, spec.SplitRestrictions):
+        return SplitRestrictionsOp(step, outputs[step.output], context)
+    raise InvalidPipeline(f"step '{step.name}': a {step.kind} cannot run fused")
+
+
+def _par_do(
+    step: spec.ParDo, outputs: Outputs, context: TaskContext, views: tuple[SideView, ...] = ()
+) -> ParDoOp:
+    kind = BatchOp if _takes_batches(step) else ParDoOp
+    return kind(step, _tagged(step, outputs), context, views)
+
+
+def _takes_batches(step: spec.ParDo) -> bool:
+    fn = step.dofn.fn
+    return bool(getattr(fn, "_process_batch_defined", False) and getattr(fn, "input_batch_converter", None))
+
+
+def _tagged(step: spec.Step, outputs: Outputs) -> dict[str | None, Output]:
+    return {tag: outputs[collection] for tag, collection in step.outputs.items()}
+
+
+def make_root(step: spec.Step, outputs: Outputs, context: TaskContext) -> Root:
+    """The operator of a step that begins a stage."""
+    if isinstance(step, spec.ParDo):
+        return _par_do_root(step, outputs, context)
+    if isinstance(step, spec.TestStream):
+        return TestStreamRoot(step, _tagged(step, outputs), context)
+    output = outputs[step.output]
+    if isinstance(step, spec.Impulse):
+        return ImpulseRoot(output)
+    if isinstance(step, spec.Flatten | spec.Redistribute):
+        return PassRoot(output)
+    if isinstance(step, spec.MergeCombine):
+        return MergeRoot(step, output, context)
+    if isinstance(step, spec.GroupByKey) and fires_once(context.collections[step.inputs[0]].windowing):
+        return GroupRoot(step, output, context)
+    if isinstance(step, spec.GroupByKey | spec.CombinePerKey):
+        return TriggeredRoot(step, output, context)
+    raise InvalidPipeline(f"step '{step.name}': a {step.kind} cannot begin a stage")
+
+
+def _par_do_root(step: spec.ParDo, outputs: Outputs, context: TaskContext) -> Root:
+    views = [SideView(side, context.collections[side.collection]) for side in step.side_inputs]
+    root: Root
+    if step.stateful:
+        root = StatefulRoot(step, _tagged(step, outputs), context, views)
+    elif step.splittable:
+        root = SplittableRoot(step, _tagged(step, outputs), context, views)
+    else:
+        root = OpRoot(_par_do(step, outputs, context, tuple(views)))
+    return GatedRoot(root, len(step.inputs), views, context) if views else root

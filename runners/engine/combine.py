@@ -1,0 +1,123 @@
+"""Combining: accumulators gathered before the exchange, merged after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from apache_beam.utils.windowed_value import WindowedValue
+
+from sage.runners.engine import spec
+from sage.runners.engine.blocks import Block
+from sage.runners.engine.context import TaskContext
+from sage.runners.engine.group import WindowTables
+from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.ops import Op, Output, raise_step_error
+
+MERGE_EVERY = 16
+
+
+class MergeRoot(WindowTables):
+    """Merges accumulators by key and window, and puts out results at the window's end."""
+
+    def __init__(self, step: spec.MergeCombine, output: Output, context: TaskContext) -> None:
+        super().__init__(step, output, context)
+        self._fn: Any = step.combine_fn
+
+    def open(self) -> None:
+        self._fn.setup()
+
+    def close(self) -> None:
+        self._fn.teardown()
+
+    def add(self, table: dict[Any, Any], values: list[Any]) -> None:
+        ids, keys, merge = self.ids, self.keys, self._fn.merge_accumulators
+        direct = ids.direct
+        for key, accumulator in values:
+            if key.__class__ in direct:
+                identity = key
+            else:
+                identity = ids.of(key)
+                keys.setdefault(identity, key)
+            found = table.get(identity)
+            if found is None:
+                table[identity] = [accumulator]
+            else:
+                found.append(accumulator)
+                if len(found) >= MERGE_EVERY:
+                    table[identity] = [merge(found)]
+
+    def results(self, table: dict[Any, Any]) -> Iterator[Any]:
+        key_of, merge, extract = self.key_of, self._fn.merge_accumulators, self._fn.extract_output
+        for identity, found in table.items():
+            yield key_of(identity), extract(found[0] if len(found) == 1 else merge(found))
+
+
+class PreCombineOp(Op):
+    """Gathers values into accumulators until the bundle ends or the table is large."""
+
+    MAX_KEYS = 50_000
+
+    def __init__(self, step: spec.PreCombine, output: Output, context: TaskContext) -> None:
+        self.step = step
+        self._fn: Any = step.combine_fn
+        self._output = output
+        self._context = context
+        self._ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
+        self._tables: dict[Any, dict[Any, Any]] = {}
+        self._keys: dict[Any, Any] = {}
+
+    def open(self) -> None:
+        self._fn.setup()
+
+    def close(self) -> None:
+        self._fn.teardown()
+
+    def process(self, value: WindowedValue) -> None:
+        for window in value.windows:
+            self._add(window, (value.value,))
+
+    def process_block(self, block: Block) -> None:
+        if not isinstance(block.windows, list):
+            for window in block.windows:
+                self._add(window, block.values)
+            return
+        for value, windows in zip(block.values, block.windows, strict=True):
+            for window in windows:
+                self._add(window, (value,))
+
+    def _add(self, window: Any, values: Any) -> None:
+        table = self._tables.get(window)
+        if table is None:
+            table = self._tables[window] = {}
+        fn, ids, keys = self._fn, self._ids, self._keys
+        create, add, direct = fn.create_accumulator, fn.add_input, ids.direct
+        try:
+            for key, value in values:
+                if key.__class__ in direct:
+                    identity = key
+                else:
+                    identity = ids.of(key)
+                    keys.setdefault(identity, key)
+                if identity in table:
+                    table[identity] = add(table[identity], value)
+                else:
+                    table[identity] = add(create(), value)
+        except Exception as error:
+            raise_step_error(self.step.name, error, self._context)
+        if len(table) >= self.MAX_KEYS:
+            self.finish_bundle()
+
+    def finish_bundle(self) -> None:
+        tables, self._tables = self._tables, {}
+        keys, self._keys = self._keys, {}
+        compact = self._fn.compact
+        for window, table in tables.items():
+            try:
+                rows = [
+                    (keys[identity] if identity.__class__ is tuple else identity, compact(accumulator))
+                    for identity, accumulator in table.items()
+                ]
+            except Exception as error:
+                raise_step_error(self.step.name, error, self._context)
+            self._output.receive_block(Block(rows, window.max_timestamp(), (window,)))

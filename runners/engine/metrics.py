@@ -1,0 +1,76 @@
+"""User metrics: which step a counter belongs to, found when it is touched and not before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any
+
+from apache_beam.metrics.execution import MetricsContainer
+from apache_beam.runners.worker import statesampler
+
+
+class StepMetrics(MetricsContainer):
+    """The metric cells of one step."""
+
+
+class Tracker:
+    """Stands where Beam looks for the current step when user code touches a metric.
+
+    General steps set ``container`` around their calls. Compiled code sets nothing: it registers its code object
+    with a map from line to step, and the step is found from the running frame when a metric is touched.
+    """
+
+    def __init__(self) -> None:
+        self.container: MetricsContainer | None = None
+        self._lines: dict[CodeType, Mapping[int, MetricsContainer]] = {}
+
+    def register(self, code: CodeType, lines: Mapping[int, MetricsContainer]) -> None:
+        """Says which step each line of a compiled function runs."""
+        self._lines[code] = lines
+
+    def current_state(self) -> Tracker:
+        return self
+
+    @property
+    def metrics_container(self) -> MetricsContainer | None:
+        """The container of the step whose user code is running."""
+        if self._lines:
+            frame = sys._getframe(1)
+            while frame is not None:
+                lines = self._lines.get(frame.f_code)
+                if lines is not None:
+                    return lines.get(frame.f_lineno)
+                if frame.f_code is _CALL_CODE:
+                    break
+                frame = frame.f_back  # type: ignore[assignment]
+        return self.container
+
+    # What Beam's own state sampler offers and user code may reach for.
+    def update_metric(self, typed_metric_name: Any, value: Any) -> None:
+        container = self.metrics_container
+        if container is not None:
+            container.get_metric_cell(typed_metric_name).update(value)
+
+    def install(self) -> Any:
+        """Makes this the tracker of the running thread; returns the one that was there."""
+        previous = statesampler.get_current_tracker()
+        statesampler.set_current_tracker(self)
+        return previous
+
+    @staticmethod
+    def restore(previous: Any) -> None:
+        statesampler.set_current_tracker(previous)
+
+    def call(self, container: MetricsContainer, function: Any, *args: Any) -> Any:
+        """Runs user code of one general step."""
+        outer = self.container
+        self.container = container
+        try:
+            return function(*args)
+        finally:
+            self.container = outer
+
+
+_CALL_CODE = Tracker.call.__code__

@@ -1,0 +1,312 @@
+"""Fused steps: what takes one element after another inside a stage.
+
+The contract of an `Op`, which every kind of step keeps:
+
+1. ``open`` is called once before anything else, ``close`` once after everything, also after a failure.
+2. ``start_bundle`` and ``finish_bundle`` bracket any number of ``process`` and ``process_block`` calls.
+3. ``process`` hands each output on before it pulls the next; nothing is kept back beyond ``finish_bundle``.
+4. Calls never overlap, and an op never calls itself again through its outputs: a stage is a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from apache_beam.runners.common import DoFnRunner, Receiver
+from apache_beam.transforms.window import WindowFn
+from apache_beam.utils.windowed_value import HomogeneousWindowedBatch, WindowedValue
+
+from sage.errors import SageError, StepError
+from sage.runners.engine import spec
+from sage.runners.engine.blocks import Block
+from sage.runners.engine.context import TaskContext
+from sage.trace import raise_location
+
+BATCH_ROWS = 4096
+
+
+class Op:
+    """One fused step."""
+
+    step: spec.Step
+
+    def open(self) -> None:
+        """Set-up, once."""
+
+    def start_bundle(self) -> None:
+        """A bundle begins."""
+
+    def process(self, value: WindowedValue) -> None:
+        """Takes one element."""
+        raise NotImplementedError(type(self))
+
+    def process_block(self, block: Block) -> None:
+        """Takes a block; the default goes element by element."""
+        process = self.process
+        for value in block.windowed_values():
+            process(value)
+
+    def finish_bundle(self) -> None:
+        """A bundle ends: what was kept back goes out."""
+
+    def finalize_bundle(self) -> None:
+        """The bundle's outputs are durable."""
+
+    def close(self) -> None:
+        """Tear-down, once."""
+
+
+class Output(Receiver):
+    """One collection inside a stage: hands what it receives to every consumer."""
+
+    def __init__(self, collection: spec.CollectionId) -> None:
+        self.collection = collection
+        self.consumers: list[Op] = []
+        self.count = 0
+
+    def receive(self, windowed_value: WindowedValue) -> None:
+        """Takes one element; called by Beam's DoFnRunner."""
+        self.count += 1
+        for consumer in self.consumers:
+            consumer.process(windowed_value)
+
+    def receive_batch(self, windowed_batch: Any) -> None:
+        """Takes a batch that a DoFn made."""
+        raise NotImplementedError("the producer of batches sets a BatchOutput")
+
+    def receive_block(self, block: Block) -> None:
+        """Takes a block."""
+        self.count += len(block)
+        for consumer in self.consumers:
+            consumer.process_block(block)
+
+    def flush(self) -> None:
+        """Sends on what was kept back; nothing is."""
+
+
+class BatchOutput(Receiver):
+    """What a DoFn that makes batches writes to: batches go on whole to steps that take their type."""
+
+    def __init__(self, output: Output, converter: Any) -> None:
+        self.output = output
+        self.converter = converter
+
+    def receive(self, windowed_value: WindowedValue) -> None:
+        self.output.receive(windowed_value)
+
+    def receive_batch(self, windowed_batch: Any) -> None:
+        values = windowed_batch.values
+        block: Block | None = None
+        for consumer in self.output.consumers:
+            if isinstance(consumer, BatchOp) and consumer.takes(self.converter):
+                consumer.process_batch(windowed_batch)
+            else:
+                if block is None:
+                    block = Block(
+                        list(self.converter.explode_batch(values)),
+                        windowed_batch.timestamp,
+                        tuple(windowed_batch.windows),
+                        windowed_batch.pane_info,
+                    )
+                consumer.process_block(block)
+        self.output.count += self.converter.get_length(values)
+
+
+class _Receivers(dict):  # type: ignore[type-arg]
+    """Tag to receiver; an output that nobody declared goes nowhere, as on Beam's runners."""
+
+    def __missing__(self, tag: str | None) -> Receiver:
+        receiver = self[tag] = Output(spec.CollectionId(""))
+        return receiver
+
+
+class ParDoOp(Op):
+    """A DoFn run by Beam's own ``DoFnRunner``: the general way, and the twin of the compiled one."""
+
+    def __init__(
+        self,
+        step: spec.ParDo,
+        outputs: Mapping[str | None, Output],
+        context: TaskContext,
+        side_inputs: Sequence[Any] = (),
+        user_state: Any = None,
+    ) -> None:
+        self.step = step
+        self.context = context
+        self.metrics = context.metrics_of(step.name)
+        self.side_inputs = side_inputs
+        self.outputs = outputs
+        converter = getattr(step.dofn.fn, "output_batch_converter", None)
+        receivers = _Receivers(
+            {tag: BatchOutput(out, converter) if converter else out for tag, out in outputs.items()}
+        )
+        # By position: keyword names of this internal constructor differ between Beam versions.
+        self.runner = self.guarded(
+            DoFnRunner,
+            step.dofn.fn, list(step.dofn.args), dict(step.dofn.kwargs), list(side_inputs), step.dofn.windowing,
+            receivers, None, None, None, None, None, str(step.id), user_state,
+        )  # fmt: skip
+
+    def guarded(self, function: Any, *args: Any) -> Any:
+        """Calls user code of this step: metrics go to the step, and what it raises names the step."""
+        tracker = self.context.tracker
+        outer = tracker.container
+        tracker.container = self.metrics
+        try:
+            return function(*args)
+        except Exception as error:
+            self.fail(error)
+        finally:
+            tracker.container = outer
+
+    def fail(self, error: Exception) -> NoReturn:
+        """Raises what the user's code raised as an error that names this step."""
+        raise_step_error(self.step.name, error, self.context)
+
+    def open(self) -> None:
+        self.guarded(self.runner.setup)
+
+    def start_bundle(self) -> None:
+        self.guarded(self.runner.start)
+
+    def process(self, value: WindowedValue) -> None:
+        self.guarded(self.runner.process, value)
+
+    def finish_bundle(self) -> None:
+        self.guarded(self.runner.finish)
+
+    def finalize_bundle(self) -> None:
+        if self.runner.bundle_finalizer_param.has_callbacks():
+            self.guarded(self.runner.finalize)
+            self.runner.bundle_finalizer_param.reset()
+
+    def close(self) -> None:
+        self.guarded(self.runner.teardown)
+
+
+class BatchOp(ParDoOp):
+    """A DoFn with ``process_batch``: takes blocks as batches of its own type."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.converter = self.step.dofn.fn.input_batch_converter  # type: ignore[attr-defined]
+        self._kept: list[WindowedValue] = []
+
+    def takes(self, converter: Any) -> bool:
+        """Whether batches of this converter can be taken as they are."""
+        return bool(self.converter == converter)
+
+    def process(self, value: WindowedValue) -> None:
+        self._kept.append(value)
+        if len(self._kept) >= BATCH_ROWS:
+            self._flush()
+
+    def process_block(self, block: Block) -> None:
+        if block.uniform and len(block):
+            self._flush()
+            self._send(block.values, block.timestamps, block.windows, block.panes)
+        else:
+            super().process_block(block)
+
+    def process_batch(self, batch: Any) -> None:
+        """Takes a batch of this DoFn's own type."""
+        self._flush()
+        self.guarded(self.runner.process_batch, batch)
+
+    def finish_bundle(self) -> None:
+        self._flush()
+        super().finish_bundle()
+
+    def _flush(self) -> None:
+        kept, self._kept = self._kept, []
+        groups: dict[Any, list[Any]] = {}
+        for value in kept:
+            where = (value.timestamp, tuple(value.windows), value.pane_info)
+            groups.setdefault(where, []).append(value.value)
+        for where, values in groups.items():
+            self._send(values, *where)
+
+    def _send(self, values: list[Any], timestamp: Any, windows: Any, pane: Any) -> None:
+        for start in range(0, len(values), BATCH_ROWS):
+            batch = self.converter.create_batch(values[start : start + BATCH_ROWS])
+            self.guarded(
+                self.runner.process_batch, HomogeneousWindowedBatch.of(batch, timestamp, tuple(windows), pane)
+            )
+
+
+class WindowOp(Op):
+    """Assigns windows anew."""
+
+    def __init__(self, step: spec.AssignWindows, output: Output, context: TaskContext) -> None:
+        self.step = step
+        self.output = output
+        self.context = context
+        self.metrics = context.metrics_of(step.name)
+        self._assign = step.windowing.windowfn.assign
+
+    def process(self, value: WindowedValue) -> None:
+        for window in value.windows:
+            try:
+                windows = self._assign(WindowFn.AssignContext(value.timestamp, value.value, window))
+            except Exception as error:
+                raise_step_error(self.step.name, error, self.context)
+            self.output.receive(WindowedValue(value.value, value.timestamp, tuple(windows), value.pane_info))
+
+
+class CombineValuesOp(Op):
+    """A CombineFn over values that came grouped."""
+
+    def __init__(self, step: spec.CombineValues, output: Output, context: TaskContext) -> None:
+        self.step = step
+        self.output = output
+        self.context = context
+
+    def open(self) -> None:
+        self.step.combine_fn.setup()  # type: ignore[attr-defined]
+
+    def process(self, value: WindowedValue) -> None:
+        key, values = value.value
+        try:
+            result = self.step.combine_fn.apply(values)  # type: ignore[attr-defined]
+        except Exception as error:
+            raise_step_error(self.step.name, error, self.context)
+        self.output.receive(value.with_value((key, result)))
+
+    def close(self) -> None:
+        self.step.combine_fn.teardown()  # type: ignore[attr-defined]
+
+
+class EdgeOp(Op):
+    """The end of a stage: gathers what leaves it into blocks for another stage."""
+
+    def __init__(self, collection: spec.CollectionId, context: TaskContext) -> None:
+        self.collection = collection
+        self._emit = context.emit
+        self._rows: list[WindowedValue] = []
+        self._limit = context.block_rows
+
+    def process(self, value: WindowedValue) -> None:
+        self._rows.append(value)
+        if len(self._rows) >= self._limit:
+            self._flush()
+
+    def process_block(self, block: Block) -> None:
+        if self._rows:
+            self._flush()
+        self._emit(self.collection, block)
+
+    def finish_bundle(self) -> None:
+        if self._rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        self._emit(self.collection, Block.of(rows))
+
+
+def raise_step_error(name: str, error: Exception, context: TaskContext) -> NoReturn:
+    """Raises ``error`` as a StepError of this step, unless it already is an error of ours."""
+    if isinstance(error, SageError):
+        raise error
+    raise StepError(name, error, raise_location(error.__traceback__), context.locations.get(name)) from error

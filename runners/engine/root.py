@@ -1,0 +1,118 @@
+"""Roots: what stands at the head of a stage and decides when its fused steps run.
+
+The contract of a `Root`, which every kind keeps:
+
+1. ``open`` once before anything else, ``close`` once after everything, also after a failure.
+2. ``process_block`` and ``fire`` are called inside a bundle only, with the input watermark as ``advance`` last
+   set it. Outputs go to the root's `Output` before the call returns.
+3. ``advance`` is called outside a bundle, with a watermark that never goes back. It says by its result whether
+   ``fire`` has something to do.
+4. ``hold`` is the earliest event time (microseconds) that the root may still put out, apart from its input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.ops import Op, Output
+
+
+class Root:
+    """The head of a stage."""
+
+    watermark: int = MIN_MICROS
+
+    def open(self) -> None:
+        """Set-up, once."""
+
+    def start_bundle(self) -> None:
+        """A bundle begins."""
+
+    def process_block(self, port: int, block: Block) -> None:
+        """Takes a block that came to an input port."""
+        raise NotImplementedError(type(self))
+
+    def advance(self, watermark: int) -> bool:
+        """The input watermark (microseconds) moved on; whether ``fire`` should be called."""
+        self.watermark = watermark
+        return False
+
+    def fire(self) -> None:
+        """Puts out what the watermark or the clock made ready."""
+
+    def wakeup(self) -> int | None:
+        """The processing time (microseconds) at which ``fire`` wants to be called, if any."""
+        return None
+
+    def hold(self) -> int:
+        """The earliest event time (microseconds) still to come out, apart from the input."""
+        return MAX_MICROS
+
+    def finish_bundle(self) -> None:
+        """A bundle ends."""
+
+    def finalize_bundle(self) -> None:
+        """The bundle's outputs are durable."""
+
+    def close(self) -> None:
+        """Tear-down, once."""
+
+
+class PassRoot(Root):
+    """Hands blocks on: a flatten, or the far side of an exchange."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def process_block(self, port: int, block: Block) -> None:
+        self._output.receive_block(block)
+
+
+class OpRoot(Root):
+    """A step at the head of a stage that needs nothing but its elements."""
+
+    def __init__(self, op: Op) -> None:
+        self.op = op
+
+    def open(self) -> None:
+        self.op.open()
+
+    def start_bundle(self) -> None:
+        self.op.start_bundle()
+
+    def process_block(self, port: int, block: Block) -> None:
+        self.op.process_block(block)
+
+    def finish_bundle(self) -> None:
+        self.op.finish_bundle()
+
+    def finalize_bundle(self) -> None:
+        self.op.finalize_bundle()
+
+    def close(self) -> None:
+        self.op.close()
+
+
+class SourceRoot(Root):
+    """Has no input: `poll` makes elements until it says that there are no more."""
+
+    def poll(self) -> bool:
+        """Puts out some elements, inside a bundle; False when there is nothing left."""
+        raise NotImplementedError(type(self))
+
+
+class ImpulseRoot(SourceRoot):
+    """One empty element."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def poll(self) -> bool:
+        self._output.receive_block(Block([b""]))
+        return False
+
+
+def micros_of(timestamp: Any) -> int:
+    """Microseconds of a Beam timestamp."""
+    return int(timestamp.micros)

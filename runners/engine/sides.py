@@ -1,0 +1,178 @@
+"""Side inputs: collections read whole, per window, by a step that waits until they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from apache_beam.portability import common_urns
+from apache_beam.transforms import sideinputs
+from apache_beam.transforms.trigger import DefaultTrigger
+from apache_beam.utils.windowed_value import WindowedValue
+
+from sage.runners.engine import spec
+from sage.runners.engine.blocks import MAX_MICROS, Block
+from sage.runners.engine.context import TaskContext
+from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.root import Root
+
+_MULTIMAP = common_urns.side_inputs.MULTIMAP.urn
+
+
+class _Multimap(Mapping):  # type: ignore[type-arg]
+    """Key to values, by key identity; a key that is not there has no values."""
+
+    def __init__(self, ids: KeyIds, pairs: Iterable[Any]) -> None:
+        self._ids = ids
+        self._values: dict[Any, list[Any]] = {}
+        self._keys: dict[Any, Any] = {}
+        for key, value in pairs:
+            identity = ids.of(key)
+            self._keys.setdefault(identity, key)
+            self._values.setdefault(identity, []).append(value)
+
+    def __getitem__(self, key: Any) -> list[Any]:
+        return self._values.get(self._ids.of(key), [])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._keys.values())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, key: object) -> bool:
+        return self._ids.of(key) in self._values
+
+
+class SideView:
+    """One side input as Beam's DoFnRunner reads it: ``view[window of the main input]``.
+
+    State: the values of each of its own windows; the views built of them.
+    """
+
+    def __init__(self, side: spec.SideInput, collection: spec.Collection) -> None:
+        self._data = side.data
+        self._ids = KeyIds(key_coder(collection.coder))
+        self._values: dict[Any, list[Any]] = {}
+        self._views: dict[Any, Any] = {}
+        self._waits_for_end = isinstance(collection.windowing.triggerfn, DefaultTrigger)
+        self._panes: dict[Any, Any] = {}
+        self.watermark = Root.watermark
+
+    def add(self, block: Block) -> None:
+        """Takes values of the side collection."""
+        for value, _, windows, _ in block.rows():
+            for window in windows:
+                self._values.setdefault(window, []).append(value)
+                self._views.pop(window, None)
+
+    def ready(self, window: Any) -> bool:
+        """Whether the view for a window of the main input can be read."""
+        if self.watermark >= MAX_MICROS:
+            return True
+        target = self._data.window_mapping_fn(window)
+        if not self._waits_for_end and target in self._values:
+            return True
+        return bool(self.watermark > target.max_timestamp().micros)
+
+    def __getitem__(self, window: Any) -> Any:
+        target = self._data.window_mapping_fn(window)
+        if target not in self._views:
+            values = self._values.get(target, [])
+            if self._data.access_pattern == _MULTIMAP:
+                raw: Any = _Multimap(self._ids, values)
+            else:
+                raw = list(values)
+            self._views[target] = self._data.view_fn(raw)
+        return self._views[target]
+
+    def is_globally_windowed(self) -> bool:
+        """Whether every main window reads the same view."""
+        return bool(self._data.window_mapping_fn == sideinputs._global_window_mapping_fn)
+
+
+class GatedRoot(Root):
+    """Holds elements back until the side inputs of their windows are there, then hands them to the root behind.
+
+    Ports: those of the root behind, then one for each side input. State: the elements held back.
+    """
+
+    def __init__(self, inner: Root, first_side_port: int, views: list[SideView], context: TaskContext) -> None:
+        self._inner = inner
+        self._first = first_side_port
+        self._views = views
+        self._waiting: list[tuple[int, WindowedValue]] = []
+        self._open = False
+
+    def open(self) -> None:
+        self._inner.open()
+
+    def start_bundle(self) -> None:
+        self._inner.start_bundle()
+
+    def process_block(self, port: int, block: Block) -> None:
+        if port >= self._first:
+            self._views[port - self._first].add(block)
+        elif self._open or all(view.watermark >= MAX_MICROS for view in self._views):
+            self._open = True
+            self._inner.process_block(port, block)
+        elif not isinstance(block.windows, list) and all(map(self._ready, block.windows)):
+            self._inner.process_block(port, block)
+        else:
+            for value in block.windowed_values():
+                self._offer(port, value)
+
+    def _ready(self, window: Any) -> bool:
+        return all(view.ready(window) for view in self._views)
+
+    def _offer(self, port: int, value: WindowedValue) -> None:
+        ready = [w for w in value.windows if self._ready(w)]
+        if len(ready) == len(value.windows):
+            self._inner.process_block(port, Block.of([value]))
+            return
+        if ready:
+            part = WindowedValue(value.value, value.timestamp, tuple(ready), value.pane_info)
+            self._inner.process_block(port, Block.of([part]))
+        rest = tuple(w for w in value.windows if w not in ready)
+        self._waiting.append((port, WindowedValue(value.value, value.timestamp, rest, value.pane_info)))
+
+    def advance_side(self, port: int, watermark: int) -> bool:
+        """A side input's watermark moved on; whether `fire` should be called."""
+        self._views[port - self._first].watermark = watermark
+        return bool(self._waiting)
+
+    def advance(self, watermark: int) -> bool:
+        self.watermark = watermark
+        return self._inner.advance(min(watermark, self._held()))
+
+    def fire(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            if all(view.watermark >= MAX_MICROS for view in self._views):
+                for port in sorted({port for port, _ in waiting}):
+                    self._inner.process_block(port, Block.of(v for p, v in waiting if p == port))
+            else:
+                for port, value in waiting:
+                    self._offer(port, value)
+        self._inner.fire()
+        # What was held back is out: the watermark behind the gate may follow.
+        if self._inner.watermark < self.watermark and self._inner.advance(min(self.watermark, self._held())):
+            self._inner.fire()
+
+    def _held(self) -> int:
+        return min((value.timestamp.micros for _, value in self._waiting), default=MAX_MICROS)
+
+    def wakeup(self) -> int | None:
+        return self._inner.wakeup()
+
+    def hold(self) -> int:
+        return min(self._held(), self._inner.hold())
+
+    def finish_bundle(self) -> None:
+        self._inner.finish_bundle()
+
+    def finalize_bundle(self) -> None:
+        self._inner.finalize_bundle()
+
+    def close(self) -> None:
+        self._inner.close()

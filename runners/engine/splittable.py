@@ -1,0 +1,125 @@
+"""Splittable DoFns: restrictions made, split, processed, deferred and resumed."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from apache_beam.runners.common import DoFnSignature
+from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
+from apache_beam.utils.timestamp import Duration, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from sage.runners.engine import spec
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.context import TaskContext
+from sage.runners.engine.ops import Op, Output, ParDoOp, raise_step_error
+from sage.runners.engine.root import Root
+
+
+def _providers(fn: Any) -> tuple[RestrictionProvider, WatermarkEstimatorProvider]:
+    signature = DoFnSignature(fn)
+    return signature.get_restriction_provider(), signature.get_watermark_estimator_provider()
+
+
+class SplitRestrictionsOp(Op):
+    """Element in, its sized restrictions out."""
+
+    def __init__(self, step: spec.SplitRestrictions, output: Output, context: TaskContext) -> None:
+        self.step = step
+        self._output = output
+        self._context = context
+        self._restrictions, self._estimators = _providers(step.dofn.fn)
+        self._metrics = context.metrics_of(step.name)
+
+    def process(self, value: WindowedValue) -> None:
+        tracker = self._context.tracker
+        outer, tracker.container = tracker.container, self._metrics
+        try:
+            parts = self._split(value.value)
+        except Exception as error:
+            raise_step_error(self.step.name, error, self._context)
+        finally:
+            tracker.container = outer
+        for part in parts:
+            self._output.receive(value.with_value(part))
+
+    def _split(self, element: Any) -> list[Any]:
+        provider, estimators = self._restrictions, self._estimators
+        whole = provider.initial_restriction(element)
+        parts = []
+        for part, size in provider.split_and_size(element, whole):
+            if self._context.job.draining:
+                truncated = provider.truncate(element, part)
+                if not truncated:
+                    continue
+                part, size = truncated, provider.restriction_size(element, truncated)
+            parts.append(((element, (part, estimators.initial_estimator_state(element, part))), size))
+        return parts
+
+
+class SplittableRoot(Root):
+    """Processes restrictions; what a DoFn defers waits for its time and holds the watermark.
+
+    State: the residuals, each with its resume time (microseconds) and the watermark it reported.
+    """
+
+    def __init__(
+        self,
+        step: spec.ParDo,
+        outputs: dict[str | None, Output],
+        context: TaskContext,
+        side_inputs: Sequence[Any] = (),
+    ) -> None:
+        self.op = ParDoOp(step, outputs, context, side_inputs)
+        self._context = context
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[int, int, int, WindowedValue]] = []
+
+    def open(self) -> None:
+        self.op.open()
+
+    def start_bundle(self) -> None:
+        self.op.start_bundle()
+
+    def process_block(self, port: int, block: Block) -> None:
+        for value in block.windowed_values():
+            self._process(value)
+
+    def _process(self, value: WindowedValue) -> None:
+        residuals = self.op.guarded(self.op.runner.process_with_sized_restriction, value)
+        now = self._context.clock.now_micros()
+        for residual in residuals or ():
+            wait = residual.deferred_timestamp
+            if isinstance(wait, Timestamp):
+                resume = wait.micros
+            else:
+                resume = now + (Duration.of(wait).micros if wait else 0)
+            mark = residual.current_watermark
+            hold = MIN_MICROS if mark is None else mark.micros
+            heapq.heappush(self._waiting, (resume, next(self._numbers), hold, residual.residual_value))
+
+    def wakeup(self) -> int | None:
+        return self._waiting[0][0] if self._waiting else None
+
+    def fire(self) -> None:
+        now = self._context.clock.now_micros()
+        due = []
+        while self._waiting and self._waiting[0][0] <= now:
+            due.append(heapq.heappop(self._waiting)[3])
+        for value in due:
+            self._process(value)
+
+    def hold(self) -> int:
+        return min((hold for _, _, hold, _ in self._waiting), default=MAX_MICROS)
+
+    def finish_bundle(self) -> None:
+        self.op.finish_bundle()
+
+    def finalize_bundle(self) -> None:
+        self.op.finalize_bundle()
+
+    def close(self) -> None:
+        self.op.close()

@@ -1,0 +1,160 @@
+"""A task: one stage at one worker, with its bundle life cycle and its watermarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sage.errors import InvalidPipeline
+from sage.runners.engine import spec
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.build import make_op, make_root
+from sage.runners.engine.context import JobContext, TaskContext
+from sage.runners.engine.ops import EdgeOp, Op, Output
+from sage.runners.engine.root import SourceRoot
+from sage.runners.engine.sides import GatedRoot
+from sage.runners.engine.sources import TestStreamRoot
+from sage.runners.engine.spec import CollectionId
+
+
+class Task:
+    """Runs one stage.
+
+    Ports number the stage's inputs: the root's main inputs first, then its side inputs.
+
+    Args:
+        stage: what to run.
+        plan: the job it is part of.
+        job: what the host hands in.
+        emit: where blocks that leave the stage go.
+    """
+
+    def __init__(
+        self, stage: spec.Stage, plan: spec.Plan, job: JobContext, emit: Callable[[CollectionId, Block], None]
+    ) -> None:
+        self.stage = stage
+        self.inputs = ports_of(stage)
+        self._main_ports = len(stage.root.inputs)
+        self._watermarks = [MIN_MICROS] * len(self.inputs)
+        self._in_bundle = False
+        self.received = 0
+        self.busy = False
+        context = TaskContext(job, plan.collections, emit)
+        self.outputs = {c: Output(c) for step in stage.steps for c in step.outputs.values()}
+        self.ops: list[Op] = []
+        for step in stage.fused:
+            op = make_op(step, self.outputs, context)
+            self.outputs[step.inputs[0]].consumers.append(op)
+            self.ops.append(op)
+        self.leaving = leaving(stage, plan)
+        for collection in self.leaving:
+            edge = EdgeOp(collection, context)
+            self.outputs[collection].consumers.append(edge)
+            self.ops.append(edge)
+        self.root = make_root(stage.root, self.outputs, context)
+
+    @property
+    def name(self) -> str:
+        return self.stage.name
+
+    @property
+    def is_source(self) -> bool:
+        """Whether the stage makes elements of its own accord."""
+        return isinstance(self.root, SourceRoot)
+
+    @property
+    def in_bundle(self) -> bool:
+        """Whether a bundle is open."""
+        return self._in_bundle
+
+    def open(self) -> None:
+        """Set-up of every step, once."""
+        for op in self.ops:
+            op.open()
+        self.root.open()
+
+    def close(self) -> None:
+        """Tear-down of every step, once; a step's failure does not keep the others from theirs."""
+        failed: Exception | None = None
+        for part in (self.root, *self.ops):
+            try:
+                part.close()
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _begin(self) -> None:
+        if not self._in_bundle:
+            self._in_bundle = True
+            for op in reversed(self.ops):
+                op.start_bundle()
+            self.root.start_bundle()
+
+    def end_bundle(self) -> None:
+        """Ends the open bundle, if there is one."""
+        if self._in_bundle:
+            self.root.finish_bundle()
+            for op in self.ops:
+                op.finish_bundle()
+            self._in_bundle = False
+            self.root.finalize_bundle()
+            for op in self.ops:
+                op.finalize_bundle()
+
+    def receive(self, port: int, block: Block) -> None:
+        """Takes a block."""
+        self.received += len(block)
+        self._begin()
+        self.root.process_block(port, block)
+
+    def poll(self) -> bool:
+        """Lets a source make some elements; False when it has no more."""
+        if not isinstance(self.root, SourceRoot):
+            raise InvalidPipeline(f"stage {self.name} is not a source")
+        self._begin()
+        more = self.root.poll()
+        self.end_bundle()
+        return more
+
+    def advance(self, port: int, watermark: int) -> None:
+        """The watermark of an input port moved on to ``watermark`` (microseconds)."""
+        self._watermarks[port] = max(self._watermarks[port], watermark)
+        self.end_bundle()
+        if port >= self._main_ports and isinstance(self.root, GatedRoot):
+            if self.root.advance_side(port, self._watermarks[port]):
+                self.fire()
+        elif self.input_watermark > self.root.watermark and self.root.advance(self.input_watermark):
+            self.fire()
+
+    def fire(self) -> None:
+        """Puts out, in a bundle of its own, what time made ready."""
+        self.end_bundle()
+        self._begin()
+        self.root.fire()
+        self.end_bundle()
+
+    @property
+    def input_watermark(self) -> int:
+        """The least watermark (microseconds) of the main inputs."""
+        return min(self._watermarks[: self._main_ports], default=MAX_MICROS)
+
+    def output_watermark(self, collection: CollectionId) -> int:
+        """No element before this event time (microseconds) will leave the stage any more."""
+        if isinstance(self.root, TestStreamRoot):
+            tags = {c: tag for tag, c in self.stage.root.outputs.items()}
+            marks = self.root.watermarks
+            return marks[tags[collection]] if collection in tags else min(marks.values())
+        return min(self.input_watermark, self.root.hold())
+
+
+def ports_of(stage: spec.Stage) -> tuple[CollectionId, ...]:
+    """The collections a stage reads, in order of its ports."""
+    root = stage.root
+    sides = root.side_inputs if isinstance(root, spec.ParDo) else ()
+    return (*root.inputs, *(side.collection for side in sides))
+
+
+def leaving(stage: spec.Stage, plan: spec.Plan) -> tuple[CollectionId, ...]:
+    """The collections a stage makes that other stages read."""
+    read = {c for other in plan.stages for c in ports_of(other)}
+    return tuple(c for step in stage.steps for c in step.outputs.values() if c in read)

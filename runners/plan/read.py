@@ -1,0 +1,214 @@
+"""Reads a Beam pipeline proto into steps. The only reader of Beam's protos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from apache_beam.internal import pickler
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.pvalue import SideInputData
+from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.testing.test_stream import TestStream as BeamTestStream
+from apache_beam.transforms import core, sideinputs
+
+from sage.errors import InvalidPipeline
+from sage.runners.engine import spec
+from sage.runners.engine.spec import CollectionId, StepId
+
+_PRIMITIVES = common_urns.primitives
+_COMPOSITES = common_urns.composites
+_COMPONENTS = common_urns.combine_components
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A pipeline as the passes see it: steps in topological order, and the collections between them."""
+
+    steps: tuple[spec.Step, ...]
+    collections: dict[CollectionId, spec.Collection]
+
+
+class UnknownTransform(Exception):
+    """A transform that SAGE does not know; the features table turns it into a refusal."""
+
+    def __init__(self, name: str, urn: str) -> None:
+        super().__init__(f"{name}: {urn or 'no URN'}")
+        self.name = name
+        self.urn = urn
+
+
+def read_graph(proto: beam_runner_api_pb2.Pipeline) -> Graph:
+    """Steps and collections of a pipeline.
+
+    Raises:
+        UnknownTransform: a leaf transform's URN is not known.
+        InvalidPipeline: a part of it cannot be decoded here.
+    """
+    return _Reader(proto).read()
+
+
+class _Reader:
+    def __init__(self, proto: beam_runner_api_pb2.Pipeline) -> None:
+        self._proto = proto
+        self._transforms = proto.components.transforms
+        self._context = PipelineContext(proto.components)
+
+    def read(self) -> Graph:
+        steps = [step for root in self._proto.root_transform_ids for step in self._expand(root)]
+        used = {c for step in steps for c in (*step.inputs, *step.outputs.values())}
+        used |= {s.collection for step in steps if isinstance(step, spec.ParDo) for s in step.side_inputs}
+        return Graph(_topological(steps), {c: self._collection(c) for c in sorted(used)})
+
+    def _collection(self, id: CollectionId) -> spec.Collection:
+        proto = self._proto.components.pcollections[id]
+        return spec.Collection(
+            id,
+            proto.unique_name,
+            self._context.coders.get_by_id(proto.coder_id),
+            self._context.windowing_strategies.get_by_id(proto.windowing_strategy_id),
+            proto.is_bounded != beam_runner_api_pb2.IsBounded.UNBOUNDED,
+        )
+
+    def _expand(self, transform_id: str) -> Iterator[spec.Step]:
+        proto = self._transforms[transform_id]
+        reader = _READERS.get(proto.spec.urn)
+        if reader is not None:
+            yield reader(self, transform_id, proto)
+        elif proto.subtransforms:
+            for child in proto.subtransforms:
+                yield from self._expand(child)
+        elif set(proto.outputs.values()) <= set(proto.inputs.values()):
+            return  # a composite that hands its input on, or does nothing
+        else:
+            raise UnknownTransform(proto.unique_name, proto.spec.urn)
+
+    def _base(self, id: str, proto: Any, inputs: Any = None) -> dict[str, Any]:
+        outputs = {
+            (None if len(proto.outputs) == 1 or tag in ("None", "out") else tag): CollectionId(c)
+            for tag, c in proto.outputs.items()
+        }
+        chosen = list(proto.inputs.values()) if inputs is None else inputs
+        return {
+            "id": StepId(id),
+            "name": proto.unique_name,
+            "inputs": tuple(CollectionId(c) for c in chosen),
+            "outputs": outputs,
+        }
+
+    def plain(self, kind: type[spec.Step]) -> Callable[..., spec.Step]:
+        return lambda id, proto: kind(**self._base(id, proto))
+
+    def window_into(self, id: str, proto: Any) -> spec.Step:
+        payload = beam_runner_api_pb2.WindowIntoPayload.FromString(proto.spec.payload)
+        output = self._proto.components.pcollections[next(iter(proto.outputs.values()))]
+        windowing = self._context.windowing_strategies.get_by_id(output.windowing_strategy_id)
+        del payload  # the output's strategy holds the same window fn, and more
+        return spec.AssignWindows(**self._base(id, proto), windowing=windowing)
+
+    def combine(self, kind: type[spec.Step]) -> Callable[..., spec.Step]:
+        def read(id: str, proto: Any) -> spec.Step:
+            payload = beam_runner_api_pb2.CombinePayload.FromString(proto.spec.payload)
+            copies = {"combine_fn": core.CombineFn.from_runner_api(payload.combine_fn, self._context)}
+            if kind is spec.CombinePerKey:
+                copies["twin_fn"] = core.CombineFn.from_runner_api(payload.combine_fn, self._context)
+            return kind(**self._base(id, proto), **copies)
+
+        return read
+
+    def test_stream(self, id: str, proto: Any) -> spec.Step:
+        payload = beam_runner_api_pb2.TestStreamPayload.FromString(proto.spec.payload)
+        stream = BeamTestStream.from_runner_api_parameter(proto, payload, self._context)
+        base = self._base(id, proto)
+        base["outputs"] = {
+            (None if tag in ("None", "out") else tag): CollectionId(c) for tag, c in proto.outputs.items()
+        }
+        return spec.TestStream(**base, events=tuple(stream._events))
+
+    def par_do(self, id: str, proto: Any) -> spec.Step:
+        payload = beam_runner_api_pb2.ParDoPayload.FromString(proto.spec.payload)
+        sides = tuple(
+            spec.SideInput(
+                tag, CollectionId(proto.inputs[tag]), SideInputData.from_runner_api(side, self._context)
+            )
+            for tag, side in sorted(
+                payload.side_inputs.items(), key=lambda item: sideinputs.get_sideinput_index(item[0])
+            )
+        )
+        timers = dict(payload.timer_family_specs)
+        main = [c for tag, c in proto.inputs.items() if tag not in payload.side_inputs and tag not in timers]
+        serialized = core.DoFnInfo.from_runner_api(payload.do_fn, self._context).serialized_dofn_data()
+        base = self._base(id, proto, main)
+        base["outputs"] = {
+            (None if tag == "None" else tag): CollectionId(c) for tag, c in proto.outputs.items()
+        }
+        return spec.ParDo(
+            **base,
+            dofn=self._load(proto.unique_name, serialized, main[0]),
+            side_inputs=sides,
+            timer_families={name: timer.time_domain for name, timer in timers.items()},
+            stateful=bool(payload.state_specs or timers),
+            splittable=bool(payload.restriction_coder_id),
+            serialized=serialized,
+        )
+
+    def _load(self, name: str, serialized: bytes, main: str) -> spec.DoFnSpec:
+        try:
+            fn, args, kwargs, _, windowing = pickler.loads(serialized)
+        except Exception as error:
+            raise InvalidPipeline(
+                f"step '{name}': its DoFn cannot be unpickled here: {type(error).__name__}: {error}"
+            ) from error
+        if not windowing:
+            strategy = self._proto.components.pcollections[main].windowing_strategy_id
+            windowing = self._context.windowing_strategies.get_by_id(strategy)
+        return spec.DoFnSpec(fn, tuple(args), dict(kwargs), windowing)
+
+
+def _plain(kind: type[spec.Step]) -> Callable[[_Reader, str, Any], spec.Step]:
+    return lambda reader, id, proto: reader.plain(kind)(id, proto)
+
+
+def _combine(kind: type[spec.Step]) -> Callable[[_Reader, str, Any], spec.Step]:
+    return lambda reader, id, proto: reader.combine(kind)(id, proto)
+
+
+_READERS: dict[str, Callable[[_Reader, str, Any], spec.Step]] = {
+    _PRIMITIVES.IMPULSE.urn: _plain(spec.Impulse),
+    _PRIMITIVES.FLATTEN.urn: _plain(spec.Flatten),
+    _PRIMITIVES.GROUP_BY_KEY.urn: _plain(spec.GroupByKey),
+    _PRIMITIVES.PAR_DO.urn: _Reader.par_do,
+    _PRIMITIVES.ASSIGN_WINDOWS.urn: _Reader.window_into,
+    _PRIMITIVES.TEST_STREAM.urn: _Reader.test_stream,
+    _COMPOSITES.RESHUFFLE.urn: _plain(spec.Redistribute),
+    _COMPOSITES.COMBINE_PER_KEY.urn: _combine(spec.CombinePerKey),
+    _COMPONENTS.COMBINE_GROUPED_VALUES.urn: _combine(spec.CombineValues),
+}
+
+
+def _topological(steps: list[spec.Step]) -> tuple[spec.Step, ...]:
+    """Steps so that a collection is made before it is read; side inputs count as reads.
+
+    Depth first from the last steps would do too; this keeps the order of the user's program where it can,
+    and puts what makes a side input before what waits for it.
+    """
+    maker = {c: step for step in steps for c in step.outputs.values()}
+    ordered: dict[StepId, spec.Step] = {}
+    for step in steps:
+        stack = [(step, iter(_reads(step)))]
+        while stack:
+            current, reads = stack[-1]
+            needed = next((maker[c] for c in reads if c in maker and maker[c].id not in ordered), None)
+            if needed is None:
+                ordered.setdefault(current.id, current)
+                stack.pop()
+            else:
+                stack.append((needed, iter(_reads(needed))))
+    return tuple(ordered.values())
+
+
+def _reads(step: spec.Step) -> tuple[CollectionId, ...]:
+    sides = step.side_inputs if isinstance(step, spec.ParDo) else ()
+    return (*(s.collection for s in sides), *step.inputs)

@@ -1,0 +1,46 @@
+"""Finds the user's own line in a stack or a traceback, past the frames of Beam and SAGE."""
+
+from __future__ import annotations
+
+import linecache
+import os
+from types import FrameType, TracebackType
+
+from sage.errors import Location
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_HOUSE = os.path.dirname(_HERE)
+_OURS = tuple(
+    os.path.join(_HOUSE, part) + os.sep
+    for part in (os.path.basename(_HERE), "runners", "transforms", "templates")
+)
+_MARKS = (f"{os.sep}apache_beam{os.sep}", "<frozen ", "<sage ", f"{os.sep}concurrent{os.sep}futures{os.sep}")
+
+
+def is_framework(file: str) -> bool:
+    """Whether a source file belongs to Beam, to SAGE or to the import machinery."""
+    return file.startswith(_OURS) or any(mark in file for mark in _MARKS)
+
+
+def _location(file: str, line: int) -> Location:
+    return Location(file, line, linecache.getline(file, line).strip())
+
+
+def caller_location(frame: FrameType | None) -> Location | None:
+    """The nearest frame of user code at or above ``frame``; None if all of it is framework code."""
+    while frame is not None:
+        if not is_framework(frame.f_code.co_filename):
+            return _location(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+def raise_location(traceback: TracebackType | None) -> Location | None:
+    """The innermost line of user code in a traceback; None if there is none."""
+    found = None
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not is_framework(code.co_filename):
+            found = (code.co_filename, traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return _location(*found) if found else None
