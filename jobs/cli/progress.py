@@ -1,0 +1,176 @@
+"""The live display of running jobs on a terminal: per step elements, rate and time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from sage.handle import JobHandle, JobState, StepProgress, StepState
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+__all__ = ["LiveDisplay", "RateMeter", "fold_steps"]
+
+_REFRESH_PER_SECOND = 4
+_RATE_WINDOW_S = 3.0
+_GLYPHS: dict[StepState, tuple[str, str]] = {
+    "waiting": ("·", "dim"),
+    "running": ("▶", "cyan"),
+    "done": ("✔", "green"),
+}
+
+
+def fold_steps(steps: Sequence[StepProgress]) -> list[StepProgress]:
+    """Steps as the user applied them: the parts of a composite become one line.
+
+    A folded line takes in what its first part does and puts out what its last part does; times add up.
+    """
+    groups: dict[str, list[StepProgress]] = {}
+    for step in steps:
+        groups.setdefault(step.name.partition("/")[0], []).append(step)
+    return [_folded(name, parts) for name, parts in groups.items()]
+
+
+def _folded(name: str, parts: Sequence[StepProgress]) -> StepProgress:
+    states = {part.state for part in parts}
+    state = states.pop() if len(states) == 1 else "running"
+    return StepProgress(
+        name=name,
+        elements_in=parts[0].elements_in,
+        elements_out=parts[-1].elements_out,
+        busy_ms=sum(part.busy_ms for part in parts),
+        state=state,
+    )
+
+
+@dataclass
+class RateMeter:
+    """Elements per second over the last few seconds, from a count that only grows.
+
+    State kept: the samples inside the window.
+    """
+
+    samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def update(self, now: float, count: int) -> float:
+        """Add a sample (``now`` in seconds) and return the rate (elements/s)."""
+        self.samples.append((now, count))
+        while len(self.samples) > 2 and now - self.samples[0][0] > _RATE_WINDOW_S:
+            self.samples.popleft()
+        (first, before) = self.samples[0]
+        return (count - before) / (now - first) if now > first else 0.0
+
+
+class LiveDisplay:
+    """Draws the progress of every watched job on stderr while it is open, and leaves the last picture standing.
+
+    The first job that starts opens the drawing, so that a script may still ask its user something before.
+    State kept: the watched jobs and a rate meter for each of their steps.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._jobs: list[_WatchedJob] = []
+
+    def __enter__(self) -> LiveDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def watch(self, handle: JobHandle) -> None:
+        """Add a job to the display."""
+        self._jobs.append(_WatchedJob(handle))
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                console=self._console or Console(stderr=True),
+                get_renderable=self._picture,
+                refresh_per_second=_REFRESH_PER_SECOND,
+                # Output that goes to a file or a pipe stays as it is; only what shares our screen moves above us.
+                redirect_stdout=sys.stdout.isatty(),
+                redirect_stderr=sys.stderr.isatty(),
+            )
+            self._live.start()
+
+    def _picture(self) -> RenderableType:
+        from rich.console import Group
+
+        return Group(*(job.picture() for job in self._jobs))
+
+
+class _WatchedJob:
+    def __init__(self, handle: JobHandle) -> None:
+        self._handle = handle
+        self._started = time.monotonic()
+        self._elapsed = 0.0
+        self._ended = False
+        self._meters: dict[str, RateMeter] = {}
+
+    def picture(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        state = str(self._handle.state)
+        if not self._ended:
+            self._elapsed = time.monotonic() - self._started
+            self._ended = JobState(state).terminal
+        table = Table(box=None, pad_edge=False, title=self._title(state), title_justify="left", title_style="")
+        table.add_column("")
+        table.add_column("step", overflow="ellipsis", no_wrap=True)
+        for heading in ("in", "out", "elements/s", "busy"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for step in fold_steps(self._handle.progress()):
+            glyph, style = _GLYPHS[step.state]
+            table.add_row(
+                Text(glyph, style=style),
+                Text(step.name, style="dim" if step.state == "waiting" else ""),
+                f"{step.elements_in:,}",
+                f"{step.elements_out:,}",
+                _rate_text(self._rate(step)),
+                _seconds_text(step.busy_ms / 1000),
+            )
+        return table
+
+    def _rate(self, step: StepProgress) -> float:
+        # A source takes in nothing to speak of: what moves through it is what it puts out.
+        count = max(step.elements_in, step.elements_out)
+        if self._ended:
+            return count / self._elapsed if self._elapsed else 0.0
+        return self._meters.setdefault(step.name, RateMeter()).update(self._elapsed, count)
+
+    def _title(self, state: str) -> str:
+        from rich.markup import escape
+
+        colour = {"DONE": "green", "FAILED": "red", "CANCELLED": "yellow"}.get(state, "cyan")
+        name = escape(self._handle.name)
+        return f"[bold]{name}[/bold]  [{colour}]{state.lower()}[/{colour}]  {_seconds_text(self._elapsed)}"
+
+
+def _rate_text(rate: float) -> str:
+    if rate >= 1_000_000:
+        return f"{rate / 1_000_000:.1f} M"
+    if rate >= 1_000:
+        return f"{rate / 1_000:.1f} k"
+    return f"{rate:.0f}"
+
+
+def _seconds_text(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} min"

@@ -1,0 +1,120 @@
+"""Which runner a job gets, and the SageOptions it gets with it, when its own code names neither."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from sage.errors import ConfigError, MissingExtra
+
+__all__ = ["SageOptionsCommand", "job_defaults", "resolve_runner"]
+
+_RUNNERS = {
+    "local": "sage.runners.local.LocalRunner",
+    "ray": "sage.runners.ray.RayRunner",
+    "flink": "sage.runners.flink.FlinkRunner",
+}
+# The module that each runner needs beside the core, and so the extra of the same name as the runner.
+_NEEDS = {"ray": "ray", "flink": "pyflink"}
+
+
+def resolve_runner(name: str) -> str:
+    """The dotted (or Beam's own) name of the runner that ``--runner`` asks for.
+
+    Raises:
+        ConfigError: no runner has this name.
+        MissingExtra: the runner's extra is not installed.
+    """
+    if name in _RUNNERS:
+        needed = _NEEDS.get(name)
+        if needed is not None and importlib.util.find_spec(needed) is None:
+            raise MissingExtra(f"--runner {name}", name)
+        return _RUNNERS[name]
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    if "." in name or name in StandardOptions.KNOWN_RUNNER_NAMES:
+        return name
+    known = [*_RUNNERS, *StandardOptions.KNOWN_RUNNER_NAMES]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(
+        f"no runner is called {name!r}.{hint} Known: {', '.join(_RUNNERS)}, or a class by its dotted name."
+    )
+
+
+@contextlib.contextmanager
+def job_defaults(runner: str, sage_options: Mapping[str, object]) -> Iterator[None]:
+    """While open, pipelines that name no runner get ``runner``, and options they do not set get these values.
+
+    A pipeline that is built with neither options nor arguments never looks at ``sys.argv``, so the values cannot
+    travel that way: they become the defaults of the options themselves.
+    """
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    from sage.options import SageOptions
+
+    declared = SageOptions.__dict__["_add_argparse_args"]
+
+    def with_values(cls: type[SageOptions], parser: argparse.ArgumentParser) -> None:
+        declared.__get__(None, cls)(parser)
+        parser.set_defaults(**sage_options)
+
+    default_runner = StandardOptions.DEFAULT_RUNNER
+    StandardOptions.DEFAULT_RUNNER = runner
+    SageOptions._add_argparse_args = classmethod(with_values)  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        StandardOptions.DEFAULT_RUNNER = default_runner
+        SageOptions._add_argparse_args = declared  # type: ignore[method-assign]
+
+
+class SageOptionsCommand(click.Command):
+    """A command that takes every option of `SageOptions` too, with dashes or underscores.
+
+    The options are read from the one place that declares them, so the command line cannot fall behind.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        return [*own, *_sage_option_params()]
+
+
+@functools.cache
+def _sage_option_params() -> tuple[click.Option, ...]:
+    from sage.options import SageOptions
+
+    parser = argparse.ArgumentParser(add_help=False)
+    SageOptions._add_argparse_args(parser)
+    return tuple(_as_click(action) for action in parser._actions)
+
+
+def _as_click(action: argparse.Action) -> click.Option:
+    flags = [flag.replace("_", "-") for flag in action.option_strings]
+    if action.nargs == 0:
+        return click.Option([*flags, action.dest], is_flag=True, default=None, help=action.help)
+    kind: Any = click.Choice(list(action.choices)) if action.choices else _converter(action)
+    metavar = None if action.choices else str(action.metavar or action.dest.upper())
+    return click.Option([*flags, action.dest], type=kind, default=None, metavar=metavar, help=action.help)
+
+
+def _converter(action: argparse.Action) -> Callable[[str], Any]:
+    """What argparse would convert the text by, complaining in click's way."""
+    convert: Callable[[str], Any] = action.type if callable(action.type) else str
+
+    def checked(text: str) -> Any:
+        try:
+            return convert(text)
+        except argparse.ArgumentTypeError as error:
+            raise click.BadParameter(str(error)) from error
+        except (TypeError, ValueError) as error:
+            raise click.BadParameter(f"{text!r} is not a valid {convert.__name__}") from error
+
+    return checked
