@@ -1,0 +1,185 @@
+"""What a keyed function holds of its declared state: a handle for each, good while one key is processed.
+
+Nothing here imports Beam; a handle is bound to the runner's cell of the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from sage.errors import SageError
+
+__all__ = [
+    "FoldHandle",
+    "Handle",
+    "ListHandle",
+    "MapHandle",
+    "SetHandle",
+    "StateNotReady",
+    "ValueHandle",
+]
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class StateNotReady(SageError, RuntimeError):
+    """State was used where there is no key: outside of processing an element or a timer."""
+
+
+class Handle:
+    """The way to one declared state, for whichever key is being processed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bound: Any = None
+
+    @property
+    def _cell(self) -> Any:
+        if self._bound is None:
+            raise StateNotReady(
+                f"state {self._name!r} is used where there is no key; "
+                "use it in process_element, on_timer or on_processing_timer"
+            )
+        return self._bound
+
+    def bind(self, cell: Any) -> None:
+        """Point the handle at a key's cell; None takes it away."""
+        self._bound = cell
+
+    def commit(self) -> None:
+        """Write back what the handle buffers; called after each element and timer."""
+
+    def clear(self) -> None:
+        """Forget what is held for this key."""
+        self._cell.clear()
+
+
+class ValueHandle(Handle, Generic[T]):
+    """One value for each key."""
+
+    def __init__(self, name: str, default: T | None) -> None:
+        super().__init__(name)
+        self._default = default
+
+    def value(self) -> Any:
+        """The value held, else the declared default."""
+        held = self._cell.read()
+        return self._default if held is None else held
+
+    def update(self, value: T) -> None:
+        """Hold ``value``. None is as good as `clear`, since Beam's cell cannot tell them apart."""
+        self._cell.write(value)
+
+
+class ListHandle(Handle, Generic[T]):
+    """Values added one by one. The order is not promised, as Beam's bag promises none."""
+
+    def get(self) -> Iterable[T]:
+        """All values held; may be read from the runner piece by piece."""
+        return self._cell.read()
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.get())
+
+    def add(self, value: T) -> None:
+        """Hold one more value; does not read the others."""
+        self._cell.add(value)
+
+    def add_all(self, values: Iterable[T]) -> None:
+        """Hold more values."""
+        for value in values:
+            self._cell.add(value)
+
+    def update(self, values: Iterable[T]) -> None:
+        """Hold exactly these values."""
+        values = list(values)
+        self._cell.clear()
+        self.add_all(values)
+
+
+class SetHandle(Handle, Generic[T]):
+    """Distinct values."""
+
+    def __contains__(self, value: object) -> bool:
+        return any(held == value for held in self._cell.read())
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._cell.read())
+
+    def add(self, value: T) -> None:
+        """Hold ``value`` once."""
+        self._cell.add(value)
+
+
+class FoldHandle(Handle, Generic[T]):
+    """Values folded into one as they are added."""
+
+    def get(self) -> Any:
+        """The result so far; for a reducing state that holds nothing, None."""
+        return self._cell.read()
+
+    def add(self, value: T) -> None:
+        """Fold one more value in."""
+        self._cell.add(value)
+
+
+class MapHandle(Handle, Generic[K, T]):
+    """A dict for each key, read whole when it is first touched and written whole if it was changed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._items: dict[K, T] | None = None
+        self._changed = False
+
+    def bind(self, cell: Any) -> None:
+        super().bind(cell)
+        self._items, self._changed = None, False
+
+    def commit(self) -> None:
+        if self._changed and self._items is not None:
+            if self._items:
+                self._bound.write(self._items)
+            else:
+                self._bound.clear()
+            self._changed = False
+
+    def clear(self) -> None:
+        self._writable().clear()
+
+    def _read(self) -> dict[K, T]:
+        if self._items is None:
+            self._items = dict(self._cell.read() or {})
+        return self._items
+
+    def _writable(self) -> dict[K, T]:
+        items = self._read()
+        self._changed = True
+        return items
+
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value under ``key``, else ``default``."""
+        return self._read().get(key, default)
+
+    def __getitem__(self, key: K) -> T:
+        return self._read()[key]
+
+    def __setitem__(self, key: K, value: T) -> None:
+        self._writable()[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        del self._writable()[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._read()
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(list(self._read()))
+
+    def items(self) -> list[tuple[K, T]]:
+        """All pairs held, as they are at this moment."""
+        return list(self._read().items())
