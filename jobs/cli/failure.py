@@ -14,6 +14,7 @@ from types import TracebackType
 import click
 
 from sage.errors import Fault, Location, SageError, StepError
+from sage.trace import is_framework
 
 __all__ = ["Failure", "explain", "show"]
 
@@ -65,7 +66,8 @@ def explain(error: BaseException) -> Failure:
             kind=type(cause).__name__,
             message=_BEAM_STEP.sub("", str(cause)),
             step=step_error.step,
-            raised_at=_with_text(step_error.raised_at or user_line(cause)),
+            # A cause from a worker process has lost its traceback; the worker has looked at it then.
+            raised_at=user_line(cause) or _with_text(step_error.raised_at),
             applied_at=_with_text(step_error.applied_at),
             fault=step_error.fault,
             retryable=step_error.retryable,
@@ -136,25 +138,21 @@ def user_line(error: BaseException) -> Location | None:
 def _innermost_user_frame(trace: TracebackType | None) -> Location | None:
     place = None
     for frame, line in traceback.walk_tb(trace):
-        name = frame.f_globals.get("__name__", "")
         file = frame.f_code.co_filename
-        if not _is_framework(name, file):
+        if not is_framework(file) and not file.startswith("<") and not _is_library(file):
             place = _with_text(Location(file, line))
     return place
 
 
-def _is_framework(module: str, file: str) -> bool:
-    if module.startswith("sage.jobs.") and not module.startswith("sage.jobs.cli"):
-        return False
-    if module.partition(".")[0] in ("sage", "apache_beam"):
-        return True
-    return file.startswith("<") or os.path.abspath(file).startswith(_LIBRARY_FOLDERS)
+def _is_library(file: str) -> bool:
+    return os.path.abspath(file).startswith(_LIBRARY_FOLDERS)
 
 
 def _library_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     folders = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders.update(site.getsitepackages())
+    folders.add(os.path.dirname(__file__))
     return tuple(os.path.join(os.path.abspath(folder), "") for folder in folders)
 
 

@@ -52,8 +52,11 @@ def graph(
     if output is None:
         click.echo(picture)
         return 0
-    with open(output, "w", encoding="utf-8") as file:
-        file.write(picture + "\n")
+    try:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(picture + "\n")
+    except OSError as error:
+        raise click.FileError(output, error.strerror) from error
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-__all__ = ["LiveDisplay", "RateMeter", "fold_steps"]
+__all__ = ["LiveDisplay", "RateMeter", "fold_steps", "merge_steps"]
 
 _REFRESH_PER_SECOND = 4
 _RATE_WINDOW_S = 3.0
@@ -27,14 +27,23 @@ _GLYPHS: dict[StepState, tuple[str, str]] = {
 }
 
 
+def merge_steps(steps: Sequence[StepProgress]) -> list[StepProgress]:
+    """One entry for each name: a planner may run one step as several, a combine before and after a shuffle."""
+    return _grouped(steps, lambda name: name)
+
+
 def fold_steps(steps: Sequence[StepProgress]) -> list[StepProgress]:
     """Steps as the user applied them: the parts of a composite become one line.
 
     A folded line takes in what its first part does and puts out what its last part does; times add up.
     """
+    return _grouped(steps, lambda name: name.partition("/")[0])
+
+
+def _grouped(steps: Sequence[StepProgress], group_of: Callable[[str], str]) -> list[StepProgress]:
     groups: dict[str, list[StepProgress]] = {}
     for step in steps:
-        groups.setdefault(step.name.partition("/")[0], []).append(step)
+        groups.setdefault(group_of(step.name), []).append(step)
     return [_folded(name, parts) for name, parts in groups.items()]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sage.handle import JobHandle, JobState
 from sage.jobs.cli.failure import Failure
+from sage.jobs.cli.progress import merge_steps
 
 __all__ = ["document", "stdout_kept_clean"]
 
@@ -55,7 +56,7 @@ def _job(handle: JobHandle) -> dict[str, Any]:
             "state": step.state,
             "path": paths.get(step.name),
         }
-        for step in handle.progress()
+        for step in merge_steps(handle.progress())
     ]
     return {"name": handle.name, "state": str(handle.state), "steps": steps, "metrics": _metrics(handle)}
 

@@ -177,7 +177,7 @@ def _entry(module: types.ModuleType, function: str | None) -> Callable[..., Any]
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"module {module.__name__!r} has no function {function!r}.{hint}")
     if not callable(found):
-        raise ConfigError(f"{module.__name__}:{function} is not a function but a {type(found).__name__}")
+        raise ConfigError(f"{module.__name__}:{function} is no function: its type is {type(found).__name__}")
     return found
 
 

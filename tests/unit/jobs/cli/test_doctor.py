@@ -1,0 +1,45 @@
+"""`sage doctor` and `sage version`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+from sage.jobs.cli import doctor
+
+
+def test_doctor_finds_this_machine_fit_and_advises_on_each_gap(sage):
+    ran = sage("doctor")
+
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0].split()[:3] == ["ok", "Python", platform.python_version()]
+    gaps = [n for n, line in enumerate(lines) if line.startswith("gap")]
+    assert all(lines[n + 1].strip().startswith("->") for n in gaps)
+    assert not any(line.startswith("broken") for line in lines)
+
+
+def test_doctor_fails_where_no_job_can_run(sage, monkeypatch):
+    def full(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+
+    ran = sage("doctor")
+
+    assert ran.code == 1
+    assert "broken  temp folder   No space left on device" in ran.out
+
+
+def test_an_old_beam_is_broken(monkeypatch):
+    monkeypatch.setattr(doctor, "installed_version", lambda name: "2.60.0")
+
+    assert doctor._beam().verdict is doctor.Verdict.BROKEN
+
+
+def test_version_names_what_a_bug_report_needs(sage):
+    ran = sage("version")
+
+    assert ran.code == 0
+    assert f"apache-beam {importlib.metadata.version('apache-beam')}" in ran.out
+    assert f"python {platform.python_version()}" in ran.out

@@ -1,0 +1,63 @@
+"""The live display."""
+
+from __future__ import annotations
+
+import io
+
+import apache_beam as beam
+import pytest
+from rich.console import Console
+
+from sage.handle import StepProgress, observe_jobs
+from sage.jobs.cli.progress import LiveDisplay, RateMeter, fold_steps, merge_steps
+from sage.runners.local import LocalRunner
+
+STEPS = [
+    StepProgress("Read", 0, 10, 5.0, "done"),
+    StepProgress("Count/Pair", 10, 10, 1.0, "done"),
+    StepProgress("Count/Combine", 10, 4, 2.0, "done"),
+    StepProgress("Count/Combine", 4, 3, 4.0, "running"),
+    StepProgress("Write", 0, 0, 0.0, "waiting"),
+]
+
+
+def test_parts_of_a_composite_become_one_line():
+    assert fold_steps(STEPS) == [
+        StepProgress("Read", 0, 10, 5.0, "done"),
+        StepProgress("Count", 10, 3, 7.0, "running"),
+        StepProgress("Write", 0, 0, 0.0, "waiting"),
+    ]
+
+
+def test_a_step_that_is_run_as_two_becomes_one():
+    merged = merge_steps(STEPS)
+
+    assert [step.name for step in merged] == ["Read", "Count/Pair", "Count/Combine", "Write"]
+    assert merged[2] == StepProgress("Count/Combine", 10, 3, 6.0, "running")
+
+
+def test_a_rate_is_that_of_the_last_seconds():
+    meter = RateMeter()
+    rates = [meter.update(float(second), 100 * min(second, 3)) for second in range(12)]
+
+    assert rates[0] == 0
+    assert rates[3] == pytest.approx(100)
+    assert rates[-1] == 0
+
+
+def test_a_job_is_drawn_from_its_start_and_its_last_picture_stays():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+
+    with (
+        LiveDisplay(console) as display,
+        observe_jobs(display.watch),
+        beam.Pipeline(runner=LocalRunner()) as p,
+    ):
+        p | "Numbers" >> beam.Create(range(1500)) | "Double [x]" >> beam.Map(lambda n: 2 * n)
+
+    last = screen.getvalue().split("\x1b[2K")[-1]
+    assert "done" in last
+    assert "✔" in last
+    (line,) = [line for line in last.splitlines() if "Double [x]" in line]
+    assert line.split()[3:5] == ["1,500", "1,500"]
