@@ -147,5 +147,5 @@ CELLS: dict[type, type] = {
 
 
 def make_cell(spec: Any) -> Any:
-    """An empty cell for a state spec."""
+    """An empty cell for a state spec. A combining spec's function is used as it is: set up by the caller."""
     return CELLS[type(spec)](spec)

@@ -60,45 +60,53 @@ class PreCombineOp(Op):
 
     def __init__(self, step: spec.PreCombine, output: Output, context: TaskContext) -> None:
         self.step = step
-        self._fn: Any = step.combine_fn
+        self.fn: Any = step.combine_fn
         self._output = output
         self._context = context
-        self._ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
+        self.ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
         self._tables: dict[Any, dict[Any, Any]] = {}
         self._keys: dict[Any, Any] = {}
 
     def open(self) -> None:
-        self._fn.setup()
+        self.fn.setup()
 
     def close(self) -> None:
-        self._fn.teardown()
+        self.fn.teardown()
 
     def process(self, value: WindowedValue) -> None:
         for window in value.windows:
-            self._add(window, (value.value,))
+            self.add(window, (value.value,))
 
     def process_block(self, block: Block) -> None:
         if not isinstance(block.windows, list):
             for window in block.windows:
-                self._add(window, block.values)
+                self.add(window, block.values)
             return
         for value, windows in zip(block.values, block.windows, strict=True):
             for window in windows:
-                self._add(window, (value,))
+                self.add(window, (value,))
 
-    def _add(self, window: Any, values: Any) -> None:
+    def table(self, window: Any) -> dict[Any, Any]:
+        """The accumulators of a window, by key identity."""
         table = self._tables.get(window)
         if table is None:
             table = self._tables[window] = {}
-        fn, ids, keys = self._fn, self._ids, self._keys
-        create, add, direct = fn.create_accumulator, fn.add_input, ids.direct
+        return table
+
+    def identify(self, key: Any) -> Any:
+        """The identity of a key that does not stand for itself; the key is remembered."""
+        identity = self.ids.of(key)
+        self._keys.setdefault(identity, key)
+        return identity
+
+    def add(self, window: Any, values: Any) -> None:
+        """Gathers key-value pairs of one window."""
+        table = self.table(window)
+        fn, identify = self.fn, self.identify
+        create, add, direct = fn.create_accumulator, fn.add_input, self.ids.direct
         try:
             for key, value in values:
-                if key.__class__ in direct:
-                    identity = key
-                else:
-                    identity = ids.of(key)
-                    keys.setdefault(identity, key)
+                identity = key if key.__class__ in direct else identify(key)
                 if identity in table:
                     table[identity] = add(table[identity], value)
                 else:
@@ -106,12 +114,16 @@ class PreCombineOp(Op):
         except Exception as error:
             raise_step_error(self.step.name, error, self._context)
         if len(table) >= self.MAX_KEYS:
-            self.finish_bundle()
+            self.send()
 
     def finish_bundle(self) -> None:
+        self.send()
+
+    def send(self) -> None:
+        """Hands on all accumulators."""
         tables, self._tables = self._tables, {}
         keys, self._keys = self._keys, {}
-        compact = self._fn.compact
+        compact = self.fn.compact
         for window, table in tables.items():
             try:
                 rows = [

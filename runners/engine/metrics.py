@@ -18,7 +18,7 @@ class StepMetrics(MetricsContainer):
 class Tracker:
     """Stands where Beam looks for the current step when user code touches a metric.
 
-    General steps set ``container`` around their calls. Compiled code sets nothing: it registers its code object
+    General steps set ``container`` around their calls. Compiled code sets it to None: it registers its code object
     with a map from line to step, and the step is found from the running frame when a metric is touched.
     """
 
@@ -36,14 +36,12 @@ class Tracker:
     @property
     def metrics_container(self) -> MetricsContainer | None:
         """The container of the step whose user code is running."""
-        if self._lines:
+        if self.container is None and self._lines:
             frame = sys._getframe(1)
             while frame is not None:
                 lines = self._lines.get(frame.f_code)
                 if lines is not None:
                     return lines.get(frame.f_lineno)
-                if frame.f_code is _CALL_CODE:
-                    break
                 frame = frame.f_back  # type: ignore[assignment]
         return self.container
 
@@ -63,14 +61,3 @@ class Tracker:
     def restore(previous: Any) -> None:
         statesampler.set_current_tracker(previous)
 
-    def call(self, container: MetricsContainer, function: Any, *args: Any) -> Any:
-        """Runs user code of one general step."""
-        outer = self.container
-        self.container = container
-        try:
-            return function(*args)
-        finally:
-            self.container = outer
-
-
-_CALL_CODE = Tracker.call.__code__

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.common import DoFnRunner, Receiver
-from apache_beam.transforms.window import WindowFn
+from apache_beam.transforms.window import TimestampedValue, WindowFn
 from apache_beam.utils.windowed_value import HomogeneousWindowedBatch, WindowedValue
 
 from sage.errors import SageError, StepError
@@ -63,11 +64,15 @@ class Output(Receiver):
     def __init__(self, collection: spec.CollectionId) -> None:
         self.collection = collection
         self.consumers: list[Op] = []
+        self.front: Any = None
         self.count = 0
 
     def receive(self, windowed_value: WindowedValue) -> None:
         """Takes one element; called by Beam's DoFnRunner."""
         self.count += 1
+        if self.front is not None:
+            self.front.process(windowed_value)
+            return
         for consumer in self.consumers:
             consumer.process(windowed_value)
 
@@ -78,6 +83,9 @@ class Output(Receiver):
     def receive_block(self, block: Block) -> None:
         """Takes a block."""
         self.count += len(block)
+        if self.front is not None:
+            self.front.process_block(block)
+            return
         for consumer in self.consumers:
             consumer.process_block(block)
 
@@ -96,21 +104,23 @@ class BatchOutput(Receiver):
         self.output.receive(windowed_value)
 
     def receive_batch(self, windowed_batch: Any) -> None:
-        values = windowed_batch.values
-        block: Block | None = None
-        for consumer in self.output.consumers:
-            if isinstance(consumer, BatchOp) and consumer.takes(self.converter):
-                consumer.process_batch(windowed_batch)
-            else:
-                if block is None:
-                    block = Block(
-                        list(self.converter.explode_batch(values)),
-                        windowed_batch.timestamp,
-                        tuple(windowed_batch.windows),
-                        windowed_batch.pane_info,
-                    )
-                consumer.process_block(block)
-        self.output.count += self.converter.get_length(values)
+        consumers = self.output.consumers
+        takers = [c for c in consumers if isinstance(c, BatchOp) and c.takes(self.converter)]
+        if not takers:
+            self.output.receive_block(self._explode(windowed_batch))
+            return
+        for taker in takers:
+            taker.process_batch(windowed_batch)
+        if len(takers) < len(consumers):
+            block = self._explode(windowed_batch)
+            for consumer in consumers:
+                if consumer not in takers:
+                    consumer.process_block(block)
+        self.output.count += self.converter.get_length(windowed_batch.values)
+
+    def _explode(self, batch: Any) -> Block:
+        values = list(self.converter.explode_batch(batch.values))
+        return Block(values, batch.timestamp, tuple(batch.windows), batch.pane_info)
 
 
 class _Receivers(dict):  # type: ignore[type-arg]
@@ -163,6 +173,28 @@ class ParDoOp(Op):
     def fail(self, error: Exception) -> NoReturn:
         """Raises what the user's code raised as an error that names this step."""
         raise_step_error(self.step.name, error, self.context)
+
+    def handle_special(self, value: Any, stamp: Any, windows: Any, pane: Any) -> None:
+        """Hands on an output with a tag, a timestamp or windows about it, as Beam's output handler does."""
+        tag = None
+        if isinstance(value, TaggedOutput):
+            tag, value = value.tag, value.value
+            if not isinstance(tag, str):
+                raise TypeError(f"In {self.step.name}, tag {tag} is not a string")
+        if isinstance(value, TimestampedValue):
+            assign = self.step.dofn.windowing.windowfn.assign  # type: ignore[attr-defined]
+            assigned = assign(WindowFn.AssignContext(value.timestamp, value.value))
+            value = WindowedValue(value.value, value.timestamp, tuple(assigned) * len(windows))
+        elif isinstance(value, WindowedValue):
+            if len(windows) != 1:
+                value = WindowedValue(
+                    value.value, value.timestamp, tuple(value.windows) * len(windows), value.pane_info
+                )
+        else:
+            value = WindowedValue(value, stamp, windows, pane)
+        output = self.outputs.get(tag)
+        if output is not None:
+            output.receive(value)
 
     def open(self) -> None:
         self.guarded(self.runner.setup)
@@ -229,7 +261,7 @@ class BatchOp(ParDoOp):
 
     def _send(self, values: list[Any], timestamp: Any, windows: Any, pane: Any) -> None:
         for start in range(0, len(values), BATCH_ROWS):
-            batch = self.converter.create_batch(values[start : start + BATCH_ROWS])
+            batch = self.converter.produce_batch(values[start : start + BATCH_ROWS])
             self.guarded(
                 self.runner.process_batch, HomogeneousWindowedBatch.of(batch, timestamp, tuple(windows), pane)
             )
@@ -275,34 +307,6 @@ class CombineValuesOp(Op):
 
     def close(self) -> None:
         self.step.combine_fn.teardown()  # type: ignore[attr-defined]
-
-
-class EdgeOp(Op):
-    """The end of a stage: gathers what leaves it into blocks for another stage."""
-
-    def __init__(self, collection: spec.CollectionId, context: TaskContext) -> None:
-        self.collection = collection
-        self._emit = context.emit
-        self._rows: list[WindowedValue] = []
-        self._limit = context.block_rows
-
-    def process(self, value: WindowedValue) -> None:
-        self._rows.append(value)
-        if len(self._rows) >= self._limit:
-            self._flush()
-
-    def process_block(self, block: Block) -> None:
-        if self._rows:
-            self._flush()
-        self._emit(self.collection, block)
-
-    def finish_bundle(self) -> None:
-        if self._rows:
-            self._flush()
-
-    def _flush(self) -> None:
-        rows, self._rows = self._rows, []
-        self._emit(self.collection, Block.of(rows))
 
 
 def raise_step_error(name: str, error: Exception, context: TaskContext) -> NoReturn:

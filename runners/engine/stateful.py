@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ class KeyedState(userstate.UserStateContext):
     def __init__(self, ids: KeyIds) -> None:
         self._ids = ids
         self._cells: dict[Any, dict[Any, Any]] = {}
+        self._specs: dict[str, Any] = {}
         self._key: Any = object()
         self._identity: Any = None
         self.event_timers = TimerQueue()
@@ -47,8 +49,25 @@ class KeyedState(userstate.UserStateContext):
         place = (state_spec.name, self._identify(key))
         cell = cells.get(place)
         if cell is None:
-            cell = cells[place] = make_cell(state_spec)
+            cell = cells[place] = make_cell(self._prepared(state_spec))
         return cell
+
+    def _prepared(self, state_spec: Any) -> Any:
+        """The spec with a set-up copy of its CombineFn: the user's own object may serve other steps."""
+        if not isinstance(state_spec, userstate.CombiningValueStateSpec):
+            return state_spec
+        if state_spec.name not in self._specs:
+            prepared = copy.copy(state_spec)
+            prepared.combine_fn = copy.deepcopy(state_spec.combine_fn)
+            prepared.combine_fn.setup()
+            self._specs[state_spec.name] = prepared
+        return self._specs[state_spec.name]
+
+    def close(self) -> None:
+        """Tears down what was set up."""
+        for prepared in self._specs.values():
+            prepared.combine_fn.teardown()
+        self._specs.clear()
 
     def get_timer(self, timer_spec: Any, key: Any, window: Any, timestamp: Any, pane: Any) -> TimerHandle:
         event = TimeDomain.is_event_time(timer_spec.time_domain)
@@ -141,4 +160,5 @@ class StatefulRoot(Root):
         self.op.finalize_bundle()
 
     def close(self) -> None:
+        self._state.close()
         self.op.close()

@@ -8,8 +8,10 @@ from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.build import make_op, make_root
+from sage.runners.engine.compiled import compile_stage
 from sage.runners.engine.context import JobContext, TaskContext
-from sage.runners.engine.ops import EdgeOp, Op, Output
+from sage.runners.engine.edge import EdgeOp
+from sage.runners.engine.ops import Op, Output
 from sage.runners.engine.root import SourceRoot
 from sage.runners.engine.sides import GatedRoot
 from sage.runners.engine.sources import TestStreamRoot
@@ -51,6 +53,7 @@ class Task:
             self.outputs[collection].consumers.append(edge)
             self.ops.append(edge)
         self.root = make_root(stage.root, self.outputs, context)
+        compile_stage(stage, self.outputs, context)
 
     @property
     def name(self) -> str:

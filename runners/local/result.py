@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from apache_beam.metrics.cells import DistributionData, DistributionResult, GaugeData, GaugeResult
 from apache_beam.metrics.execution import MetricResult
 from apache_beam.metrics.metric import MetricResults
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from sage.handle import ExecutionPath, StepProgress
 from sage.runners.engine.context import JobContext
+
+
+def _result_of(value: Any) -> Any:
+    """What a user reads of a metric's cumulative data; Beam 2.61 has no common method for it."""
+    if hasattr(value, "get_result"):
+        return value.get_result()
+    if isinstance(value, DistributionData):
+        return DistributionResult(value)
+    if isinstance(value, GaugeData):
+        return GaugeResult(value)
+    return getattr(value, "string_set", value)
 
 
 class LocalMetrics(MetricResults):
@@ -29,7 +41,10 @@ class LocalMetrics(MetricResults):
                 found.setdefault(kind, {}).update(getattr(cumulative, kind, {}))
         return {
             kind: [
-                MetricResult(key, value, value) for key, value in cells.items() if self.matches(filter, key)
+                MetricResult(key, result, result)
+                for key, value in cells.items()
+                if self.matches(filter, key)
+                for result in (_result_of(value),)
             ]
             for kind, cells in found.items()
         }

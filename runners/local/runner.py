@@ -60,9 +60,10 @@ class LocalRunner(PipelineRunner):
     def run_plan(self, plan: Plan, options: PipelineOptions) -> LocalResult:
         """Runs a plan to its end in this process."""
         sage = options.view_as(SageOptions)
+        wall = WallClock()
         virtual = any(isinstance(stage.root, TestStream) for stage in plan.stages)
         job = JobContext(
-            clock=VirtualClock() if virtual else WallClock(),
+            clock=VirtualClock(wall.now_micros()) if virtual else wall,
             locations=dict(self._locations),
             execution_path=sage.execution_path,
             memory_bytes=sage.memory_limit,

@@ -1,0 +1,170 @@
+"""Which steps are plain, and what user function stands inside Beam's wrappers.
+
+Plain means: called with the element, constants, and at most the element's timestamp or window. A wrapper is known
+by the code object of a probe that the installed Beam made, so a Beam that wraps differently is simply not
+recognised, and runs the general way.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.runners import common
+from apache_beam.transforms import core
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.windowed_value import WindowedValue
+
+from sage.runners.engine import spec
+
+
+class Shape(enum.Enum):
+    """What a plain call gives."""
+
+    MAP = "one output"
+    FILTER = "the element, or nothing"
+    FLAT = "an iterable of outputs, or None"
+
+
+@dataclass(frozen=True)
+class PlainCall:
+    """A plain step: ``function(element, *args, **kwargs)``.
+
+    ``timestamp`` and ``window`` name the keyword arguments that take the element's own; ``stamps`` says that the
+    function is likely to give ``TimestampedValue``s, which decides speed and not meaning; ``checked`` that a
+    ``str``, ``bytes`` or ``dict`` as the result is the error Beam makes of it.
+    """
+
+    shape: Shape
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    timestamp: str | None
+    window: str | None
+    stamps: bool
+    checked: bool
+
+
+def _probe(transform: Any) -> Any:
+    return transform.fn
+
+
+def _code(function: Any) -> CodeType | None:
+    return getattr(function, "__code__", None)
+
+
+def _one(x: Any) -> Any:
+    return x
+
+
+def _many(x: Any, y: Any) -> Any:
+    return x
+
+
+_MAP_CODES = {_code(_probe(beam.Map(f))._fn) for f in (_one, _many)}
+_FILTER_CODES = {_code(_probe(beam.Filter(f))._fn) for f in (_one, _many)}
+_CALLABLE = type(_probe(beam.FlatMap(_one)))
+_SPECIAL = ("TimestampedValue", "WindowedValue")
+
+
+def _checks_results() -> bool:
+    """Whether the installed Beam refuses a ``str``, ``bytes`` or ``dict`` as the result of a user's DoFn."""
+    try:
+        common._OutputHandler(None, None, None, None, None, False, False, check_user_dofn_output=True)
+    except TypeError:
+        return False
+    return True
+
+
+_CHECKS_RESULTS = _checks_results()
+
+
+def plain_call(step: spec.Step) -> PlainCall | None:
+    """The plain call of a step; None if the step is not plain."""
+    if not isinstance(step, spec.ParDo) or step.side_inputs or step.stateful or step.splittable:
+        return None
+    fn = step.dofn.fn
+    if getattr(fn, "_process_batch_defined", False):
+        return None
+    method = common.DoFnSignature(fn).process_method
+    if getattr(method.method_value, "_beam_yields_batches", False):
+        return None
+    args, kwargs = step.dofn.args, dict(step.dofn.kwargs)
+    names = _special_names(method)
+    if names is None or (names and args):
+        return None
+    shape, function = _unwrap(fn, method.method_value)
+    checked = (
+        _CHECKS_RESULTS
+        and shape is Shape.FLAT
+        and not isinstance(fn, core.CallableWrapperDoFn)
+        and not inspect.isgeneratorfunction(method.method_value)
+    )
+    return PlainCall(
+        shape, function, args, kwargs, names.get("timestamp"), names.get("window"),
+        _mentions(function), checked,
+    )  # fmt: skip
+
+
+def _special_names(method: Any) -> dict[str, str] | None:
+    """The argument names that take the timestamp and the window; None if the method wants anything else."""
+    found: dict[str, str] = {}
+    defaults = method.defaults
+    for name, default in zip(method.args[-len(defaults) :] if defaults else (), defaults, strict=False):
+        if not _is_param(default):
+            continue
+        if default == core.DoFn.TimestampParam:
+            found["timestamp"] = name
+        elif default == core.DoFn.WindowParam:
+            found["window"] = name
+        else:
+            return None
+    return found
+
+
+def _is_param(default: Any) -> bool:
+    if isinstance(default, core._DoFnParam):
+        return True
+    return isinstance(default, type) and issubclass(default, core._DoFnParam)
+
+
+def _unwrap(fn: Any, method: Callable[..., Any]) -> tuple[Shape, Callable[..., Any]]:
+    if type(fn) is _CALLABLE:
+        inner = fn._fn
+        code = _code(inner)
+        if code in _MAP_CODES:
+            return Shape.MAP, _closed_over(inner)
+        if code in _FILTER_CODES:
+            return Shape.FILTER, _closed_over(inner)
+    return Shape.FLAT, method
+
+
+def _closed_over(wrapper: FunctionType) -> Callable[..., Any]:
+    cells = dict(zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True))
+    function: Callable[..., Any] = cells["fn"].cell_contents
+    return function
+
+
+def _mentions(function: Any) -> bool:
+    """Whether the source of a function names a timestamped or windowed value."""
+    code = _code(inspect.unwrap(function)) or _code(getattr(function, "__func__", None))
+    if code is None:
+        code = _code(getattr(type(function), "__call__", None))
+    pending = [code] if code is not None else []
+    while pending:
+        current = pending.pop()
+        if any(name in _SPECIAL for name in current.co_names):
+            return True
+        pending += [const for const in current.co_consts if isinstance(const, CodeType)]
+    return False
+
+
+def is_ordinary(cls: type) -> bool:
+    """Whether values of a class are elements as they are, with no tag, timestamp or windows about them."""
+    return not issubclass(cls, TaggedOutput | WindowedValue | TimestampedValue)

@@ -1,0 +1,65 @@
+"""Writes the source of a compiled function, and remembers which line runs which step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+MAX_LOOPS = 14  # CPython allows 20 nested blocks in a function; some are the frame's own
+MAX_DEPTH = 60  # and 100 levels of indentation
+
+
+class Writer:
+    """Lines of source with their indentation and step, and the names the source refers to."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.step_of_line: dict[int, str] = {}
+        self.names: dict[str, Any] = {}
+        self.depth = 1
+        self.loops = 0
+        self._count = 0
+
+    def line(self, text: str, step: str | None = None) -> None:
+        """Adds a line; ``step`` is the step whose user code it runs."""
+        self.lines.append("    " * self.depth + text)
+        if step is not None:
+            self.step_of_line[len(self.lines)] = step
+
+    @contextmanager
+    def block(self, text: str, step: str | None = None) -> Iterator[None]:
+        """A compound statement and its body."""
+        loop = text.startswith("for ")
+        self.line(text, step)
+        self.depth += 1
+        self.loops += loop
+        yield
+        self.depth -= 1
+        self.loops -= loop
+
+    def fresh(self, prefix: str) -> str:
+        """A local name that is not used yet."""
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def bind(self, prefix: str, value: Any) -> str:
+        """A name for an object that the source uses."""
+        name = self.fresh(f"_{prefix}")
+        self.names[name] = value
+        return name
+
+    @property
+    def full(self) -> bool:
+        """Whether the nesting is as deep as Python allows."""
+        return self.loops >= MAX_LOOPS or self.depth >= MAX_DEPTH
+
+    def build(self, header: str, file: str) -> Any:
+        """Compiles the function; its names become its defaults, which are locals to it and so fast."""
+        arguments = "".join(f", {name}={name}" for name in self.names)
+        text = header.replace("...", arguments) + "\n" + "\n".join(self.lines[1:]) + "\n"
+        namespace = dict(self.names)
+        exec(compile(text, file, "exec"), namespace)
+        function = namespace["run"]
+        function.source = text
+        return function
