@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FENCE = re.compile(
-    r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?P<notes>(?:^<!-- [^\n]* -->\n)*)^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+_NOTE = re.compile(r"<!-- (file|not run): ([^\n]*) -->")
 
 
 @dataclass(frozen=True)
 class Snippet:
     """One fenced block.
 
-    The comment right above it may say ``file: NAME`` (it is also saved under that name, for later blocks) or
+    Comments right above it may say ``file: NAME`` (it is saved under that name, for later blocks to use) and
     ``not run: WHY``.
     """
 
@@ -35,12 +36,12 @@ def snippets(document: Path) -> Iterator[Snippet]:
     """The blocks of a document, in order."""
     text = document.read_text(encoding="utf-8")
     for match in _FENCE.finditer(text):
-        word, _, value = (match["note"] or "").partition(": ")
+        notes = dict(_NOTE.findall(match["notes"]))
         yield Snippet(
             document.name,
             text.count("\n", 0, match.start("text")),
             match["language"],
             match["text"],
-            value if word == "file" else None,
-            value if word == "not run" else None,
+            notes.get("file"),
+            notes.get("not run"),
         )
