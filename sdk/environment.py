@@ -24,7 +24,7 @@ from apache_beam.runners.runner import PipelineRunner
 
 from sage.checks import check_keys
 from sage.dofns import ReadSource
-from sage.errors import ConfigError
+from sage.errors import ConfigError, SageError
 from sage.functions import SourceFunction
 from sage.operators import declared_output, element_of, resolve
 from sage.options import SageOptions
@@ -256,5 +256,7 @@ def _pipeline(owner: str, runner: Any, options: PipelineOptions) -> beam.Pipelin
         raise ConfigError(f"{owner}: runner must be a name or a PipelineRunner, not {type(runner).__name__}")
     try:
         return beam.Pipeline(runner=runner, options=options)
+    except SageError:
+        raise
     except (ValueError, ImportError, AttributeError) as error:
         raise ConfigError(f"{owner}: {error}") from error

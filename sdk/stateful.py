@@ -78,15 +78,15 @@ class KeyedDoFn(beam.DoFn):
             for handle in handles:
                 handle.bind(None)
 
-    def run_element(self, element: Any, timestamp: Timestamp, window: Any, cells: dict[str, Any]) -> Iterator[Any]:
+    def _run_element(self, element: Any, timestamp: Timestamp, window: Any, cells: dict[str, Any]) -> Iterator[Any]:
         key, value = element
         return self._run(self.function.process_element, value, (key, timestamp, window), cells)
 
-    def run_tagged(self, element: Any, timestamp: Timestamp, window: Any, cells: dict[str, Any]) -> Iterator[Any]:
+    def _run_tagged(self, element: Any, timestamp: Timestamp, window: Any, cells: dict[str, Any]) -> Iterator[Any]:
         key, (side, value) = element
         return self._run(self._calls[side], value, (key, timestamp, window), cells)
 
-    def run_timer(self, call: Callable[..., Any], cells: dict[str, Any]) -> Iterator[Any]:
+    def _run_timer(self, call: Callable[..., Any], cells: dict[str, Any]) -> Iterator[Any]:
         # The tag is the instant that the user set: a runner may fire late, and its own timestamp may be another.
         timestamp = Timestamp(micros=int(cells["tag"]))
         return self._run(call, timestamp, (cells["key"], timestamp, cells["window"]), cells)
@@ -129,7 +129,7 @@ def _process_method(cells: dict[str, Any], tagged: bool) -> Callable[..., Any]:
 
     def process(self, element, timestamp, window, *values, **named):  # type: ignore[no-untyped-def]
         bound = {**dict(zip(names, values, strict=False)), **named}
-        run = self.run_tagged if tagged else self.run_element
+        run = self._run_tagged if tagged else self._run_element
         return run(element, timestamp, window, bound)
 
     leading = {"timestamp": beam.DoFn.TimestampParam, "window": beam.DoFn.WindowParam}
@@ -138,7 +138,7 @@ def _process_method(cells: dict[str, Any], tagged: bool) -> Callable[..., Any]:
 
 def _timer_method(name: str, method: str, cells: dict[str, Any]) -> Callable[..., Any]:
     def fire(self, **values):  # type: ignore[no-untyped-def]
-        return self.run_timer(getattr(self.function, method), values)
+        return self._run_timer(getattr(self.function, method), values)
 
     fire.__name__ = name
     leading = {

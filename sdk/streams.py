@@ -77,8 +77,8 @@ class Stream:
             **step: see `StepOptions`.
         """
         operator = resolve("map", function, MapFunction, config)
-        if operator.is_object:
-            output_type = output_type or declared_output(type(operator.function).map)
+        method = type(operator.function).map if operator.is_object else operator.function
+        output_type = output_type or declared_output(method)
         return self._pardo(operator, beam.Map, MapDoFn, output_type, step)
 
     def flat_map(
@@ -100,8 +100,8 @@ class Stream:
             **step: see `StepOptions`.
         """
         operator = resolve("flat_map", function, FlatMapFunction, config)
-        if operator.is_object:
-            output_type = output_type or element_of(declared_output(type(operator.function).flat_map))
+        method = type(operator.function).flat_map if operator.is_object else operator.function
+        output_type = output_type or element_of(declared_output(method))
         return self._pardo(operator, beam.FlatMap, FlatMapDoFn, output_type, step, side_outputs)
 
     def filter(self, function: Any, config: Config | None = None, **step: Unpack[StepOptions]) -> Self:
@@ -208,7 +208,8 @@ class Stream:
         """
         operator = resolve("reduce", function, ReduceFunction, config, positional=2)
         fold = operator.function.reduce if operator.is_object else operator.bound()
-        combine = ReduceCombineFn(fold).with_output_types(self._value_type())
+        value_type = self._value_type()
+        combine = ReduceCombineFn(fold).with_input_types(value_type).with_output_types(value_type)
         return self._same(self._combine(combine, operator.label, step))
 
     def aggregate(
@@ -305,8 +306,8 @@ class Stream:
             **step: see `StepOptions`.
 
         Returns:
-            A `Stream` for a collection, tuples and dicts of streams for tuples and dicts of collections, and what
-            else the transform gives as it is.
+            A `Stream` for a collection, tuples and dicts of streams for tuples and dicts of collections (tagged
+            outputs are a tuple, the main one first), and what else the transform gives as it is.
         """
         if label is not None:
             step = {**step, "name": label}
@@ -316,6 +317,8 @@ class Stream:
     def _streams_of(self, result: Any) -> Any:
         if isinstance(result, beam.PCollection):
             return Stream(self._steps, result)
+        if isinstance(result, beam.pvalue.DoOutputsTuple):
+            return tuple(Stream(self._steps, part) for part in result)
         if isinstance(result, tuple):
             streams = [self._streams_of(part) for part in result]
             return type(result)(*streams) if hasattr(result, "_fields") else tuple(streams)

@@ -82,7 +82,7 @@ class TumblingWindows:
     size: Length
     offset: Length = 0
 
-    def to_beam(self) -> beam.WindowFn:
+    def to_beam(self) -> beam.window.WindowFn:
         """The Beam ``WindowFn``."""
         return beam_windows.FixedWindows(_positive("TumblingWindows", "size", self.size), seconds(self.offset))
 
@@ -101,7 +101,7 @@ class SlidingWindows:
     every: Length
     offset: Length = 0
 
-    def to_beam(self) -> beam.WindowFn:
+    def to_beam(self) -> beam.window.WindowFn:
         """The Beam ``WindowFn``."""
         size = _positive("SlidingWindows", "size", self.size)
         return beam_windows.SlidingWindows(size, _positive("SlidingWindows", "every", self.every), seconds(self.offset))
@@ -117,7 +117,7 @@ class SessionWindows:
 
     gap: Length
 
-    def to_beam(self) -> beam.WindowFn:
+    def to_beam(self) -> beam.window.WindowFn:
         """The Beam ``WindowFn``."""
         return beam_windows.Sessions(_positive("SessionWindows", "gap", self.gap))
 
@@ -126,7 +126,7 @@ class SessionWindows:
 class GlobalWindow:
     """One window for all time, as before any window was set."""
 
-    def to_beam(self) -> beam.WindowFn:
+    def to_beam(self) -> beam.window.WindowFn:
         """The Beam ``WindowFn``."""
         return beam_windows.GlobalWindows()
 
@@ -155,7 +155,7 @@ def window_into(
     """
     owner = f"window({type(windows).__name__})"
     window_fn = windows.to_beam() if hasattr(windows, "to_beam") else windows
-    if not isinstance(window_fn, beam.WindowFn):
+    if not isinstance(window_fn, beam.window.WindowFn):
         raise ConfigError(
             f"{owner}: expected TumblingWindows, SlidingWindows, SessionWindows, GlobalWindow or a Beam WindowFn"
         )
