@@ -6,17 +6,22 @@ Imports Beam: import this module when there is a pipeline to read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.transforms import window
 
 from sage.errors import ConfigError
 from sage.jobs.cli.stepgraph import Edge, Node, StepGraph
 from sage.jobs.cli.target import Target
+from sage.runners.local import LocalRunner
 
-__all__ = ["capture", "step_graph"]
+if TYPE_CHECKING:
+    from sage.runners.engine.spec import Plan, Step
+
+__all__ = ["capture", "stage_graph", "step_graph"]
 
 
 class _Captured(BaseException):
@@ -89,7 +94,7 @@ def step_graph(pipeline: beam.Pipeline, *, depth: int = 1) -> StepGraph:
 def _kind(transform: Any) -> str:
     # `with_outputs` wraps a ParDo in a private class; to its author it is still a ParDo.
     name = type(transform).__name__
-    return "ParDo" if name == "_MultiParDo" else name
+    return "ParDo" if name == "_MultiParDo" else "" if name.startswith("_") else name
 
 
 class _Leaves(PipelineVisitor):
@@ -140,3 +145,60 @@ def _seconds(duration: Any) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
+
+
+class _Planned(Exception):
+    """Carries the plan out of the runner that would have run it."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
+class _PlanOnly(LocalRunner):
+    """The local runner up to the point where it has its plan."""
+
+    def run_plan(self, plan: Plan, options: PipelineOptions) -> NoReturn:
+        raise _Planned(plan)
+
+
+_ARRIVAL = {"key": "shuffled by key", "spread": "spread over workers", "one": "at one worker"}
+
+
+def stage_graph(pipeline: beam.Pipeline) -> StepGraph:
+    """The stages that SAGE's runners make of a pipeline: steps that run fused are one node.
+
+    Raises:
+        InvalidPipeline: the pipeline cannot be planned.
+        UnsupportedFeature: the runner refuses it.
+    """
+    try:
+        _PlanOnly().run_pipeline(pipeline, pipeline.options)
+    except _Planned as planned:
+        plan = planned.plan
+    names = {stage.index: f"stage {n}" for n, stage in enumerate(plan.stages, start=1)}
+    makers = {
+        collection: names[stage.index]
+        for stage in plan.stages
+        for step in stage.steps
+        for collection in step.outputs.values()
+    }
+    graph = StepGraph()
+    edges: dict[Edge, None] = {}
+    for stage in plan.stages:
+        name = names[stage.index]
+        steps = tuple(step.name for step in stage.steps)
+        graph.nodes.append(Node(name, type(stage.root).__name__, _ARRIVAL.get(stage.partition, ""), steps))
+        for step in stage.steps:
+            for collection, side in _reads(step):
+                if makers[collection] != name:
+                    edges[Edge(makers[collection], name, side=side)] = None
+    graph.edges.extend(edges)
+    return graph
+
+
+def _reads(step: Step) -> Iterator[tuple[Any, bool]]:
+    for collection in step.inputs:
+        yield collection, False
+    for side in getattr(step, "side_inputs", ()):
+        yield side.collection, True

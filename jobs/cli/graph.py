@@ -19,6 +19,7 @@ _HELP = """Draw the steps of a job. Its code builds the pipeline; nothing of it 
   sage graph job.py --format mermaid           for Markdown
   sage graph job.py --format svg -o job.svg    a picture
   sage graph pkg.jobs:daily --depth 2          open composite transforms one level
+  sage graph job.py --stages                   what runs as one: the stages that a runner makes of the steps
   sage graph job.py -- --input x.txt           the job's own options
 
 TARGET is what `sage run` takes. The code stops where it would have run its first pipeline.
@@ -35,16 +36,24 @@ _DRAW = {"text": draw_text, "mermaid": draw_mermaid, "svg": draw_svg}
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE", help="Write there.")
 @click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="How many levels to open.")
+@click.option("--stages", is_flag=True, help="Draw stages: steps that run fused share a box.")
 @click.option("--traceback", "full", is_flag=True, help="Show every frame of an error.")
 def graph(
-    target: str, job_options: tuple[str, ...], form: str | None, output: str | None, depth: int, full: bool
+    target: str,
+    job_options: tuple[str, ...],
+    form: str | None,
+    output: str | None,
+    depth: int,
+    stages: bool,
+    full: bool,
 ) -> int:
     try:
-        from sage.jobs.cli.capture import capture, step_graph
+        from sage.jobs.cli.capture import capture, stage_graph, step_graph
 
         # The drawing may go to a pipe, so what the script prints while it builds must not.
         with stdout_kept_clean():
-            drawn = step_graph(capture(Target.parse(target), job_options), depth=depth)
+            pipeline = capture(Target.parse(target), job_options)
+            drawn = stage_graph(pipeline) if stages else step_graph(pipeline, depth=depth)
     except (Exception, SystemExit) as error:
         show(explain(error), error, full=full)
         return exit_code_of(error)

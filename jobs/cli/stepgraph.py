@@ -1,4 +1,4 @@
-"""The graph of a pipeline as its author wrote it: composites folded, one node for each step they applied."""
+"""What `sage graph` draws: nodes in order, and the edges between them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ __all__ = ["Edge", "Node", "StepGraph"]
 
 @dataclass(frozen=True)
 class Node:
-    """One step.
+    """One step, or one stage that a runner makes of several.
 
     Attributes:
-        name: its full name.
+        name: the full name of the step, or the stage's number.
         kind: the class of its transform, as ``ParDo`` or ``CombinePerKey``.
-        windowing: the windowing it assigns, in words; empty for a step that assigns none.
+        note: what else there is to say: the windowing that a step assigns, how elements reach a stage.
+        parts: the steps of a stage, in the order in which an element passes them.
     """
 
     name: str
     kind: str
-    windowing: str = ""
+    note: str = ""
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

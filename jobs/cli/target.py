@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import logging
 import os
 import sys
 import types
@@ -228,4 +229,17 @@ def _run_yaml(path: str, argv: Sequence[str]) -> None:
         from apache_beam.yaml import main as beam_yaml
     except ImportError as error:
         raise MissingExtra("running a Beam YAML pipeline", "yaml") from error
-    beam_yaml.run([f"--yaml_pipeline_file={path}", *argv])
+    with _log_level("", logging.INFO), _log_level("apache_beam", logging.WARNING):
+        beam_yaml.run([f"--yaml_pipeline_file={path}", *argv])
+
+
+@contextlib.contextmanager
+def _log_level(name: str, level: int) -> Iterator[None]:
+    """YAML's LogForTesting writes to the root logger at INFO, which `python -m apache_beam.yaml.main` shows too."""
+    logger = logging.getLogger(name)
+    saved = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(saved)

@@ -36,11 +36,11 @@ def test_text_lists_each_step_with_what_it_reads(sage, script):
     assert ran.out.splitlines() == [
         "1  StopWords  Create",
         "2  Lines      Create",
-        "3  Clean        <- 2",
-        "4  Route      ParDo  <- 3, 1 (side input)",
+        "3  Clean                              <- 2",
+        "4  Route      ParDo                   <- 3, 1 (side input)",
         "5  Window     fixed windows of 1 min  <- 4",
-        "6  Count <b>  PerElement  <- 5",
-        "7  Both       Flatten  <- 3, 4 (stop)",
+        "6  Count <b>  PerElement              <- 5",
+        "7  Both       Flatten                 <- 3, 4 (stop)",
     ]
     assert "building" in ran.err
     assert "never reached" not in ran.err
@@ -93,7 +93,7 @@ def test_a_script_that_names_another_runner_does_not_run_either(sage, script):
     ran = sage("graph", job)
 
     assert ran.code == 0
-    assert "2  Fail     ParDo  <- 1" in ran.out
+    assert "2  Fail     ParDo   <- 1" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,22 @@ def test_an_output_that_cannot_be_written_is_wrong_usage(sage, script, tmp_path)
 
     assert ran.code == 2
     assert "nowhere" in ran.err
+
+
+def test_stages_share_a_box_between_fused_steps(sage, script):
+    ran = sage("graph", script(JOB), "--stages")
+
+    assert ran.code == 0
+    stages = ran.out.split("\nstage ")
+    (routing,) = [stage for stage in stages if "    Route/ParDo(Route)\n    Window\n" in stage]
+    assert "(side input)" in routing.splitlines()[0]
+    assert any("shuffled by key" in stage.splitlines()[0] and "    Count <b>/" in stage for stage in stages)
+
+
+def test_stages_as_svg_name_every_step(sage, script, tmp_path):
+    file = tmp_path / "job.svg"
+
+    assert sage("graph", script(JOB), "--stages", "-o", file).code == 0
+
+    texts = [text.text for text in ElementTree.parse(file).getroot().iter("{http://www.w3.org/2000/svg}text")]
+    assert {"stage 1", "Clean/Strip", "Clean/NonEmpty", "Window"} <= set(texts)

@@ -39,7 +39,7 @@ def test_boxes_of_random_graphs_never_touch_and_edges_go_down():
         for one, other in itertools.combinations(layout.boxes.values(), 2):
             if one.layer == other.layer:
                 assert abs(one.x - other.x) > (one.width + other.width) / 2
-        assert all(0 <= round(box.x - box.width / 2, 6) for box in layout.boxes.values())
+        assert all(round(box.x - box.width / 2, 6) >= 0 for box in layout.boxes.values())
         assert all(box.x + box.width / 2 <= layout.width + 1e-6 for box in layout.boxes.values())
 
 

@@ -62,7 +62,7 @@ def test_the_command_leaves_no_defaults_behind(sage, script):
 
     sage("run", script("pass"), "--workers", "7")
 
-    assert StandardOptions.DEFAULT_RUNNER == before
+    assert before == StandardOptions.DEFAULT_RUNNER
     assert SageOptions([]).workers == 1
 
 
