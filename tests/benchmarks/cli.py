@@ -18,6 +18,7 @@ from tests.benchmarks.measure import Failed, Row, Settings
 __all__ = ["BENCHMARKS", "main"]
 
 BENCHMARKS = ("start", "pipeline", "create", "arrow", "workers", "wordcount", "nexmark", "memory")
+MODULES = {"nexmark": "nexmark.bench"}
 
 
 def environment() -> dict[str, Any]:
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[Row] = []
     started = time.monotonic()
     for name in [name for name in BENCHMARKS if not asked.only or name in asked.only]:
-        module = importlib.import_module(f"tests.benchmarks.{name}")
+        module = importlib.import_module(f"tests.benchmarks.{MODULES.get(name, name)}")
         try:
             rows += module.bench(settings)
         except Failed as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tests.benchmarks.nexmark.model import Auction, Bid, Config, Event, Person
 
-__all__ = ["PROPORTION", "event", "events", "event_time"]
+__all__ = ["PROPORTION", "event", "event_time", "events", "longest_auction"]
 
 PERSONS, AUCTIONS, BIDS = 1, 3, 46
 PROPORTION = PERSONS + AUCTIONS + BIDS
@@ -65,6 +65,11 @@ def _person(number: int, epoch: int, at: int) -> Person:
     )
 
 
+def longest_auction(config: Config) -> int:
+    """How long an auction is open at most (ms): twice the time in which ``in_flight`` auctions open."""
+    return max(2 * config.in_flight * PROPORTION * 1_000 // (AUCTIONS * config.events_per_second), 1)
+
+
 def _some_person(bits: int, epoch: int) -> int:
     """The id of somebody who has come lately."""
     active = min(epoch + 1, ACTIVE_PEOPLE)
@@ -78,7 +83,6 @@ def _auction(number: int, epoch: int, offset: int, at: int, config: Config) -> A
         seller = FIRST_PERSON + epoch // HOT_SELLERS * HOT_SELLERS
     else:
         seller = _some_person(bits >> 8, epoch)
-    horizon = config.in_flight * PROPORTION * 1_000 // (AUCTIONS * config.events_per_second)
     initial = _price(more)
     return Auction(
         FIRST_AUCTION + epoch * AUCTIONS + offset - PERSONS,
@@ -87,7 +91,7 @@ def _auction(number: int, epoch: int, offset: int, at: int, config: Config) -> A
         initial,
         initial + _price(more >> 20),
         at,
-        at + 1 + (more >> 40) % max(2 * horizon, 1),
+        at + 1 + (more >> 40) % longest_auction(config),
         seller,
         FIRST_CATEGORY + (bits >> 34) % CATEGORIES,
         _filler(bits >> 44, 250),

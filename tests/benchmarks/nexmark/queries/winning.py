@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.coders import Coder
+from apache_beam.coders.coders import Coder, IntervalWindowCoder
 from apache_beam.transforms import trigger, window
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from tests.benchmarks.nexmark.generator import longest_auction
 from tests.benchmarks.nexmark.model import Auction, Bid, Config, Event
 from tests.benchmarks.nexmark.queries.simple import is_person, just_auctions, just_bids
 
@@ -24,80 +24,36 @@ class Winner(NamedTuple):
     bid: Bid
 
 
-class SaleWindow(window.IntervalWindow):
-    """The window of an auction (while it is open) or of a bid (long enough to meet its auction)."""
-
-    def __init__(self, start: Any, end: Any, auction: int, is_auction: bool) -> None:
-        super().__init__(start, end)
-        self.auction = auction
-        self.is_auction = is_auction
-
-    def _key(self) -> tuple[Any, ...]:
-        return self.start.micros, self.end.micros, self.auction, self.is_auction
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SaleWindow) and self._key() == other._key()
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __lt__(self, other: Any) -> bool:
-        return bool(self._key() < other._key()) if isinstance(other, SaleWindow) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __repr__(self) -> str:
-        return f"SaleWindow({self.start}, {self.end}, auction={self.auction}, is_auction={self.is_auction})"
-
-
-class SaleWindowCoder(Coder):
-    """Start, end (µs), auction id and kind, in fixed width."""
-
-    FORMAT = struct.Struct(">qqq?")
-
-    def encode(self, value: SaleWindow) -> bytes:
-        return self.FORMAT.pack(value.start.micros, value.end.micros, value.auction, value.is_auction)
-
-    def decode(self, encoded: bytes) -> SaleWindow:
-        start, end, auction, is_auction = self.FORMAT.unpack(encoded)
-        return SaleWindow(Timestamp(micros=start), Timestamp(micros=end), auction, is_auction)
-
-    def is_deterministic(self) -> bool:
-        return True
-
-
 class SaleWindows(window.WindowFn):
     """Brings bids into the window of their auction, without any global state.
 
+    Elements have to be keyed by auction when windows merge. An auction's window is the time it is open; a bid's window is
+    longer than any auction is open, and this length tells it from an auction's (so plain interval windows do).
+
     Args:
-        expected_ms: how long an auction is expected to be open (ms).
+        longest_ms: how long an auction is open at most (ms).
     """
 
-    def __init__(self, expected_ms: int) -> None:
-        self.expected_ms = expected_ms
+    def __init__(self, longest_ms: int) -> None:
+        self.bid_span = Duration(micros=(longest_ms + 1_000) * 1_000)
 
-    def assign(self, assign_context: window.WindowFn.AssignContext) -> list[SaleWindow]:
+    def assign(self, assign_context: window.WindowFn.AssignContext) -> list[window.IntervalWindow]:
         event, at = assign_context.element, assign_context.timestamp
         if isinstance(event, Auction):
-            return [SaleWindow(at, Timestamp(micros=event.expires * 1_000), event.id, True)]
-        return [SaleWindow(at, at + Duration(micros=self.expected_ms * 2_000), event.auction, False)]
+            return [window.IntervalWindow(at, Timestamp(micros=event.expires * 1_000))]
+        return [window.IntervalWindow(at, at + self.bid_span)]
 
     def merge(self, merge_context: window.WindowFn.MergeContext) -> None:
-        auctions: dict[int, SaleWindow] = {}
-        bids: dict[int, list[SaleWindow]] = {}
+        auctions, bids = [], []
         for sale in merge_context.windows:
-            if sale.is_auction:
-                auctions[sale.auction] = sale
-            else:
-                bids.setdefault(sale.auction, []).append(sale)
-        for number, auction in auctions.items():
-            in_time = [bid for bid in bids.get(number, ()) if bid.start < auction.end]
+            (bids if sale.end - sale.start == self.bid_span else auctions).append(sale)
+        for auction in auctions:
+            in_time = [bid for bid in bids if bid.start < auction.end]
             if in_time:
                 merge_context.merge([*in_time, auction], auction)
 
     def get_window_coder(self) -> Coder:
-        return SaleWindowCoder()
+        return IntervalWindowCoder()
 
 
 def best(bids: Iterable[Bid], auction: Auction) -> Bid | None:
@@ -117,11 +73,10 @@ def choose(element: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[Winner]:
 
 def winning_bids(events: beam.PCollection[Event], config: Config) -> beam.PCollection[Winner]:
     """Each closed auction with its winning bid, at the moment it closes."""
-    expected_ms = config.in_flight * 50 * 1_000 // (3 * config.events_per_second)
     sales = (
         events
         | "auctions and bids" >> beam.Filter(lambda event: not is_person(event))
-        | "sale windows" >> beam.WindowInto(SaleWindows(expected_ms))
+        | "sale windows" >> beam.WindowInto(SaleWindows(longest_auction(config)))
     )
     auctions = just_auctions(sales) | "by id" >> beam.Map(lambda auction: (auction.id, auction))
     bids = just_bids(sales) | "by auction" >> beam.Map(lambda bid: (bid.auction, bid))
