@@ -39,8 +39,9 @@ test-beam-min: $(VENV_MIN)/.installed ## Run the tests with Beam 2.61, apache-fl
 	$(bring_java) $(PY_MIN) $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.installed typing-tree ## Check style and types (ruff, mypy)
-	$(VENV)/bin/ruff check .
-	cd $(VENV)/typing && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p sage
+	@status=0; $(VENV)/bin/ruff check . || status=1; \
+	cd $(VENV)/typing && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p sage || status=1; \
+	exit $$status
 
 format: $(VENV)/.installed ## Put the imports and the layout in order (ruff)
 	$(VENV)/bin/ruff check --select I --fix .
