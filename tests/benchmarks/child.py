@@ -1,6 +1,6 @@
-"""One turn: a fresh process that times one way of one benchmark and prints what it took as JSON.
+"""One turn: a fresh process that times one way of one benchmark and prints the times.
 
-A way is a function of a size in the benchmark's module, named ``run_<way>``; it makes the run, checks its answer and may
+A way is a function of a size in the module, named ``run_<way>``; it makes the run, checks its answer and may
 return a dict of further figures; ``seconds`` in it overrules the clock here, for ways that must leave a check out.
 """
 

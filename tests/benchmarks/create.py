@@ -1,4 +1,4 @@
-"""The pipeline benchmark's steps with ``Create(range(n))`` as the source: Beam's own construction is most of the time."""
+"""The pipeline benchmark's steps with ``Create(range(n))`` as source: most of the time is Beam's own construction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from tests.benchmarks import beams, pipeline
-from tests.benchmarks.measure import OURS, Failed, Ratio, Row, Settings, Turn, human, rounds
+from tests.benchmarks.measure import OURS, Failed, Ratio, Row, Settings, Turn, finished, human, rounds
 
 NAME = "create"
 WARM_UP = 1_000
@@ -52,11 +52,10 @@ def bench(settings: Settings) -> list[Row]:
     ways = {OURS: (size,), "fnapi": (size,), "generated": (size // 10, size)}
     turns = rounds(settings, NAME, ways, settings.pick(2, 3))
     against, source = f"Create(range({size:,})), end to end, against FnApiRunner", "without Beam's own part"
-    ours, peer, generated = (turns[way] for way in ways)
-    for way, side in turns.items():
-        if isinstance(side, Failed):
-            return [Row(NAME, against, None, 5.0, note=f"{way}: {side}")]
-    assert not isinstance(ours, Failed) and not isinstance(peer, Failed) and not isinstance(generated, Failed)
+    try:
+        ours, peer, generated = (finished(turns, way) for way in ways)
+    except Failed as error:
+        return [Row(NAME, against, None, 5.0, note=str(error))]
     end_to_end = Ratio([(a.rate_of_one, b.rate_of_one) for a, b in zip(ours, peer, strict=True)])
     bare = Ratio([(without_beam(a), b.rate) for a, b in zip(ours, generated, strict=True)])
     own = statistics.median(turn.extra["beams_own"] for turn in ours)

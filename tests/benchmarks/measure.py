@@ -15,11 +15,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "Failed", "Ratio", "OURS", "Row", "Settings", "Turn", "compare", "human", "installed", "rounds", "run_child", "work_dir"]
+__all__ = [
+    "OURS",
+    "ROOT",
+    "Failed",
+    "Ratio",
+    "Row",
+    "Settings",
+    "Turn",
+    "child_command",
+    "child_environment",
+    "compare",
+    "finished",
+    "human",
+    "installed",
+    "parse_turn",
+    "rounds",
+    "run_child",
+    "work_dir",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 
 OURS = "sage"
+"""The way that is ours; all others are peers."""
 
 
 class Failed(Exception):
@@ -210,20 +229,27 @@ def rounds(
             except Failed as error:
                 turns[way] = error
                 outcome = f"failed: {error}"
-            settings.say(
-                f"{module}: round {number + 1}/{count} {way}: {outcome} ({time.monotonic() - started:.0f} s)"
-            )
+            settings.say(f"{module}: round {number + 1}/{count} {way}: {outcome} ({time.monotonic() - started:.0f} s)")
     return turns
 
 
-def compare(
-    name: str, what: str, turns: dict[str, list[Turn] | Failed], peer: str, asked: float | None
-) -> Row:
+def finished(turns: dict[str, list[Turn] | Failed], way: str) -> list[Turn]:
+    """The turns of a way.
+
+    Raises:
+        Failed: one of them did; the message names the way.
+    """
+    side = turns[way]
+    if isinstance(side, Failed):
+        raise Failed(f"{way}: {side}")
+    return side
+
+
+def compare(name: str, what: str, turns: dict[str, list[Turn] | Failed], peer: str, asked: float | None) -> Row:
     """The row of ours against one peer."""
-    ours, theirs = turns[OURS], turns[peer]
-    for way, side in ((OURS, ours), (peer, theirs)):
-        if isinstance(side, Failed):
-            return Row(name, what, None, asked, note=f"{way}: {side}")
-    pairs = zip(ours, theirs, strict=True)  # type: ignore[arg-type]
-    ratio = Ratio([(a.rate, b.rate) for a, b in pairs])
+    try:
+        pairs = zip(finished(turns, OURS), finished(turns, peer), strict=True)
+        ratio = Ratio([(ours.rate, theirs.rate) for ours, theirs in pairs])
+    except Failed as error:
+        return Row(name, what, None, asked, note=str(error))
     return Row(name, what, ratio.median, asked, note=ratio.note)

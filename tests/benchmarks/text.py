@@ -27,9 +27,7 @@ def vocabulary() -> list[str]:
     words, seen = list(_COMMON), set(_COMMON)
     while len(words) < VOCABULARY:
         syllables = 1 if len(words) < 500 else 2 if len(words) < 8_000 else 3
-        word = "".join(
-            part[rng.integers(len(part))] for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS)
-        )
+        word = "".join(part[rng.integers(len(part))] for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS))
         if word not in seen:
             seen.add(word)
             words.append(word)

@@ -1,7 +1,7 @@
 """The Nexmark generator: event number n is a pure function of n, so a source can start anywhere and be split.
 
 Out of 50 events 1 is a person, 3 are auctions and 46 are bids. Half of the bids go to a hot auction, most come from hot
-bidders, most auctions have a hot seller, as in Beam's generator. Numbers are not those of the Java one: only the shape is.
+bidders, most auctions have a hot seller, as in Beam's generator. The shape is that of the Java one, the values are not.
 """
 
 from __future__ import annotations
@@ -79,10 +79,7 @@ def _some_person(bits: int, epoch: int) -> int:
 def _auction(number: int, epoch: int, offset: int, at: int, config: Config) -> Auction:
     bits = _mix(number)
     more = _mix(bits)
-    if bits % 4:
-        seller = FIRST_PERSON + epoch // HOT_SELLERS * HOT_SELLERS
-    else:
-        seller = _some_person(bits >> 8, epoch)
+    hot_seller = FIRST_PERSON + epoch // HOT_SELLERS * HOT_SELLERS
     initial = _price(more)
     return Auction(
         FIRST_AUCTION + epoch * AUCTIONS + offset - PERSONS,
@@ -92,7 +89,7 @@ def _auction(number: int, epoch: int, offset: int, at: int, config: Config) -> A
         initial + _price(more >> 20),
         at,
         at + 1 + (more >> 40) % longest_auction(config),
-        seller,
+        hot_seller if bits % 4 else _some_person(bits >> 8, epoch),
         FIRST_CATEGORY + (bits >> 34) % CATEGORIES,
         _filler(bits >> 44, 250),
     )

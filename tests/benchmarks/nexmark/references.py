@@ -110,9 +110,7 @@ def query7(events: list[Event], config: Config) -> list[Any]:
     windows = collections.defaultdict(list)
     for bid in _bids(events):
         windows[_fixed(bid.date_time, config)].append(bid)
-    return [
-        bid for bids in windows.values() for bid in bids if bid.price == max(offer.price for offer in bids)
-    ]
+    return [bid for bids in windows.values() for bid in bids if bid.price == max(offer.price for offer in bids)]
 
 
 def query8(events: list[Event], config: Config) -> list[Any]:

@@ -65,9 +65,7 @@ def query7(events: beam.PCollection[Event], config: Config) -> beam.PCollection[
     """Highest bid of each fixed window, by a side input that is windowed alike."""
     bids = just_bids(events) | "window" >> beam.WindowInto(window.FixedWindows(config.window_ms / 1_000))
     highest = (
-        bids
-        | "price" >> beam.Map(lambda bid: bid.price)
-        | "highest" >> beam.CombineGlobally(max).without_defaults()
+        bids | "price" >> beam.Map(lambda bid: bid.price) | "highest" >> beam.CombineGlobally(max).without_defaults()
     )
     return bids | "select" >> beam.FlatMap(if_highest, beam.pvalue.AsSingleton(highest))
 

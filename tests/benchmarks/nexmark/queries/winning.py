@@ -27,8 +27,8 @@ class Winner(NamedTuple):
 class SaleWindows(window.WindowFn):
     """Brings bids into the window of their auction, without any global state.
 
-    Elements have to be keyed by auction when windows merge. An auction's window is the time it is open; a bid's window is
-    longer than any auction is open, and this length tells it from an auction's (so plain interval windows do).
+    Elements have to be keyed by auction when windows merge. An auction's window is the time it is open; a bid's window
+    is longer than any auction is open, and this length tells it from an auction's (so plain interval windows do).
 
     Args:
         longest_ms: how long an auction is open at most (ms).
