@@ -1,13 +1,15 @@
-"""The tasks of one worker, and the order in which they run."""
+"""The stages that one worker has, and the order in which they run."""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Collection as Some
+from dataclasses import dataclass
 
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.context import JobContext
+from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of
 from sage.runners.engine.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId, Plan
 from sage.runners.engine.task import Task
@@ -15,44 +17,76 @@ from sage.runners.engine.task import Task
 INBOX_ROWS = 1 << 16
 
 
+@dataclass
+class _Alone:
+    """The exchange of a worker that has no others."""
+
+    me: int = 0
+    workers: int = 1
+
+    def send(self, worker: int, stage: int, port: int, message: Message) -> None:
+        raise AssertionError("there is no other worker")
+
+
 class Dataflow:
-    """Runs the stages of a plan that one worker has.
+    """Runs the stages of a plan at one worker.
 
     What is furthest downstream runs first, so that little waits between stages. An inbox that is full is emptied
-    before its producer goes on: that is the backpressure inside a worker.
+    before its producer goes on: that is the backpressure inside a worker. Sources run at the first worker.
 
     Args:
         plan: the job.
         job: what the host hands in.
-        send: takes blocks and watermarks that belong to other workers; None when there are none.
+        exchange: the way to the other workers; None when there are none.
+        stages: the indices of the stages that run here; None for all. Messages to other stages go over the
+            exchange.
     """
 
-    def __init__(self, plan: Plan, job: JobContext, sources: Callable[[Task], bool] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, job: JobContext, exchange: Exchange | None = None, stages: Some[int] | None = None
+    ) -> None:
         self.plan = plan
         self._job = job
-        self.tasks = [Task(stage, plan, job, self._emit) for stage in plan.stages]
-        self._routes: dict[CollectionId, list[tuple[int, int]]] = {}
-        for index, task in enumerate(self.tasks):
-            for port, collection in enumerate(task.inputs):
-                self._routes.setdefault(collection, []).append((index, port))
-        self._inboxes: list[deque[tuple[int, Block | int]]] = [deque() for _ in self.tasks]
-        self._rows = [0] * len(self.tasks)
+        self._exchange: Exchange = exchange or _Alone()
+        self.tasks: dict[int, Task] = {
+            stage.index: Task(stage, plan, job, self._emit)
+            for stage in plan.stages
+            if stages is None or stage.index in stages
+        }
+        self._routes = routes_of(plan)
+        self._partitioners: dict[tuple[int, int], Partitioner] = {}
+        self._channels: dict[tuple[int, int], list[int]] = {}
+        for route in (r for routes in self._routes.values() for r in routes):
+            place = (route.stage, route.port)
+            if self._crosses(route):
+                self._partitioners[place] = Partitioner(route, self._exchange.workers)
+                self._channels[place] = [MIN_MICROS] * self._exchange.workers
+            else:
+                self._channels[place] = [MIN_MICROS]
+        self._inboxes: dict[int, deque[tuple[int, Message]]] = {i: deque() for i in self.tasks}
+        self._rows = dict.fromkeys(self.tasks, 0)
         self._ready: list[int] = []
-        self._queued = [False] * len(self.tasks)
+        self._queued: set[int] = set()
         self._sent: dict[CollectionId, int] = {}
-        self._sources = deque(
-            i for i, task in enumerate(self.tasks) if task.is_source and (sources is None or sources(task))
-        )
+        self._sources = deque(i for i, task in self.tasks.items() if task.is_source)
+
+    def _crosses(self, route: Route) -> bool:
+        return route.mode != "local" and self._exchange.workers > 1
 
     def open(self) -> None:
         """Set-up of every task."""
-        for task in self.tasks:
+        for task in self.tasks.values():
             task.open()
+        if self._exchange.me:
+            # Sources run at the first worker; here they are at their end from the start.
+            ended, self._sources = self._sources, deque()
+            for index in ended:
+                self._propagate(self.tasks[index])
 
     def close(self) -> None:
         """Tear-down of every task; the first failure is raised when all are down."""
         failed: Exception | None = None
-        for task in self.tasks:
+        for task in self.tasks.values():
             try:
                 task.close()
             except Exception as error:
@@ -63,19 +97,46 @@ class Dataflow:
     # Messages.
 
     def _emit(self, collection: CollectionId, block: Block) -> None:
-        for index, port in self._routes.get(collection, ()):
-            self.deliver(index, port, block)
+        for route in self._routes.get(collection, ()):
+            partitioner = self._partitioners.get((route.stage, route.port))
+            if partitioner is None:
+                self._hand(self._exchange.me, route, block)
+            else:
+                for worker, part in partitioner.parts(block):
+                    self._hand(worker, route, part)
 
-    def deliver(self, index: int, port: int, message: Block | int) -> None:
-        """Puts a block, or a watermark (microseconds), into a task's inbox."""
-        self._inboxes[index].append((port, message))
+    def _hand(self, worker: int, route: Route, message: Message) -> None:
+        if worker == self._exchange.me and route.stage in self.tasks:
+            self.deliver(route.stage, route.port, message, worker)
+        else:
+            self._exchange.send(worker, route.stage, route.port, message)
+
+    def deliver(self, index: int, port: int, message: Message, sender: int = 0) -> None:
+        """Puts a block, or a watermark (microseconds), into a stage's inbox.
+
+        Args:
+            index: the stage.
+            port: its input.
+            message: the block or the watermark.
+            sender: the worker it comes from.
+        """
+        inbox = self._inboxes[index]
         if isinstance(message, Block):
+            inbox.append((port, message))
             self._rows[index] += len(message)
             if self._rows[index] > INBOX_ROWS and not self.tasks[index].busy:
                 self._drain(index)
                 return
-        if not self._queued[index]:
-            self._queued[index] = True
+        else:
+            marks = self._channels[index, port]
+            before = min(marks)
+            channel = sender if len(marks) > 1 else 0
+            marks[channel] = max(marks[channel], message)
+            if min(marks) <= before:
+                return
+            inbox.append((port, min(marks)))
+        if index not in self._queued:
+            self._queued.add(index)
             heapq.heappush(self._ready, -index)
 
     def _drain(self, index: int) -> None:
@@ -98,17 +159,16 @@ class Dataflow:
             watermark = task.output_watermark(collection)
             if watermark > self._sent.get(collection, MIN_MICROS):
                 self._sent[collection] = watermark
-                for index, port in self._routes[collection]:
-                    self.deliver(index, port, watermark)
+                for route in self._routes[collection]:
+                    targets = range(self._exchange.workers) if self._crosses(route) else (self._exchange.me,)
+                    for worker in targets:
+                        self._hand(worker, route, watermark)
 
     # Running.
 
     def step(self) -> bool:
         """Does one piece of work; False when there is none until time passes or messages come."""
-        if self._ready:
-            index = -heapq.heappop(self._ready)
-            self._queued[index] = False
-            self._drain(index)
+        if self.run_ready():
             return True
         if self._wake():
             return True
@@ -116,44 +176,71 @@ class Dataflow:
             return self._poll()
         return self.end_bundles()
 
+    def run_ready(self) -> bool:
+        """Empties one inbox that has messages, if its stage is not at work already further up the stack."""
+        held = []
+        ran = False
+        while self._ready and not ran:
+            index = -heapq.heappop(self._ready)
+            if self.tasks[index].busy:
+                held.append(index)
+                continue
+            self._queued.discard(index)
+            self._drain(index)
+            ran = True
+        for index in held:
+            heapq.heappush(self._ready, -index)
+        return ran
+
     def _poll(self) -> bool:
         task = self.tasks[self._sources[0]]
         if isinstance(task.root, TestStreamRoot) and self.end_bundles():
             return True
-        if not task.poll():
-            self._sources.popleft()
-        self._propagate(task)
+        task.busy = True
+        try:
+            if not task.poll():
+                self._sources.popleft()
+            self._propagate(task)
+        finally:
+            task.busy = False
         return True
 
     def end_bundles(self) -> bool:
         """Ends all open bundles; whether there were any."""
-        was_open = [task for task in self.tasks if task.in_bundle]
+        was_open = [task for task in self.tasks.values() if task.in_bundle and not task.busy]
         for task in was_open:
-            task.end_bundle()
-            self._propagate(task)
+            task.busy = True
+            try:
+                task.end_bundle()
+                self._propagate(task)
+            finally:
+                task.busy = False
         return bool(was_open)
 
     def _wake(self) -> bool:
         now = self._job.clock.now_micros()
         woken = False
-        for task in self.tasks:
+        for task in self.tasks.values():
             due = task.root.wakeup()
-            if due is not None and due <= now:
-                task.fire()
-                self._propagate(task)
+            if due is not None and due <= now and not task.busy:
+                task.busy = True
+                try:
+                    task.fire()
+                    self._propagate(task)
+                finally:
+                    task.busy = False
                 woken = True
         return woken
 
     def next_wakeup(self) -> int | None:
         """The processing time (microseconds) at which there is work again; None if time alone brings none."""
-        times = [due for task in self.tasks if (due := task.root.wakeup()) is not None]
+        times = [due for task in self.tasks.values() if (due := task.root.wakeup()) is not None]
         return min(times, default=None)
 
     @property
     def finished(self) -> bool:
-        """Whether every task has seen the end of its input."""
-        return not self._ready and not self._sources and self._at_end(self.tasks)
-
-    @staticmethod
-    def _at_end(tasks: Iterable[Task]) -> bool:
-        return all(task.input_watermark >= MAX_MICROS for task in tasks)
+        """Whether every stage has seen the end of its input and has nothing left to put out."""
+        return not self._ready and not self._sources and all(
+            task.input_watermark >= MAX_MICROS and not task.in_bundle and task.root.wakeup() is None
+            for task in self.tasks.values()
+        )

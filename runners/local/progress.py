@@ -12,7 +12,7 @@ from sage.runners.engine.dataflow import Dataflow
 def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
     """One entry for each step, in the order of the plan."""
     steps = []
-    for task in flow.tasks:
+    for task in flow.tasks.values():
         done = task.input_watermark >= MAX_MICROS or state == "DONE"
         for step in task.stage.steps:
             made = sum(task.outputs[c].count for c in step.outputs.values())
@@ -23,3 +23,24 @@ def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
                 )
             )
     return steps
+
+
+def merge_progress(parts: Sequence[Sequence[StepProgress]]) -> Sequence[StepProgress]:
+    """The progress of several workers as one; a step is done when it is done everywhere."""
+    known = [part for part in parts if part]
+    if not known:
+        return []
+    merged = []
+    for same in zip(*known, strict=True):
+        states = {step.state for step in same}
+        running = "running" if states != {"waiting"} else "waiting"
+        merged.append(
+            StepProgress(
+                same[0].name,
+                sum(step.elements_in for step in same),
+                sum(step.elements_out for step in same),
+                sum(step.busy_ms for step in same),
+                "done" if states == {"done"} and len(known) == len(parts) else running,
+            )
+        )
+    return merged

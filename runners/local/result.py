@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from apache_beam.metrics.cells import DistributionData, DistributionResult, GaugeData, GaugeResult
 from apache_beam.metrics.execution import MetricResult
@@ -11,7 +11,6 @@ from apache_beam.metrics.metric import MetricResults
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from sage.handle import ExecutionPath, StepProgress
-from sage.runners.engine.context import JobContext
 
 
 def _result_of(value: Any) -> Any:
@@ -28,17 +27,10 @@ def _result_of(value: Any) -> Any:
 class LocalMetrics(MetricResults):
     """The user metrics of a job; attempted and committed values are one, for nothing is run twice."""
 
-    def __init__(self, job: JobContext) -> None:
-        self._job = job
+    def __init__(self, cumulative: dict[str, dict[Any, Any]]) -> None:
+        self._cumulative = cumulative
 
     def query(self, filter: Any = None) -> dict[str, list[MetricResult]]:
-        found: dict[str, dict[Any, Any]] = {}
-        for container in list(self._job.containers.values()):
-            cumulative = container.get_cumulative()
-            for kind in (
-                "counters", "distributions", "gauges", "string_sets", "bounded_tries", "histograms",
-            ):  # fmt: skip
-                found.setdefault(kind, {}).update(getattr(cumulative, kind, {}))
         return {
             kind: [
                 MetricResult(key, result, result)
@@ -46,28 +38,52 @@ class LocalMetrics(MetricResults):
                 if self.matches(filter, key)
                 for result in (_result_of(value),)
             ]
-            for kind, cells in found.items()
+            for kind, cells in self._cumulative.items()
         }
+
+
+class Running(Protocol):
+    """What runs a job: in this process, or in workers."""
+
+    def progress(self) -> Sequence[StepProgress]:
+        """One entry for each step, in the order of the plan."""
+
+    def metrics(self) -> dict[str, Any]:
+        """The cumulative data of every metric cell, by kind and then by key."""
+
+    def paths(self) -> Mapping[str, ExecutionPath]:
+        """Which way each step runs, by full step name."""
+
+    def cancel(self) -> None:
+        """Asks the job to stop."""
+
+    def run(self) -> None:
+        """Runs the job to its end, in the calling thread."""
 
 
 class LocalResult(PipelineResult):
     """A job on the local runner: Beam's result, and SAGE's job handle."""
 
-    def __init__(self, name: str, job: JobContext, progress: Callable[[], Sequence[StepProgress]]) -> None:
+    def __init__(self, name: str, running: Running) -> None:
         super().__init__(PipelineState.STARTING)
         self.name = name
-        self._job = job
-        self._progress = progress
+        self._running = running
         self._cancelled = False
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether somebody asked the job to stop."""
-        return self._cancelled
+    def run(self) -> None:
+        """Runs the job to its end.
 
-    def become(self, state: str) -> None:
-        """Moves the job on to a state."""
-        self._state = state
+        Raises:
+            StepError: a step of the user's pipeline raised.
+            WorkerLost: a worker process died.
+        """
+        self._state = PipelineState.RUNNING
+        try:
+            self._running.run()
+        except BaseException:
+            self._state = PipelineState.FAILED
+            raise
+        self._state = PipelineState.CANCELLED if self._cancelled else PipelineState.DONE
 
     def wait_until_finish(self, duration: int | None = None) -> str:
         return str(self._state)
@@ -75,15 +91,16 @@ class LocalResult(PipelineResult):
     def cancel(self) -> str:
         if not PipelineState.is_terminal(self._state):
             self._cancelled = True
+            self._running.cancel()
         return str(self._state)
 
     def metrics(self) -> LocalMetrics:
-        return LocalMetrics(self._job)
+        return LocalMetrics(self._running.metrics())
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, in the order of the plan."""
-        return self._progress()
+        return self._running.progress()
 
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step runs, by full step name."""
-        return dict(self._job.paths)  # type: ignore[arg-type]
+        return self._running.paths()

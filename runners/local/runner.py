@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -9,18 +10,20 @@ from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.pipeline import Pipeline
-from apache_beam.runners.runner import PipelineRunner, PipelineState
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms import environments
 
 from sage.errors import Location
 from sage.handle import announce
 from sage.options import SageOptions
 from sage.runners.engine.context import JobContext, VirtualClock
-from sage.runners.engine.dataflow import Dataflow
-from sage.runners.engine.spec import Plan, TestStream
+from sage.runners.engine.spec import TestStream
 from sage.runners.local.clock import WallClock
-from sage.runners.local.progress import progress_of
-from sage.runners.local.result import LocalResult
+from sage.runners.local.cluster import Cluster
+from sage.runners.local.inprocess import InProcess
+from sage.runners.local.result import LocalResult, Running
+from sage.runners.local.worker import Order
 from sage.runners.plan import plan_pipeline
 from sage.trace import caller_location
 
@@ -55,58 +58,47 @@ class LocalRunner(PipelineRunner):
         )
         pickler.set_library(pickler.USE_CLOUDPICKLE)
         proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
-        return self.run_plan(plan_pipeline(proto), options)
+        return self.run_proto(proto, options)
 
-    def run_plan(self, plan: Plan, options: PipelineOptions) -> LocalResult:
-        """Runs a plan to its end in this process."""
+    def run_proto(self, proto: beam_runner_api_pb2.Pipeline, options: PipelineOptions) -> LocalResult:
+        """Runs a pipeline proto to its end."""
         sage = options.view_as(SageOptions)
+        plan = plan_pipeline(proto)
+        test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
+        running: Running
+        # A test stream fixes one order of events for the whole job, which only one worker can keep.
+        if sage.workers > 1 and not test_stream:
+            running = Cluster([self._order(proto, sage, index) for index in range(sage.workers)])
+        else:
+            running = InProcess(plan, self._context(sage, test_stream), sage.spill_dir)
+        result = LocalResult(str(options.get_all_options().get("job_name") or "sage-job"), running)
+        announce(result)
+        result.run()
+        return result
+
+    def _context(self, sage: SageOptions, virtual: bool) -> JobContext:
         wall = WallClock()
-        virtual = any(isinstance(stage.root, TestStream) for stage in plan.stages)
-        job = JobContext(
+        return JobContext(
             clock=VirtualClock(wall.now_micros()) if virtual else wall,
             locations=dict(self._locations),
             execution_path=sage.execution_path,
             memory_bytes=sage.memory_limit,
             draining=self._draining,
         )
-        previous = job.tracker.install()
-        try:
-            flow = Dataflow(plan, job)
-            result = LocalResult("job", job, lambda: progress_of(flow, result.state))
-            announce(result)
-            _run(flow, job, result)
-        finally:
-            job.tracker.restore(previous)
-        return result
 
-
-def _run(flow: Dataflow, job: JobContext, result: LocalResult) -> None:
-    result.become(PipelineState.RUNNING)
-    try:
-        flow.open()
-        while not result.cancelled:
-            if flow.step():
-                continue
-            wakeup = flow.next_wakeup()
-            if wakeup is None:
-                break
-            if isinstance(job.clock, VirtualClock):
-                job.clock.micros = max(job.clock.micros, wakeup)
-            else:
-                job.clock.sleep_until(wakeup)  # type: ignore[attr-defined]
-    except BaseException:
-        result.become(PipelineState.FAILED)
-        _close_quietly(flow)
-        raise
-    result.become(PipelineState.CANCELLED if result.cancelled else PipelineState.DONE)
-    flow.close()
-
-
-def _close_quietly(flow: Dataflow) -> None:
-    try:
-        flow.close()
-    except Exception:
-        return  # the failure that brought us here is the one to report
+    def _order(self, proto: beam_runner_api_pb2.Pipeline, sage: SageOptions, index: int) -> Order:
+        return Order(
+            proto=proto.SerializeToString(),
+            worker=index,
+            workers=sage.workers,
+            locations=dict(self._locations),
+            execution_path=sage.execution_path,
+            memory_bytes=None if sage.memory_limit is None else sage.memory_limit // sage.workers,
+            spill_dir=sage.spill_dir,
+            draining=self._draining,
+            path=tuple(sys.path),
+            directory=os.getcwd(),
+        )
 
 
 def _current_label(input: Any) -> str | None:

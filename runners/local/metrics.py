@@ -1,0 +1,35 @@
+"""User metrics gathered over steps and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sage.runners.engine.context import JobContext
+
+KINDS = ("counters", "distributions", "gauges", "string_sets", "bounded_tries", "histograms")
+
+
+def cumulative(job: JobContext) -> dict[str, Any]:
+    """The cumulative data of every metric cell, by kind and then by key."""
+    found: dict[str, Any] = {kind: {} for kind in KINDS}
+    for container in list(job.containers.values()):
+        updates = container.get_cumulative()
+        for kind in KINDS:
+            found[kind].update(getattr(updates, kind, {}))
+    return found
+
+
+def merge_metrics(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The metrics of several workers as one."""
+    merged: dict[str, Any] = {kind: {} for kind in KINDS}
+    for part in parts:
+        for kind, cells in part.items():
+            for key, value in cells.items():
+                if key not in merged[kind]:
+                    merged[kind][key] = value
+                elif isinstance(value, int):
+                    merged[kind][key] += value
+                else:
+                    merged[kind][key] = merged[kind][key].combine(value)
+    return merged

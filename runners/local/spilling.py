@@ -1,0 +1,19 @@
+"""The spill store of one job at one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sage.runners.engine.context import SpillStore
+
+
+@contextmanager
+def spill_store(memory_bytes: int | None, directory: str | None) -> Iterator[SpillStore | None]:
+    """A place for what does not fit in memory, while the job runs; None where there is no limit.
+
+    Args:
+        memory_bytes: what groupings may hold in memory (bytes).
+        directory: where to put files; None for the system's temporary folder.
+    """
+    yield None
