@@ -6,20 +6,17 @@ Imports Beam: import this module when there is a pipeline to read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.transforms import window
 
 from sage.errors import ConfigError
 from sage.jobs.cli.stepgraph import Edge, Node, StepGraph
 from sage.jobs.cli.target import Target
-from sage.runners.local import LocalRunner
-
-if TYPE_CHECKING:
-    from sage.runners.engine.spec import Plan, Step
+from sage.runners.engine.spec import Step
+from sage.runners.plan import plan_pipeline
 
 __all__ = ["capture", "stage_graph", "step_graph"]
 
@@ -147,21 +144,6 @@ def _seconds(duration: Any) -> str:
     return f"{seconds:g} s"
 
 
-class _Planned(Exception):
-    """Carries the plan out of the runner that would have run it."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
-
-
-class _PlanOnly(LocalRunner):
-    """The local runner up to the point where it has its plan."""
-
-    def run_plan(self, plan: Plan, options: PipelineOptions) -> NoReturn:
-        raise _Planned(plan)
-
-
 _ARRIVAL = {"key": "shuffled by key", "spread": "spread over workers", "one": "at one worker"}
 
 
@@ -172,10 +154,7 @@ def stage_graph(pipeline: beam.Pipeline) -> StepGraph:
         InvalidPipeline: the pipeline cannot be planned.
         UnsupportedFeature: the runner refuses it.
     """
-    try:
-        _PlanOnly().run_pipeline(pipeline, pipeline.options)
-    except _Planned as planned:
-        plan = planned.plan
+    plan = plan_pipeline(pipeline.to_runner_api())
     names = {stage.index: f"stage {n}" for n, stage in enumerate(plan.stages, start=1)}
     makers = {
         collection: names[stage.index]

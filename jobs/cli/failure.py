@@ -14,6 +14,7 @@ from types import TracebackType
 import click
 
 from sage.errors import Fault, Location, SageError, StepError
+from sage.source_line import operand_line
 from sage.trace import is_framework
 
 __all__ = ["Failure", "explain", "show"]
@@ -113,7 +114,7 @@ def show(failure: Failure, error: BaseException, *, full: bool) -> None:
     click.echo(head, err=True)
     for label, place in (("raised at", failure.raised_at), ("applied at", failure.applied_at)):
         if place is not None:
-            click.echo(f"\n  {label} {click.style(str(place), bold=True)}", err=True)
+            click.echo(f"\n  {label} {click.style(_shown(place), bold=True)}", err=True)
             if place.text:
                 click.echo(f"      {place.text}", err=True)
     if failure.step is not None or not isinstance(error, SageError):
@@ -137,10 +138,12 @@ def user_line(error: BaseException) -> Location | None:
 
 def _innermost_user_frame(trace: TracebackType | None) -> Location | None:
     place = None
-    for frame, line in traceback.walk_tb(trace):
-        file = frame.f_code.co_filename
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        file = code.co_filename
         if not is_framework(file) and not file.startswith("<") and not _is_library(file):
-            place = _with_text(Location(file, line))
+            place = _with_text(Location(file, operand_line(code, trace.tb_lasti, trace.tb_lineno)))
+        trace = trace.tb_next
     return place
 
 
@@ -178,6 +181,12 @@ def _with_text(place: Location | None) -> Location | None:
 
 def _location_json(place: Location | None) -> dict[str, object] | None:
     return None if place is None else {"file": place.file, "line": place.line, "text": place.text}
+
+
+def _shown(place: Location) -> str:
+    """A file below the working directory goes by its short name."""
+    here = os.path.join(os.getcwd(), "")
+    return f"{place.file.removeprefix(here)}:{place.line}"
 
 
 def _indent(text: str) -> str:

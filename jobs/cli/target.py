@@ -74,7 +74,8 @@ class Target:
         with _as_main_script(str(self.path), argv) if script else _arguments(self.path or str(self.module), argv):
             try:
                 if script:
-                    exec(compile(_source(str(self.path)), str(self.path), "exec"), sys.modules["__main__"].__dict__)
+                    main = sys.modules["__main__"]
+                    exec(compile(_source(str(self.path)), str(main.__file__), "exec"), main.__dict__)
                 elif self.path is not None and self.function is None:
                     _run_yaml(self.path, argv)
                 else:
@@ -120,7 +121,7 @@ def _as_main_script(path: str, argv: Sequence[str]) -> Iterator[None]:
     of a job that is still running when its script has reached its end.
     """
     module = types.ModuleType("__main__")
-    module.__file__ = path
+    module.__file__ = os.path.abspath(path)
     saved = sys.modules["__main__"]
     with _arguments(path, argv, os.path.dirname(os.path.abspath(path))):
         sys.modules["__main__"] = module

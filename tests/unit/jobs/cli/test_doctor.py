@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import subprocess
+import sys
 
 from sage.jobs.cli import doctor
 
@@ -43,3 +45,14 @@ def test_version_names_what_a_bug_report_needs(sage):
     assert ran.code == 0
     assert f"apache-beam {importlib.metadata.version('apache-beam')}" in ran.out
     assert f"python {platform.python_version()}" in ran.out
+
+
+def test_what_needs_no_beam_does_not_load_it():
+    code = (
+        "import sys; from sage.jobs.cli import main; main(['version']); main(['--help']); main(['doctor']);"
+        "print([name for name in ('apache_beam', 'rich', 'numpy') if name in sys.modules])"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -169,6 +169,12 @@ def test_json_tells_of_a_failure(sage, script):
             3,
         ),
         ("import json\njson.loads('{')\n", "JSONDecodeError: ", 3),
+        pytest.param(
+            "(beam.Pipeline()\n | beam.Create([1])\n | beam.GroupByKey()\n | beam.Map(print))\n",
+            "Input type hint violation at GroupByKey",
+            4,
+            marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 keeps no columns"),
+        ),
     ],
 )
 def test_an_error_outside_any_step_shows_the_innermost_line_of_the_user(sage, script, body, message, line):
