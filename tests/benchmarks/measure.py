@@ -113,18 +113,36 @@ class Turn:
 
     @property
     def rate(self) -> float:
-        """Elements a second: the slope between smallest and largest size, by the best time of each."""
-        best = {size: min(w for s, w in zip(self.sizes, self.walls, strict=True) if s == size) for size in self.sizes}
-        small, large = min(best), max(best)
-        more, longer = large - small, best[large] - best[small]
-        if more <= 0 or longer <= 0:
-            raise Failed(f"no slope between {self.sizes} elements in {self.walls} s: the sizes are too close")
-        return more / longer
+        """Elements a second of wall time: the slope between smallest and largest size, by the best time of each."""
+        return slope(self.sizes, self.walls)
+
+    @property
+    def rate_by_cpu(self) -> float:
+        """Elements a second of CPU time, likewise: what the rate would be on a machine with nothing else to do."""
+        return slope(self.sizes, self.cpus)
 
     @property
     def rate_of_one(self) -> float:
         """Elements a second of the largest size alone, start-up included: for figures that are end to end."""
-        return max(self.sizes) / min(w for s, w in zip(self.sizes, self.walls, strict=True) if s == max(self.sizes))
+        return max(self.sizes) / best(self.sizes, self.walls)[max(self.sizes)]
+
+
+def best(sizes: Sequence[int], seconds: Sequence[float]) -> dict[int, float]:
+    """The best time of each size."""
+    return {size: min(took for each, took in zip(sizes, seconds, strict=True) if each == size) for size in sizes}
+
+
+def slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """Elements a second between the smallest and the largest size.
+
+    Raises:
+        Failed: the sizes are too close to tell.
+    """
+    times = best(sizes, seconds)
+    small, large = min(times), max(times)
+    if large <= small or times[large] <= times[small]:
+        raise Failed(f"no slope between {sizes} elements in {seconds} s: the sizes are too close")
+    return (large - small) / (times[large] - times[small])
 
 
 @dataclass
@@ -248,8 +266,9 @@ def finished(turns: dict[str, list[Turn] | Failed], way: str) -> list[Turn]:
 def compare(name: str, what: str, turns: dict[str, list[Turn] | Failed], peer: str, asked: float | None) -> Row:
     """The row of ours against one peer."""
     try:
-        pairs = zip(finished(turns, OURS), finished(turns, peer), strict=True)
-        ratio = Ratio([(ours.rate, theirs.rate) for ours, theirs in pairs])
+        turned = list(zip(finished(turns, OURS), finished(turns, peer), strict=True))
+        ratio = Ratio([(ours.rate, theirs.rate) for ours, theirs in turned])
+        cpu = Ratio([(ours.rate_by_cpu, theirs.rate_by_cpu) for ours, theirs in turned])
     except Failed as error:
         return Row(name, what, None, asked, note=str(error))
-    return Row(name, what, ratio.median, asked, note=ratio.note)
+    return Row(name, what, ratio.median, asked, note=f"{ratio.note}; {cpu.median:.2f} by CPU time")

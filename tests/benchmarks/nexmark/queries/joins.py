@@ -34,9 +34,9 @@ class JoinByState(beam.DoFn):
     def process(
         self,
         element: tuple[int, Person | Auction],
-        waiting: Any = beam.DoFn.StateParam(WAITING),  # noqa: B008
-        person: Any = beam.DoFn.StateParam(PERSON),  # noqa: B008
-        forget: Any = beam.DoFn.TimerParam(FORGET),  # noqa: B008
+        waiting: Any = beam.DoFn.StateParam(WAITING),
+        person: Any = beam.DoFn.StateParam(PERSON),
+        forget: Any = beam.DoFn.TimerParam(FORGET),
     ) -> Iterator[tuple[str, str, str, int]]:
         _, event = element
         if isinstance(event, Person):
@@ -54,7 +54,7 @@ class JoinByState(beam.DoFn):
             yield seller.name, seller.city, seller.state, event.id
 
     @on_timer(FORGET)
-    def expire(self, person: Any = beam.DoFn.StateParam(PERSON)) -> Iterable[Any]:  # noqa: B008
+    def expire(self, person: Any = beam.DoFn.StateParam(PERSON)) -> Iterable[Any]:
         person.clear()
         return ()
 

@@ -102,7 +102,7 @@ def query12(events: beam.PCollection[Event], config: Config) -> beam.PCollection
         | "by the clock"
         >> beam.WindowInto(
             window.GlobalWindows(),
-            trigger=trigger.Repeatedly(trigger.AfterProcessingTime(config.processing_window_ms / 1_000)),
+            trigger=trigger.Repeatedly(trigger.AfterProcessingTime(config.processing_window_ms // 1_000)),
             accumulation_mode=trigger.AccumulationMode.DISCARDING,
         )
         | "count" >> beam.combiners.Count.PerElement()
