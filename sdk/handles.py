@@ -28,32 +28,34 @@ class StateNotReady(SageError, RuntimeError):
     """State was used where there is no key: outside of processing an element or a timer."""
 
 
-class Handle:
-    """The way to one declared state, for whichever key is being processed."""
+class _Unbound:
+    """Stands where a key's cell will be; whatever is asked of it is asked too early or too late."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._bound: Any = None
 
-    @property
-    def _cell(self) -> Any:
-        if self._bound is None:
-            raise StateNotReady(
-                f"state {self._name!r} is used where there is no key; "
-                "use it in process_element, on_timer or on_processing_timer"
-            )
-        return self._bound
+    def __getattr__(self, attribute: str) -> Any:
+        raise StateNotReady(
+            f"state {self._name!r} is used where there is no key; "
+            "use it in process_element, on_timer or on_processing_timer"
+        )
 
-    def bind(self, cell: Any) -> None:
-        """Point the handle at a key's cell; None takes it away."""
-        self._bound = cell
 
-    def commit(self) -> None:
-        """Write back what the handle buffers; called after each element and timer."""
+class Handle:
+    """The way to one declared state, for whichever key is being processed.
+
+    Attributes:
+        cell: the runner's cell of the key; set and taken away by the step that runs the function.
+        unbound: what `cell` is while there is no key.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.unbound: Any = _Unbound(name)
+        self.cell: Any = self.unbound
 
     def clear(self) -> None:
         """Forget what is held for this key."""
-        self._cell.clear()
+        self.cell.clear()
 
 
 class ValueHandle(Handle, Generic[T]):
@@ -65,12 +67,12 @@ class ValueHandle(Handle, Generic[T]):
 
     def value(self) -> Any:
         """The value held, else the declared default."""
-        held = self._cell.read()
+        held = self.cell.read()
         return self._default if held is None else held
 
     def update(self, value: T) -> None:
         """Hold ``value``. None is as good as `clear`, since Beam's cell cannot tell them apart."""
-        self._cell.write(value)
+        self.cell.write(value)
 
 
 class ListHandle(Handle, Generic[T]):
@@ -78,24 +80,24 @@ class ListHandle(Handle, Generic[T]):
 
     def get(self) -> Iterable[T]:
         """All values held; may be read from the runner piece by piece."""
-        return self._cell.read()
+        return self.cell.read()
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.get())
 
     def add(self, value: T) -> None:
         """Hold one more value; does not read the others."""
-        self._cell.add(value)
+        self.cell.add(value)
 
     def add_all(self, values: Iterable[T]) -> None:
         """Hold more values."""
         for value in values:
-            self._cell.add(value)
+            self.cell.add(value)
 
     def update(self, values: Iterable[T]) -> None:
         """Hold exactly these values."""
         values = list(values)
-        self._cell.clear()
+        self.cell.clear()
         self.add_all(values)
 
 
@@ -103,14 +105,14 @@ class SetHandle(Handle, Generic[T]):
     """Distinct values."""
 
     def __contains__(self, value: object) -> bool:
-        return any(held == value for held in self._cell.read())
+        return any(held == value for held in self.cell.read())
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self._cell.read())
+        return iter(self.cell.read())
 
     def add(self, value: T) -> None:
         """Hold ``value`` once."""
-        self._cell.add(value)
+        self.cell.add(value)
 
 
 class FoldHandle(Handle, Generic[T]):
@@ -118,11 +120,11 @@ class FoldHandle(Handle, Generic[T]):
 
     def get(self) -> Any:
         """The result so far; for a reducing state that holds nothing, None."""
-        return self._cell.read()
+        return self.cell.read()
 
     def add(self, value: T) -> None:
         """Fold one more value in."""
-        self._cell.add(value)
+        self.cell.add(value)
 
 
 class MapHandle(Handle, Generic[K, T]):
@@ -133,16 +135,17 @@ class MapHandle(Handle, Generic[K, T]):
         self._items: dict[K, T] | None = None
         self._changed = False
 
-    def bind(self, cell: Any) -> None:
-        super().bind(cell)
+    def begin(self) -> None:
+        """Forget the key before; called ahead of each element and timer."""
         self._items, self._changed = None, False
 
     def commit(self) -> None:
-        if self._changed and self._items is not None:
+        """Write back what was changed; called after each element and timer."""
+        if self._changed:
             if self._items:
-                self._bound.write(self._items)
+                self.cell.write(self._items)
             else:
-                self._bound.clear()
+                self.cell.clear()
             self._changed = False
 
     def clear(self) -> None:
@@ -150,7 +153,7 @@ class MapHandle(Handle, Generic[K, T]):
 
     def _read(self) -> dict[K, T]:
         if self._items is None:
-            self._items = dict(self._cell.read() or {})
+            self._items = dict(self.cell.read() or {})
         return self._items
 
     def _writable(self) -> dict[K, T]:

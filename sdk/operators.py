@@ -15,7 +15,7 @@ from typing import Any
 
 from sage.checks import check_parameters
 from sage.errors import ConfigError
-from sage.functions import Function
+from sage.functions import FilterFunction, FlatMapFunction, Function, MapFunction
 
 __all__ = ["Operator", "declared_output", "element_of", "resolve"]
 
@@ -37,6 +37,17 @@ class Operator:
     label: str
     is_object: bool
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> Callable[..., Any] | None:
+        """What takes an element by a mere call; None for an object that must be opened or closed, or is no call."""
+        if not self.is_object:
+            return self.function
+        if not isinstance(self.function, (MapFunction, FlatMapFunction, FilterFunction)):
+            return None
+        cls = type(self.function)
+        if cls.open is not Function.open or cls.close is not Function.close:
+            return None
+        return getattr(self.function, self.kind)
 
     def bound(self) -> Callable[..., Any]:
         """The plain callable with its keyword arguments filled in."""

@@ -7,7 +7,7 @@ class whose methods carry the signature that its declarations ask for.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -16,7 +16,7 @@ from apache_beam.transforms.userstate import TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
 from sage.dofns import namespace_of
-from sage.handles import Handle
+from sage.handles import Handle, MapHandle
 from sage.keyed import KeyedContext, KeyedCoProcessFunction, KeyedProcessFunction, _Timed
 from sage.runtime import RuntimeContext
 from sage.state import State, declared_states
@@ -42,7 +42,7 @@ class KeyedDoFn(beam.DoFn):
         self.function = function
         self.step = step
         self.states = states
-        self._handles: list[Handle] | None = None
+        self._handles: tuple[Handle, ...] | None = None
 
     def setup(self) -> None:
         handles = {name: state.attach(self.function) for name, state in self.states.items()}
@@ -52,8 +52,11 @@ class KeyedDoFn(beam.DoFn):
                 self.function.process_element1,
                 self.function.process_element2,
             )
+        else:
+            self._calls = (self.function.process_element,)
         self.function.open(RuntimeContext(self.step, namespace_of(self.function), handles))
-        self._handles = list(handles.values())
+        self._handles = tuple(handles.values())
+        self._buffering = tuple(handle for handle in self._handles if isinstance(handle, MapHandle))
 
     def teardown(self) -> None:
         if self._handles is not None:
@@ -61,35 +64,35 @@ class KeyedDoFn(beam.DoFn):
             self.function.close()
 
     def _run(
-        self, call: Callable[..., Any], argument: Any, place: tuple[Any, Any, Any], cells: dict[str, Any]
+        self, call: Callable[..., Any], argument: Any, place: tuple[Any, Any, Any], cells: Sequence[Any]
     ) -> Iterator[Any]:
-        """Call the user's method with state and timers bound to the key, until its outputs are exhausted."""
-        handles = self._handles or []
-        for handle, name in zip(handles, self.states, strict=True):
-            handle.bind(cells[_STATE + name])
-        self._context.enter(*place, (cells.get(_EVENT), cells.get(_PROCESSING)))
+        """Call the user's method with state and timers bound to the key, until its outputs are exhausted.
+
+        Args:
+            call: the user's method.
+            argument: the value, or the instant of the timer.
+            place: key, timestamp and window.
+            cells: the states' cells, then the timers, in the order of the signature.
+        """
+        handles = self._handles or ()
+        for handle, cell in zip(handles, cells, strict=False):
+            handle.cell = cell
+        for buffer in self._buffering:
+            buffer.begin()
+        self._context.enter(*place, self._timers_of(cells))
         try:
             outputs = call(argument, self._context)
             if outputs is not None:
                 yield from outputs
-            for handle in handles:
-                handle.commit()
+            for buffer in self._buffering:
+                buffer.commit()
         finally:
             for handle in handles:
-                handle.bind(None)
+                handle.cell = handle.unbound
 
-    def _run_element(self, element: Any, timestamp: Timestamp, window: Any, cells: dict[str, Any]) -> Iterator[Any]:
-        key, value = element
-        return self._run(self.function.process_element, value, (key, timestamp, window), cells)
-
-    def _run_tagged(self, element: Any, timestamp: Timestamp, window: Any, cells: dict[str, Any]) -> Iterator[Any]:
-        key, (side, value) = element
-        return self._run(self._calls[side], value, (key, timestamp, window), cells)
-
-    def _run_timer(self, call: Callable[..., Any], cells: dict[str, Any]) -> Iterator[Any]:
-        # The tag is the instant that the user set: a runner may fire late, and its own timestamp may be another.
-        timestamp = Timestamp(micros=int(cells["tag"]))
-        return self._run(call, timestamp, (cells["key"], timestamp, cells["window"]), cells)
+    def _timers_of(self, cells: Sequence[Any]) -> tuple[Any, Any]:
+        """The timer for event time and the one for processing time; None for what the class has no method for."""
+        return None, None
 
 
 def stateful_dofn(
@@ -115,6 +118,8 @@ def stateful_dofn(
         cells[_PROCESSING] = beam.DoFn.TimerParam(processing)
 
     methods: dict[str, Any] = {"process": _process_method(cells, isinstance(function, KeyedCoProcessFunction))}
+    if has_event or has_processing:
+        methods["_timers_of"] = _timers_of(cells)
     if has_event:
         methods["on_event_timer"] = on_timer(event)(_timer_method("on_event_timer", "on_timer", cells))
     if has_processing:
@@ -124,21 +129,44 @@ def stateful_dofn(
     return compiled(function, step, states)
 
 
+def _timers_of(cells: dict[str, Any]) -> Callable[..., tuple[Any, Any]]:
+    names = list(cells)
+    event = names.index(_EVENT) if _EVENT in cells else None
+    processing = names.index(_PROCESSING) if _PROCESSING in cells else None
+
+    def timers_of(self, values):  # type: ignore[no-untyped-def]
+        return (
+            None if event is None else values[event],
+            None if processing is None else values[processing],
+        )
+
+    return timers_of
+
+
 def _process_method(cells: dict[str, Any], tagged: bool) -> Callable[..., Any]:
     names = tuple(cells)
 
     def process(self, element, timestamp, window, *values, **named):  # type: ignore[no-untyped-def]
-        bound = {**dict(zip(names, values, strict=False)), **named}
-        run = self._run_tagged if tagged else self._run_element
-        return run(element, timestamp, window, bound)
+        key, value = element
+        side = 0
+        if tagged:
+            side, value = value
+        if named:
+            values = (*values, *(named[name] for name in names[len(values) :]))
+        return self._run(self._calls[side], value, (key, timestamp, window), values)
 
     leading = {"timestamp": beam.DoFn.TimestampParam, "window": beam.DoFn.WindowParam}
     return _with_signature(process, ("self", "element"), {**leading, **cells})
 
 
 def _timer_method(name: str, method: str, cells: dict[str, Any]) -> Callable[..., Any]:
-    def fire(self, **values):  # type: ignore[no-untyped-def]
-        return self._run_timer(getattr(self.function, method), values)
+    names = tuple(cells)
+
+    def fire(self, tag, key, window, **named):  # type: ignore[no-untyped-def]
+        # The tag is the instant that the user set: a runner may fire late, and its own timestamp may be another.
+        timestamp = Timestamp(micros=int(tag))
+        place = (key, timestamp, window)
+        return self._run(getattr(self.function, method), timestamp, place, [named[name] for name in names])
 
     fire.__name__ = name
     leading = {

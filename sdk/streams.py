@@ -347,10 +347,11 @@ class Stream:
         tags: Sequence[str] = (),
     ) -> Stream:
         label = self._steps.label(operator.label, step)
-        if operator.is_object:
-            transform = beam.ParDo(dofn_of(operator.function, label))
+        # What needs no opening goes to Beam's own transform, which runners know and compile best.
+        if (call := operator.plain()) is not None:
+            transform = plain(call, **operator.arguments)
         else:
-            transform = plain(operator.function, **operator.arguments)
+            transform = beam.ParDo(dofn_of(operator.function, label))
         if output_type is not None:
             transform = transform.with_output_types(output_type)
         if not tags:
