@@ -27,7 +27,8 @@ PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  ARGS='...' goes to pytest, to the job, to the benchmark; PYTHON=... chooses the interpreter."
+	@echo "  ARGS='...' goes to pytest, to the job, to the benchmark. PYTHON=... chooses the interpreter of an"
+	@echo "  environment that is not there yet (make clean removes them)."
 
 demo: $(VENV)/.installed ## Run the main job: the standard library's own source, counted, joined, written to Parquet
 	$(VENV)/bin/sage run sage.jobs.stdlib_report $(ARGS)
@@ -88,7 +89,7 @@ define install
 	@$(1) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null || \
 		{ echo "SAGE needs Python 3.10-3.13 and '$(1)' is not one: name one with PYTHON=..., as in 'make test PYTHON=python3.12'" >&2; exit 1; }
 	@echo "Installing $(2) (a few minutes the first time) ..."
-	@$(1) -m venv --clear $(2) || \
+	@test -x $(2)/bin/pip || $(1) -m venv --clear $(2) || \
 		{ echo "'$(1)' cannot make virtual environments: install its venv module (Debian and Ubuntu: python3-venv)" >&2; exit 1; }
 	@$(2)/bin/python -m pip install --quiet --constraint tests/constraints/$(4).txt --editable '.[$(3)]'
 	@touch $@
