@@ -96,6 +96,25 @@ def test_a_script_that_names_another_runner_does_not_run_either(sage, script):
     assert "2  Fail     ParDo   <- 1" in ran.out
 
 
+@pytest.mark.parametrize("function", ["adding", "fluent"])
+def test_a_function_is_drawn_like_a_script(sage, script, function):
+    job = script("""
+        def adding(pipeline):
+            pipeline | "Numbers" >> beam.Create([1]) | "Fail" >> beam.Map(lambda n: 1 / 0)
+
+        def fluent():
+            from sage import LocalEnvironment
+            env = LocalEnvironment("env")
+            env.from_collection([1], name="Numbers").map(lambda n: 1 / 0, name="Fail")
+            return env
+    """)
+
+    ran = sage("graph", f"{job}:{function}")
+
+    assert ran.code == 0
+    assert [line.split()[1] for line in ran.out.splitlines()] == ["Numbers", "Fail"]
+
+
 @pytest.mark.parametrize(
     ("body", "code", "told"),
     [

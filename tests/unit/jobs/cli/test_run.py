@@ -157,6 +157,17 @@ def test_json_tells_of_a_failure(sage, script):
     assert document["jobs"][0]["state"] == "FAILED"
 
 
+def test_a_step_that_fails_in_a_worker_process_is_shown_the_same_way(sage, script):
+    job = script(FAILING)
+
+    ran = sage("run", job, "--workers", "2", "--json")
+
+    error = ran.document["error"]
+    assert (ran.code, error["type"], error["step"]) == (1, "ValueError", "Parse")
+    assert error["message"] == "invalid literal for int() with base 10: 'x'"
+    assert error["raised_at"] == {"file": str(job), "line": 4, "text": "return int(line)"}
+
+
 @pytest.mark.parametrize(
     ("body", "message", "line"),
     [
