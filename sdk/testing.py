@@ -41,7 +41,8 @@ class _FileSink(SinkFunction[Any]):
 
     def flush(self) -> None:
         values, self._values = self._values, []
-        if values:
+        # The folder is gone when a pipeline is run again after its collection: nobody waits for these elements.
+        if values and os.path.isdir(self.folder):
             path = os.path.join(self.folder, uuid.uuid4().hex)
             with open(path + ".part", "wb") as file:
                 cloudpickle.dump(values, file)
@@ -50,6 +51,8 @@ class _FileSink(SinkFunction[Any]):
 
 def collect(stream: Stream) -> list[Any]:
     """Run the whole job that a stream belongs to, and give the stream's elements in no particular order.
+
+    Each call runs the whole job again, the sinks that are already on it included.
 
     For bounded jobs whose result fits into memory, on runners that share this machine's files. A bundle that a
     runner repeats after its end is collected twice.

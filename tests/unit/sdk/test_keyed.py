@@ -177,3 +177,13 @@ def test_a_keyed_function_is_one_stateful_beam_dofn(env: sage.LocalEnvironment) 
     payload = beam.portability.api.beam_runner_api_pb2.ParDoPayload.FromString(step.spec.payload)
     assert set(payload.state_specs) == {"count", "values", "distinct", "by_parity", "largest", "total"}
     assert list(payload.timer_family_specs) == ["ts-event"]
+
+
+def test_two_workers_give_the_same() -> None:
+    out = []
+    for workers in (1, 2):
+        env = sage.LocalEnvironment("test", {"workers": workers})
+        events = env.from_collection([(f"k{n % 5}", n) for n in range(50)]).with_timestamps(lambda kv: kv[1])
+        out.append(sorted(collect(events.as_keyed().process(Everything))))
+    assert len(out[0]) == 5
+    assert out[0] == out[1]

@@ -13,7 +13,7 @@ from apache_beam.transforms import trigger
 
 import sage
 from sage.errors import ConfigError
-from sage.testing import assert_same_on, collect
+from sage.testing import FN_API_RUNNER, assert_same_on, collect
 
 MakeEnv = Callable[[], sage.LocalEnvironment]
 
@@ -29,10 +29,17 @@ JOINED = {
 
 
 @pytest.mark.parametrize("how", list(JOINED))
-def test_join(make_env: MakeEnv, how: str) -> None:
-    env = make_env()
+def test_join(env: sage.LocalEnvironment, how: str) -> None:
     left, right = env.from_collection(LEFT).as_keyed(), env.from_collection(RIGHT).as_keyed()
     assert sorted(collect(left.join(right, how=how)), key=repr) == sorted(JOINED[how], key=repr)
+
+
+def test_joins_are_the_same_on_beams_own_runner() -> None:
+    env = sage.Environment("joins", {"runner": FN_API_RUNNER})
+    left, right = env.from_collection(LEFT).as_keyed(), env.from_collection(RIGHT).as_keyed()
+    joins = [left.join(right, how=how).map(lambda kv, how: (how, kv), {"how": how}) for how in JOINED]
+    expected = [(how, pair) for how, pairs in JOINED.items() for pair in pairs]
+    assert sorted(collect(joins[0].union(*joins[1:])), key=repr) == sorted(expected, key=repr)
 
 
 def test_join_on_key_functions(env: sage.LocalEnvironment) -> None:
@@ -57,21 +64,34 @@ def test_join_refuses_streams_without_key_and_unknown_kinds(env: sage.LocalEnvir
         keyed.join(keyed, how="iner")
 
 
-@pytest.mark.parametrize(
-    ("windows", "expected"),
-    [
-        (sage.TumblingWindows("10s"), [("k", 3), ("k", 8)]),
-        (sage.TumblingWindows(size=10, offset=5), [("k", 3), ("k", 8)]),
-        (sage.SlidingWindows(datetime.timedelta(seconds=10), every="5s"), [("k", 3), ("k", 3), ("k", 8), ("k", 8)]),
-        (sage.SessionWindows(5), [("k", 3), ("k", 8)]),
-        (sage.GlobalWindow(), [("k", 11)]),
-        (beam.window.FixedWindows(100), [("k", 11)]),
-    ],
-)
-def test_windows(make_env: MakeEnv, windows: Any, expected: Any) -> None:
-    stream = make_env().from_collection([(6, 1), (8, 2), (16, 8)]).with_timestamps(lambda e: e[0])
-    summed = stream.key_by(lambda e: "k").map_values(lambda e: e[1]).window(windows).aggregate(sum)
-    assert sorted(collect(summed)) == expected
+WINDOWED = [
+    (sage.TumblingWindows("10s"), [("k", 3), ("k", 8)]),
+    (sage.TumblingWindows(size=10, offset=5), [("k", 3), ("k", 8)]),
+    (sage.SlidingWindows(datetime.timedelta(seconds=10), every="5s"), [("k", 3), ("k", 3), ("k", 8), ("k", 8)]),
+    (sage.SessionWindows(5), [("k", 3), ("k", 8)]),
+    (sage.GlobalWindow(), [("k", 11)]),
+    (beam.window.FixedWindows(100), [("k", 11)]),
+]
+
+
+def _summed(env: sage.Environment, windows: Any) -> sage.Stream:
+    stream = env.from_collection([(6, 1), (8, 2), (16, 8)]).with_timestamps(lambda e: e[0])
+    return stream.key_by(lambda e: "k").map_values(lambda e: e[1]).window(windows).aggregate(sum)
+
+
+@pytest.mark.parametrize(("windows", "expected"), WINDOWED)
+def test_windows(env: sage.LocalEnvironment, windows: Any, expected: Any) -> None:
+    assert sorted(collect(_summed(env, windows))) == expected
+
+
+def test_windows_are_the_same_on_beams_own_runner() -> None:
+    env = sage.Environment("windows", {"runner": FN_API_RUNNER})
+    summed = [
+        _summed(env, windows).window(sage.GlobalWindow()).map(lambda kv, case: (case, kv), {"case": case})
+        for case, (windows, _) in enumerate(WINDOWED)
+    ]
+    expected = [(case, pair) for case, (_, pairs) in enumerate(WINDOWED) for pair in pairs]
+    assert sorted(collect(summed[0].union(*summed[1:]))) == expected
 
 
 def test_window_passes_trigger_and_lateness_to_beam(env: sage.LocalEnvironment) -> None:
@@ -119,8 +139,7 @@ def test_event_time_in_any_unit(env: sage.LocalEnvironment, time: Any, unit: str
     assert collect(stamped.apply(beam.Map(event_time))) == [1.5]
 
 
-def test_union(make_env: MakeEnv) -> None:
-    env = make_env()
+def test_union(env: sage.LocalEnvironment) -> None:
     one, two, three = (env.from_collection([n]) for n in (1, 2, 3))
     assert sorted(collect(one.union(two, three))) == [1, 2, 3]
     assert not isinstance(one.union(two), sage.KeyedStream)
@@ -206,6 +225,11 @@ def test_one_pipeline_gives_the_same_on_both_runners() -> None:
         return words | beam.combiners.Count.PerElement()
 
     assert sorted(assert_same_on(build)) == [("be", 2), ("not", 1), ("or", 1), ("to", 2)]
+
+
+def test_one_job_can_be_collected_from_more_than_once(env: sage.LocalEnvironment) -> None:
+    one = env.from_collection([1])
+    assert (collect(one), collect(one.map(str))) == ([1], ["1"])
 
 
 def test_a_difference_between_runs_is_reported() -> None:
