@@ -268,7 +268,14 @@ def compare(name: str, what: str, turns: dict[str, list[Turn] | Failed], peer: s
     try:
         turned = list(zip(finished(turns, OURS), finished(turns, peer), strict=True))
         ratio = Ratio([(ours.rate, theirs.rate) for ours, theirs in turned])
-        cpu = Ratio([(ours.rate_by_cpu, theirs.rate_by_cpu) for ours, theirs in turned])
     except Failed as error:
         return Row(name, what, None, asked, note=str(error))
-    return Row(name, what, ratio.median, asked, note=f"{ratio.note}; {cpu.median:.2f} by CPU time")
+    return Row(name, what, ratio.median, asked, note=ratio.note + by_cpu(turned))
+
+
+def by_cpu(pairs: list[tuple[Turn, Turn]]) -> str:
+    """The ratio by CPU time as words; nothing where processes that live on keep their time to themselves."""
+    try:
+        return f"; {Ratio([(ours.rate_by_cpu, theirs.rate_by_cpu) for ours, theirs in pairs]).median:.2f} by CPU time"
+    except Failed:
+        return ""

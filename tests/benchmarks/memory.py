@@ -110,6 +110,7 @@ def bench(settings: Settings) -> list[Row]:
     if not Path("/proc/self/stat").exists():
         return [Row(NAME, "GroupByKey under --memory_limit", None, note="needs /proc, which this system has not")]
     size, limit, asked = settings.pick((500_000_000, 128, 640), (2_000_000_000, 512, 1_024))
+    # The bar leaves half a gigabyte beside the limit: interpreter, Beam, and what is on its way.
     rows = []
     for workers in settings.pick((1,), (1, 2)):
         what = f"peak RSS of GroupByKey over {size / 1e9:g} GB, --memory_limit={limit}MB, --workers={workers}"
