@@ -1,1 +1,5 @@
+"""The vocabulary: Beam transforms that jobs are made of, written against Beam's public API only.
 
+`sage.transforms.io` reads and writes, `sage.transforms.dead_letter` says what happened to rows that could not be
+used, `sage.transforms.clean` turns raw records into typed ones.
+"""
