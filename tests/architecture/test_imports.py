@@ -54,7 +54,12 @@ BEAM_PUBLIC = (
 )
 # The plan reads Beam's protos, so it may know all of Beam. Who else knows what, and why.
 BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
+    "runners/engine/bounded.py": {
+        "apache_beam.io.iobase._SDFBoundedSourceRestrictionProvider": "a bounded source is known by what wraps it",
+        "apache_beam.runners.common.DoFnSignature": "which parameter of a DoFn is the restriction",
+    },
     "runners/engine/compiled/recognise.py": {
+        "apache_beam.internal.util.insert_values_in_args": "constants go into a call where Beam puts them",
         "apache_beam.runners.common": "a step is plain when Beam's own way of calling it is the known one",
         "apache_beam.transforms.core._DoFnParam": "a parameter that asks for something stops a step from being plain",
     },
@@ -82,8 +87,17 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     },
     "runners/local/runner.py": {
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is serialised",
+        "apache_beam.portability.api.beam_runner_api_pb2": "a received proto is run as it is",
         "apache_beam.runners.common.group_by_key_input_visitor": "Beam's own check of what is grouped (2.61)",
         "apache_beam.runners.pipeline_utils": "Beam's own check of what is grouped (newest)",
+    },
+    "runners/local/textlines.py": {
+        "apache_beam.io.filebasedsource._SingleFileSource": "a text source is known by its exact classes",
+        "apache_beam.io.textio._TextSource": "a text source is known by its exact classes",
+    },
+    "runners/local/worker.py": {
+        "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is read",
+        "apache_beam.portability.api.beam_runner_api_pb2": "a pipeline travels to a worker as Beam's proto",
     },
 }
 

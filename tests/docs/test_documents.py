@@ -92,6 +92,13 @@ def test_every_file_that_is_named_is_there() -> None:
         assert not missing, f"{document.name} names {missing}"
 
 
+def test_every_folder_of_tests_is_in_the_table() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    holding = {file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").rglob("*/*.py")}
+    missing = [name for name in sorted(holding) if f"| `tests/{name}/` |" not in contributing]
+    assert not missing, f"say in CONTRIBUTING.md what these hold: {missing}"
+
+
 def test_the_options_table_is_what_the_options_say() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     SageOptions._add_argparse_args(parser)
