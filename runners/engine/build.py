@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
+from sage.runners.engine.bounded import BoundedReadOp, reads_bounded_source
 from sage.runners.engine.combine import MergeRoot, PreCombineOp
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.group import GroupRoot, fires_once
@@ -77,8 +78,10 @@ def _par_do_root(step: spec.ParDo, outputs: Outputs, context: TaskContext) -> Ro
     root: Root
     if step.stateful:
         root = StatefulRoot(step, _tagged(step, outputs), context, views)
+    elif step.splittable and context.job.execution_path != "general" and reads_bounded_source(step):
+        root = OpRoot(BoundedReadOp(step, _tagged(step, outputs), context, views), step.inputs[0])
     elif step.splittable:
         root = SplittableRoot(step, _tagged(step, outputs), context, views)
     else:
-        root = OpRoot(_par_do(step, outputs, context, tuple(views)))
+        root = OpRoot(_par_do(step, outputs, context, tuple(views)), step.inputs[0])
     return GatedRoot(root, len(step.inputs), views, context) if views else root

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from apache_beam.utils.windowed_value import WindowedValue
@@ -13,8 +13,10 @@ from sage.runners.engine.context import TaskContext
 from sage.runners.engine.group import WindowTables
 from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Op, Output, raise_step_error
+from sage.runners.engine.sizes import KEY_OVERHEAD, size_of_values
 
 MERGE_EVERY = 16
+SAMPLE_KEYS = 64
 
 
 class MergeRoot(WindowTables):
@@ -47,10 +49,23 @@ class MergeRoot(WindowTables):
                 if len(found) >= MERGE_EVERY:
                     table[identity] = [merge(found)]
 
-    def results(self, table: dict[Any, Any]) -> Iterator[Any]:
-        key_of, merge, extract = self.key_of, self._fn.merge_accumulators, self._fn.extract_output
-        for identity, found in table.items():
-            yield key_of(identity), extract(found[0] if len(found) == 1 else merge(found))
+    def shed(self) -> None:
+        # Sizes were added up as accumulators came, and merging may have made one of many: look again first.
+        before = self.held
+        for window, table in self.tables.items():
+            sample = list(islice(table.values(), 0, None, max(1, len(table) // SAMPLE_KEYS)))
+            size = len(table) * (KEY_OVERHEAD + sum(map(size_of_values, sample)) // max(1, len(sample)))
+            self._memory.shrink(self, self._bytes.get(window, 0) - size)
+            self._bytes[window] = size
+        if self.held > before // 2:
+            super().shed()
+
+    def results(self, keys: list[Any], gathered: list[Any]) -> list[Any]:
+        merge, extract = self._fn.merge_accumulators, self._fn.extract_output
+        return [
+            (key, extract(found[0] if len(found) == 1 else merge(found)))
+            for key, found in zip(keys, gathered, strict=True)
+        ]
 
 
 class PreCombineOp(Op):

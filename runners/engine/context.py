@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from sage.errors import Location
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.metrics import StepMetrics, Tracker
 from sage.runners.engine.spec import Collection, CollectionId
+from sage.runners.engine.spill import Memory, SpillStore
 
 
 class Clock(Protocol):
@@ -19,19 +20,6 @@ class Clock(Protocol):
 
     def now_micros(self) -> int:
         """Microseconds since the epoch."""
-
-
-class SpillStore(Protocol):
-    """Where a grouping puts what does not fit in memory. Runs are written once and read in order."""
-
-    def write_run(self, records: Any) -> Any:
-        """Stores an iterable of (bytes, object) records; returns a handle."""
-
-    def read_run(self, handle: Any) -> Any:
-        """The records of a handle, in the order they were written; may be called again."""
-
-    def drop_run(self, handle: Any) -> None:
-        """The records are not needed any more."""
 
 
 @dataclass
@@ -56,6 +44,8 @@ class JobContext:
         memory_bytes: what groupings may hold before they spill (bytes); None for no limit.
         spill: where they spill to.
         draining: whether unbounded restrictions are truncated, as when a job is drained.
+        fast_read: the host's own reader of bounded sources: what a (source, range tracker) holds, or None where it
+            knows no faster way than the source's.
         workers: how many workers run the job.
         worker: which of them this is.
     """
@@ -67,11 +57,16 @@ class JobContext:
     memory_bytes: int | None = None
     spill: SpillStore | None = None
     draining: bool = False
+    fast_read: Callable[[Any, Any], Iterable[Any] | None] | None = None
     workers: int = 1
     worker: int = 0
     tracker: Tracker = field(default_factory=Tracker)
     containers: dict[str, MetricsContainer] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
+    memory: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(self.memory_bytes, self.spill)
 
     def metrics_of(self, step: str) -> MetricsContainer:
         """The metric cells of a step."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from apache_beam.utils.windowed_value import WindowedValue
@@ -11,6 +10,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Op
+from sage.runners.engine.sizes import approximate_size
 
 TARGET_BYTES = 4 << 20
 FIRST_ROWS = 64
@@ -64,15 +64,3 @@ class EdgeOp(Op):
     def _measure(self, values: list[Any]) -> None:
         per_row = max(approximate_size(values[0]), approximate_size(values[-1]), 1)
         self._limit = max(1, min(self._most, self._limit * 4, TARGET_BYTES // per_row))
-
-
-def approximate_size(value: Any, depth: int = 3) -> int:
-    """Bytes of a value, its containers looked into a little way: a sample, not a census."""
-    size = sys.getsizeof(value, 64)
-    if depth and isinstance(value, tuple | list) and value:
-        size += len(value) * approximate_size(value[-1], depth - 1)
-    elif depth and isinstance(value, dict) and value:
-        size += len(value) * sum(approximate_size(part, depth - 1) for part in next(iter(value.items())))
-    elif depth and hasattr(value, "__dict__"):
-        size += approximate_size(vars(value), depth - 1)
-    return size

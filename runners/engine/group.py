@@ -12,10 +12,14 @@ from apache_beam.utils.windowed_value import PaneInfo
 
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
-from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.edge import TARGET_BYTES
+from sage.runners.engine.keys import KeyIds, key_coder, value_coder
 from sage.runners.engine.ops import Output, raise_step_error
 from sage.runners.engine.root import Root
+from sage.runners.engine.runs import Codec, Run, merge_runs, write_run
+from sage.runners.engine.sizes import size_of_pairs
 from sage.runners.engine.spec import Step
+from sage.runners.engine.spill import cut, pieces
 
 ONLY_PANE = PaneInfo(True, True, windowed_value.PaneInfoTiming.ON_TIME, 0, 0)
 
@@ -33,8 +37,11 @@ def fires_once(windowing: Any) -> bool:
 class WindowTables(Root):
     """State of a grouping: for each open window, a table from key identity to what is gathered.
 
-    Subclasses say how values are gathered (`add`) and what comes out (`results`).
+    Subclasses say how values are gathered (`add`) and what comes out (`results`). What is gathered for a key is a
+    list, or, for a group that was spilled and does not fit in memory, something to iterate over.
     """
+
+    held = 0
 
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
         source = context.collections[step.inputs[0]]
@@ -46,7 +53,12 @@ class WindowTables(Root):
         self._output = output
         self._expiry: dict[Any, int] = {}
         self._due: list[Any] = []
-        self._dropped = context.metrics_of(step.name)
+        self._memory = context.job.memory
+        self._bytes: dict[Any, int] = {}
+        self._runs: dict[Any, list[Run]] = {}
+        self._codec = Codec(key_coder(source.coder), value_coder(source.coder))
+        self._firing = False
+        self._memory.join(self)
 
     def table(self, window: Any) -> dict[Any, Any] | None:
         """The table of a window; None if the watermark has passed the window's end."""
@@ -63,28 +75,47 @@ class WindowTables(Root):
         try:
             if not isinstance(block.windows, list):
                 for window in block.windows:
-                    table = self.table(window)
-                    if table is not None:
-                        self.add(table, block.values)
+                    self._gather(window, block.values)
                 return
             by_windows: dict[Any, list[Any]] = {}
             for value, windows in zip(block.values, block.windows, strict=True):
                 for window in windows:
                     by_windows.setdefault(window, []).append(value)
             for window, values in by_windows.items():
-                table = self.table(window)
-                if table is not None:
-                    self.add(table, values)
+                self._gather(window, values)
         except Exception as error:
             raise_step_error(self.step.name, error, self.context)
+
+    def _gather(self, window: Any, values: list[Any]) -> None:
+        table = self.table(window)
+        if table is None or not values:
+            return
+        if not self._memory.limited:
+            self.add(table, values)
+            return
+        before = len(table)
+        self.add(table, values)
+        size = size_of_pairs(values, len(table) - before)
+        self._bytes[window] = self._bytes.get(window, 0) + size
+        self._memory.grow(self, size)
 
     def add(self, table: dict[Any, Any], values: list[Any]) -> None:
         """Gathers key-value pairs of one window."""
         raise NotImplementedError(type(self))
 
-    def results(self, table: dict[Any, Any]) -> Iterator[Any]:
-        """What comes out of a window, in order of first arrival of the keys."""
+    def results(self, keys: list[Any], gathered: list[Any]) -> list[Any]:
+        """What comes out for these keys."""
         raise NotImplementedError(type(self))
+
+    def shed(self) -> None:
+        """Moves all tables to disk."""
+        for window, table in self.tables.items():
+            if table:
+                run = write_run(table, self.key_of, self._codec, self._memory)
+                self._runs.setdefault(window, []).append(run)
+            self._memory.shrink(self, self._bytes.pop(window, 0))
+        if not self._firing:
+            self.keys.clear()
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
@@ -94,32 +125,51 @@ class WindowTables(Root):
     def fire(self) -> None:
         due, self._due = self._due, []
         due.sort(key=self._expiry.__getitem__)
-        limit = self.context.block_rows
+        self._firing = True
         for window in due:
-            table = self.tables.pop(window)
             del self._expiry[window]
             stamp, windows = window.max_timestamp(), (window,)
-            rows: list[Any] = []
-            for row in self._results(table):
-                rows.append(row)
-                if len(rows) >= limit:
-                    self._output.receive_block(Block(rows, stamp, windows, ONLY_PANE))
-                    rows = []
-            if rows:
-                self._output.receive_block(Block(rows, stamp, windows, ONLY_PANE))
+            rows = self._fire_spilled(window) if window in self._runs else self._fire_table(window)
+            while True:
+                try:
+                    piece = next(rows)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    raise_step_error(self.step.name, error, self.context)
+                self._output.receive_block(Block(piece, stamp, windows, ONLY_PANE))
+        self._firing = False
         if not self.tables:
             self.keys.clear()
 
-    def _results(self, table: dict[Any, Any]) -> Iterator[Any]:
-        results = self.results(table)
-        while True:
-            try:
-                row = next(results)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise_step_error(self.step.name, error, self.context)
-            yield row
+    def _fire_table(self, window: Any) -> Iterator[list[Any]]:
+        """The results of a window that is in memory, in order of first arrival of the keys."""
+        table, memory, keys = self.tables.pop(window), self._memory, self.keys
+        size = self._bytes.pop(window, 0)
+        left = size
+        memory.lend(self, size)
+        order = list(table)
+        for start in range(0, len(order), self.context.block_rows):
+            some = order[start : start + self.context.block_rows]
+            # Taken out of the table as they go on, so that they are free as soon as nobody downstream wants them.
+            gathered = list(map(table.pop, some))
+            if keys:
+                some = [keys[identity] if identity.__class__ is tuple else identity for identity in some]
+            yield from cut(self.results(some, gathered), TARGET_BYTES)
+            part = size * len(some) // len(order)
+            memory.repay(part)
+            left -= part
+        memory.repay(left)
+
+    def _fire_spilled(self, window: Any) -> Iterator[list[Any]]:
+        """The results of a window that is on disk: what is left of it in memory goes there too, then all is merged."""
+        table, runs = self.tables.pop(window), self._runs.pop(window)
+        if table:
+            runs.append(write_run(table, self.key_of, self._codec, self._memory))
+        self._memory.shrink(self, self._bytes.pop(window, 0))
+        groups = merge_runs(runs, self._codec, self._memory.list_bytes)
+        rows = (self.results([key], [values])[0] for key, values in groups)
+        return pieces(rows, self.context.block_rows, TARGET_BYTES)
 
     def hold(self) -> int:
         # A window's result carries the window's end, which the watermark has not passed: no hold is needed.
@@ -152,7 +202,5 @@ class GroupRoot(WindowTables):
                 else:
                     found.append(value)
 
-    def results(self, table: dict[Any, Any]) -> Iterator[Any]:
-        key_of = self.key_of
-        for identity in list(table):
-            yield key_of(identity), table.pop(identity)
+    def results(self, keys: list[Any], gathered: list[Any]) -> list[Any]:
+        return list(zip(keys, gathered, strict=True))

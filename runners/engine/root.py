@@ -16,12 +16,15 @@ from typing import Any
 
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.ops import Op, Output
+from sage.runners.engine.spec import CollectionId
 
 
 class Root:
     """The head of a stage."""
 
     watermark: int = MIN_MICROS
+    entry: Output | None = None
+    """Where the elements enter, for a root that only hands them to a step; compiled code may stand in front."""
 
     def open(self) -> None:
         """Set-up, once."""
@@ -72,8 +75,12 @@ class PassRoot(Root):
 class OpRoot(Root):
     """A step at the head of a stage that needs nothing but its elements."""
 
-    def __init__(self, op: Op) -> None:
+    entry: Output
+
+    def __init__(self, op: Op, source: CollectionId) -> None:
         self.op = op
+        self.entry = Output(source)
+        self.entry.consumers.append(op)
 
     def open(self) -> None:
         self.op.open()
@@ -82,7 +89,7 @@ class OpRoot(Root):
         self.op.start_bundle()
 
     def process_block(self, port: int, block: Block) -> None:
-        self.op.process_block(block)
+        self.entry.receive_block(block)
 
     def finish_bundle(self) -> None:
         self.op.finish_bundle()

@@ -99,6 +99,7 @@ class GatedRoot(Root):
 
     def __init__(self, inner: Root, first_side_port: int, views: list[SideView], context: TaskContext) -> None:
         self._inner = inner
+        self.entry = inner.entry
         self._first = first_side_port
         self._views = views
         self._waiting: list[tuple[int, WindowedValue]] = []

@@ -53,7 +53,7 @@ class Task:
             self.outputs[collection].consumers.append(edge)
             self.ops.append(edge)
         self.root = make_root(stage.root, self.outputs, context)
-        compile_stage(stage, self.outputs, context)
+        compile_stage(stage, self.outputs, self.root.entry, context)
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from sage.runners.engine.spec import TestStream
 from sage.runners.local.clock import WallClock
 from sage.runners.local.cluster import Cluster
 from sage.runners.local.inprocess import InProcess
+from sage.runners.local.textlines import fast_read
 from sage.runners.local.result import LocalResult, Running
 from sage.runners.local.worker import Order
 from sage.runners.plan import plan_pipeline
@@ -84,6 +85,7 @@ class LocalRunner(PipelineRunner):
             execution_path=sage.execution_path,
             memory_bytes=sage.memory_limit,
             draining=self._draining,
+            fast_read=fast_read,
         )
 
     def _order(self, proto: beam_runner_api_pb2.Pipeline, sage: SageOptions, index: int) -> Order:

@@ -1,4 +1,4 @@
-"""The spill store of one job at one worker."""
+"""The memory and the spill store of one job at one worker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sage.runners.engine.context import SpillStore
+from sage.runners.state.spill import FileSpillStore
 
 
 @contextmanager
@@ -16,4 +17,11 @@ def spill_store(memory_bytes: int | None, directory: str | None) -> Iterator[Spi
         memory_bytes: what groupings may hold in memory (bytes).
         directory: where to put files; None for the system's temporary folder.
     """
-    yield None
+    if memory_bytes is None:
+        yield None
+        return
+    store = FileSpillStore(directory)
+    try:
+        yield store
+    finally:
+        store.close()

@@ -25,6 +25,7 @@ from sage.runners.local.metrics import cumulative
 from sage.runners.local.peers import DRIVER, Cancelled, Mailbox, PeerExchange
 from sage.runners.local.progress import progress_of
 from sage.runners.local.spilling import spill_store
+from sage.runners.local.textlines import fast_read
 from sage.runners.plan import plan_pipeline
 
 PROGRESS_SECONDS = 0.25
@@ -75,7 +76,7 @@ def _run(order: Order, driver: Connection, connections: list[Connection]) -> Non
         job = JobContext(
             clock=WallClock(), locations=order.locations, execution_path=order.execution_path,
             memory_bytes=order.memory_bytes, spill=spill, draining=order.draining,
-            workers=order.workers, worker=order.worker,
+            fast_read=fast_read, workers=order.workers, worker=order.worker,
         )  # fmt: skip
         job.tracker.install()
         exchange = PeerExchange(order.worker, order.workers, peers, mailbox, plan)

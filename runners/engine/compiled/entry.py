@@ -10,16 +10,19 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
+from sage.runners.engine.bounded import BoundedReadOp
 from sage.runners.engine.combine import PreCombineOp
 from sage.runners.engine.compiled.generate import Generator
-from sage.runners.engine.compiled.recognise import PlainCall, plain_call
+from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Op, Output, ParDoOp, WindowOp, raise_step_error
 from sage.runners.engine.spec import CollectionId
 
 
-def compile_stage(stage: spec.Stage, outputs: Mapping[CollectionId, Output], context: TaskContext) -> None:
-    """Gives each output of a general step a compiled front, where plain steps consume it.
+def compile_stage(
+    stage: spec.Stage, outputs: Mapping[CollectionId, Output], entry: Output | None, context: TaskContext
+) -> None:
+    """Gives the stage's entry and each output of a general step a compiled front, where plain steps consume it.
 
     Writes which way each step runs into the job's ``paths``.
     """
@@ -30,17 +33,22 @@ def compile_stage(stage: spec.Stage, outputs: Mapping[CollectionId, Output], con
     if job.execution_path not in ("auto", "compiled"):
         return
     calls = {step.id: call for step in stage.fused if (call := plain_call(step)) is not None}
+    anchors = [outputs[collection] for step in stage.steps for collection in step.outputs.values()]
+    if entry is not None:
+        (op,) = entry.consumers
+        call = read_call(op.read) if isinstance(op, BoundedReadOp) else plain_call(stage.root)
+        if call is not None:
+            calls[stage.root.id] = call
+            anchors.insert(0, entry)
     inside: set[CollectionId] = set()
-    for step in stage.steps:
-        for collection in step.outputs.values():
-            output = outputs[collection]
-            if collection in inside or not any(_compilable(op, calls) for op in output.consumers):
-                continue
-            front = CompiledFront(output, calls, context)
-            output.front = front
-            inside |= {c for s in front.steps for c in s.outputs.values()}
-            for compiled in front.steps:
-                job.paths[compiled.name] = "compiled"
+    for output in anchors:
+        if output.collection in inside or not any(_compilable(op, calls) for op in output.consumers):
+            continue
+        front = CompiledFront(output, calls, context)
+        output.front = front
+        inside |= {c for s in front.steps for c in s.outputs.values()}
+        for compiled in front.steps:
+            job.paths[compiled.name] = "compiled"
 
 
 def _compilable(op: Op, calls: dict[spec.StepId, PlainCall]) -> bool:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apache_beam.pvalue import TaggedOutput
-from apache_beam.transforms import core, window
+from apache_beam.transforms import combiners, core, window
 from apache_beam.transforms.window import TimestampedValue, WindowFn
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.combine import PreCombineOp
-from sage.runners.engine.compiled.recognise import PlainCall, Shape, is_ordinary
+from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, is_ordinary
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output, WindowOp
@@ -52,15 +52,11 @@ class Generator:
         self._mixed = mixed
         self._writer = Writer()
         self._ends: list[str] = []
-        self._starts: list[str] = []
-        self._learned: set[spec.StepId] = set()
         self.steps: list[spec.Step] = []
 
     def function(self, output: Output) -> Any:
         """The function ``run(values, stamps, windows, panes)`` of an output's consumers."""
         w = self._writer
-        w.lines.append("")  # the header's line
-        mark = len(w.lines)
         if self._mixed:
             loop = "for v, t, w, p in zip(values, stamps, windows, panes):"
         else:
@@ -71,13 +67,7 @@ class Generator:
             self._consumers(output, here)
         for line in self._ends:
             w.line(line)
-        # Lines that set up locals go first; the line numbers of the steps move with them.
-        starts = ["    " + line for line in self._starts]
-        w.lines[mark:mark] = starts
-        w.step_of_line = {number + len(starts): step for number, step in w.step_of_line.items()}
-        function = w.build("def run(values, stamps, windows, panes...):", f"<sage stage {output.collection}>")
-        function.step_of_line = w.step_of_line
-        return function
+        return w.build("def run(values, stamps, windows, panes...):", f"<sage stage {output.collection}>")
 
     def _consumers(self, output: Output, here: Here) -> None:
         if not output.consumers:
@@ -110,25 +100,40 @@ class Generator:
 
     def _plain(self, op: Any, call: PlainCall, here: Here) -> None:
         w = self._writer
-        if call.window is not None and here.single:
-            self._call(op, call, here, f", {call.window}={here.windows}[0]")
-        elif call.window is not None:
+        sees_window = call.window is not None or not all(v.is_globally_windowed() for v in op.side_inputs)
+        if sees_window and here.single:
+            self._call(op, call, here, f"{here.windows}[0]")
+        elif sees_window:
             one = w.fresh("o")
             windows = w.fresh("w")
             with w.block(f"for {one} in {here.windows}:"):
                 w.line(f"{windows} = ({one},)")
                 inner = replace(here, windows=windows, windows_vary=True, single=True)
-                self._call(op, call, inner, f", {call.window}={one}")
+                self._call(op, call, inner, one)
         else:
-            self._call(op, call, here, "")
+            self._call(op, call, here, None)
 
-    def _call(self, op: Any, call: PlainCall, here: Here, extra: str) -> None:
+    def _argument(self, op: Any, value: Any, here: Here, window: str | None) -> str:
+        """The source of one argument: a constant, or the view of a side input."""
+        w = self._writer
+        if not isinstance(value, SideArg):
+            return w.bind("a", value)
+        view = w.bind("view", op.side_inputs[value.index])
+        if window is not None and (here.windows_vary or here.windows != "windows"):
+            return f"{view}[{window}]"
+        name = w.fresh("side")
+        where = w.bind("everywhere", _EVERYWHERE[0]) if window is None else "windows[0]"
+        w.start(f"{name} = {view}[{where}]", op.step.name)
+        return name
+
+    def _call(self, op: Any, call: PlainCall, here: Here, window: str | None) -> None:
         w, name = self._writer, op.step.name
         function = w.bind("f", call.function)
-        for arg in call.args:
-            extra += f", {w.bind('a', arg)}"
+        extra = "".join(f", {self._argument(op, arg, here, window)}" for arg in call.args)
         for key, value in call.kwargs.items():
-            extra += f", {key}={w.bind('k', value)}"
+            extra += f", {key}={self._argument(op, value, here, window)}"
+        if call.window is not None:
+            extra += f", {call.window}={window}"
         if call.timestamp is not None:
             extra += f", {call.timestamp}={here.stamp}"
         called = f"{function}({here.value}{extra})"
@@ -223,7 +228,7 @@ class Generator:
         if here.stamps_vary:
             w.line(f"{windows} = {w_assign}({here.stamp}, {here.value})", op.step.name)
         else:
-            self._starts.append(f"{windows} = {w_assign}({here.stamp}, None)")
+            w.start(f"{windows} = {w_assign}({here.stamp}, None)")
         single = type(fn) is not window.SlidingWindows
         self._rewindowed(
             op, here, replace(here, windows=windows, windows_vary=here.stamps_vary, single=single)
@@ -247,9 +252,9 @@ class Generator:
         lists = {prefix: w.fresh(prefix) for prefix, _, varies in columns if varies}
         limit, room = w.fresh("n"), w.bind("room", op.room)
         flush = w.bind("flush", op.take)
-        self._starts.append(f"{limit} = {room}()")
+        w.start(f"{limit} = {room}()")
         for name in lists.values():
-            self._starts.append(f"{name} = []")
+            w.start(f"{name} = []")
         for prefix, source, varies in columns:
             if varies:
                 w.line(f"{lists[prefix]}.append({source})")
@@ -273,14 +278,14 @@ class Generator:
                 self._gather(op, here.value, table, name)
         elif here.windows_vary:
             last = w.fresh("last")
-            self._starts.append(f"{last} = {table} = None")
+            w.start(f"{last} = {table} = None")
             with w.block(f"if {here.windows} is not {last}:"):
                 w.line(f"{last} = {here.windows}")
                 w.line(f"{table} = {find}({last}[0])")
             self._gather(op, here.value, table, name, f"{last} = None")
         else:
             look = f"{table} = {find}({here.windows}[0])"
-            self._starts.append(look)
+            w.start(look)
             self._gather(op, here.value, table, name, look)
 
     def _gather(self, op: PreCombineOp, value: str, table: str, name: str, look: str | None = None) -> None:
@@ -291,7 +296,14 @@ class Generator:
         with w.block(f"if {key}.__class__ not in {direct}:"):
             w.line(f"{key} = {w.bind('identify', op.identify)}({key})", name)
         fn = op.fn
-        if type(fn) in _WRAPPERS:
+        if type(fn) is combiners.CountCombineFn:
+            w.line(f"{found} = {table}.get({key})")
+            with w.block(f"if {found} is None:"):
+                w.line(f"{table}[{key}] = 1")
+                self._counted(op, table, look)
+            with w.block("else:"):
+                w.line(f"{table}[{key}] = {found} + 1")
+        elif type(fn) in _WRAPPERS:
             w.line(f"{found} = {table}.get({key})")
             with w.block(f"if {found} is None:"):
                 w.line(f"{table}[{key}] = [{x}]")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.coders.coders import FastCoder
+from apache_beam.internal.util import insert_values_in_args
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners import common
 from apache_beam.transforms import core
@@ -34,7 +36,7 @@ class Shape(enum.Enum):
 
 @dataclass(frozen=True)
 class PlainCall:
-    """A plain step: ``function(element, *args, **kwargs)``.
+    """A plain step: ``function(element, *args, **kwargs)``; an argument may be a `SideArg`.
 
     ``timestamp`` and ``window`` name the keyword arguments that take the element's own; ``stamps`` says that the
     function is likely to give ``TimestampedValue``s, which decides speed and not meaning; ``checked`` that a
@@ -44,11 +46,18 @@ class PlainCall:
     shape: Shape
     function: Callable[..., Any]
     args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    kwargs: Mapping[str, Any]
     timestamp: str | None
     window: str | None
     stamps: bool
     checked: bool
+
+
+@dataclass(frozen=True)
+class SideArg:
+    """Stands for the view of a side input, by its position among the step's side inputs."""
+
+    index: int
 
 
 def _probe(transform: Any) -> Any:
@@ -87,7 +96,7 @@ _CHECKS_RESULTS = _checks_results()
 
 def plain_call(step: spec.Step) -> PlainCall | None:
     """The plain call of a step; None if the step is not plain."""
-    if not isinstance(step, spec.ParDo) or step.side_inputs or step.stateful or step.splittable:
+    if not isinstance(step, spec.ParDo) or step.stateful or step.splittable:
         return None
     fn = step.dofn.fn
     if getattr(fn, "_process_batch_defined", False):
@@ -95,9 +104,10 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     method = common.DoFnSignature(fn).process_method
     if getattr(method.method_value, "_beam_yields_batches", False):
         return None
-    args, kwargs = step.dofn.args, dict(step.dofn.kwargs)
+    sides = [SideArg(index) for index in range(len(step.side_inputs))]
+    args, kwargs = insert_values_in_args(step.dofn.args, step.dofn.kwargs, sides)
     names = _special_names(method)
-    if names is None or (names and args):
+    if names is None or (names and len(args) > len(method.args) - len(method.defaults) - 1):
         return None
     shape, function = _unwrap(fn, method.method_value)
     checked = (
@@ -107,9 +117,14 @@ def plain_call(step: spec.Step) -> PlainCall | None:
         and not inspect.isgeneratorfunction(method.method_value)
     )
     return PlainCall(
-        shape, function, args, kwargs, names.get("timestamp"), names.get("window"),
+        shape, function, tuple(args), kwargs, names.get("timestamp"), names.get("window"),
         _mentions(function), checked,
     )  # fmt: skip
+
+
+def read_call(read: Callable[..., Any]) -> PlainCall:
+    """The call of a function that gives what one restriction holds."""
+    return PlainCall(Shape.FLAT, read, (), {}, None, None, False, False)
 
 
 def _special_names(method: Any) -> dict[str, str] | None:
@@ -142,12 +157,16 @@ def _unwrap(fn: Any, method: Callable[..., Any]) -> tuple[Shape, Callable[..., A
             return Shape.MAP, _closed_over(inner)
         if code in _FILTER_CODES:
             return Shape.FILTER, _closed_over(inner)
+        if not isinstance(inner, FunctionType | BuiltinFunctionType | MethodType):
+            return Shape.FLAT, inner  # Beam's wrapper around a callable object only calls it
     return Shape.FLAT, method
 
 
 def _closed_over(wrapper: FunctionType) -> Callable[..., Any]:
     cells = dict(zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True))
     function: Callable[..., Any] = cells["fn"].cell_contents
+    if isinstance(function, MethodType) and function.__func__ is FastCoder.decode:
+        return function.__self__.get_impl().decode  # type: ignore[no-any-return]
     return function
 
 

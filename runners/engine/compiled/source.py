@@ -15,11 +15,16 @@ class Writer:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.starts: list[tuple[str, str | None]] = []
         self.step_of_line: dict[int, str] = {}
         self.names: dict[str, Any] = {}
         self.depth = 1
         self.loops = 0
         self._count = 0
+
+    def start(self, text: str, step: str | None = None) -> None:
+        """Adds a line that runs once, before the first element."""
+        self.starts.append((text, step))
 
     def line(self, text: str, step: str | None = None) -> None:
         """Adds a line; ``step`` is the step whose user code it runs."""
@@ -57,9 +62,14 @@ class Writer:
     def build(self, header: str, file: str) -> Any:
         """Compiles the function; its names become its defaults, which are locals to it and so fast."""
         arguments = "".join(f", {name}={name}" for name in self.names)
-        text = header.replace("...", arguments) + "\n" + "\n".join(self.lines[1:]) + "\n"
+        starts = ["    " + line for line, _ in self.starts]
+        text = "\n".join([header.replace("...", arguments), *starts, *self.lines]) + "\n"
+        first = len(starts) + 1
+        lines = {number + first: step for number, step in self.step_of_line.items()}
+        lines.update({number + 2: step for number, (_, step) in enumerate(self.starts) if step is not None})
         namespace = dict(self.names)
         exec(compile(text, file, "exec"), namespace)
         function = namespace["run"]
         function.source = text
+        function.step_of_line = lines
         return function
