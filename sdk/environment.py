@@ -153,7 +153,9 @@ class Environment:
     def submit(self) -> SubmittedJob:
         """Start the job and return at once, with the handle that observes and steers it.
 
-        The job runs in a thread of this process; what it raises comes from the handle's ``wait_until_finish``.
+        The job runs in a thread of this process, and Python waits for it when the script ends (Beam's own runners do
+        not stand that: with them, wait for the handle). What the job raises comes from the handle's
+        ``wait_until_finish``, and is logged.
         """
         return submit(self._pipeline, self.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from apache_beam.metrics.metric import MetricResults
 
 __all__ = ["SubmittedJob", "submit"]
+
+_log = logging.getLogger(__name__)
 
 
 class SubmittedJob:
@@ -30,8 +33,8 @@ class SubmittedJob:
         self._error: BaseException | None = None
         self._cancel = False
         self._lock = threading.Lock()
-        # A daemon, so that a script that forgets the job can still be ended.
-        self._thread = threading.Thread(target=self._run, name=f"sage-job-{name}", daemon=True)
+        # No daemon: a script that ends after it has submitted a job does not end the job with it.
+        self._thread = threading.Thread(target=self._run, name=f"sage-job-{name}", daemon=False)
 
     def start(self) -> None:
         """Start the job; called once."""
@@ -108,6 +111,8 @@ class SubmittedJob:
             result.wait_until_finish()
         except BaseException as error:
             self._error = error
+            # Nobody may ever wait for the job; its failure must not pass in silence.
+            _log.error("job %r failed: %s", self._name, error)
 
     def _adopt(self, inner: Any) -> None:
         with self._lock:

@@ -160,6 +160,18 @@ def test_a_job_on_a_runner_without_a_handle_can_be_submitted() -> None:
     assert (job.progress(), job.paths()) == ((), {})
 
 
+def test_a_script_that_ends_does_not_end_the_job_it_submitted() -> None:
+    script = (
+        "import sage, time\n"
+        "env = sage.LocalEnvironment('job')\n"
+        "env.from_collection([1, 2]).map(lambda v: time.sleep(0.2) or v).reduce(max).sink(print)\n"
+        "env.submit()\n"
+        "print('script ends')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout.split("\n") == ["script ends", "2", ""]
+
+
 def test_import_of_sage_brings_no_beam() -> None:
     code = (
         "import sage, sys\n"
