@@ -30,7 +30,7 @@ def fires_once(windowing: Any) -> bool:
         isinstance(windowing.triggerfn, DefaultTrigger)
         and not windowing.windowfn.is_merging()
         and windowing.timestamp_combiner == TimestampCombiner.OUTPUT_AT_EOW
-        and not windowing.allowed_lateness
+        and windowing.allowed_lateness.micros == 0
     )
 
 
