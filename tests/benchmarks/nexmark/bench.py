@@ -67,7 +67,7 @@ def run_fnapi(size: int, numbers: list[int]) -> dict[str, Any]:
 
 def bench(settings: Settings) -> list[Row]:
     """A row for each query and the geometric mean over those that FnApiRunner can do."""
-    size = settings.pick(40_000, 100_000)
+    size = settings.pick(20_000, 100_000)
     turns = rounds(
         settings, MODULE, {OURS: (size,), "fnapi": (size,)}, settings.pick(1, 3), numbers=list(QUERIES), timeout=900
     )

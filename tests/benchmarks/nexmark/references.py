@@ -87,12 +87,11 @@ def query5(events: list[Event], config: Config) -> list[Any]:
     for bid in _bids(events):
         for end in _sliding(bid.date_time, config):
             counts[end][bid.auction] += 1
-    return [
-        (auction, count, end)
-        for end, by_auction in counts.items()
-        for auction, count in by_auction.items()
-        if count == max(by_auction.values())
-    ]
+    found = []
+    for end, by_auction in counts.items():
+        most = max(by_auction.values())
+        found += [(auction, count, end) for auction, count in by_auction.items() if count == most]
+    return found
 
 
 def query6(events: list[Event], config: Config) -> list[Any]:
@@ -110,7 +109,11 @@ def query7(events: list[Event], config: Config) -> list[Any]:
     windows = collections.defaultdict(list)
     for bid in _bids(events):
         windows[_fixed(bid.date_time, config)].append(bid)
-    return [bid for bids in windows.values() for bid in bids if bid.price == max(offer.price for offer in bids)]
+    found = []
+    for bids in windows.values():
+        highest = max(bid.price for bid in bids)
+        found += [bid for bid in bids if bid.price == highest]
+    return found
 
 
 def query8(events: list[Event], config: Config) -> list[Any]:
