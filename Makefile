@@ -39,7 +39,7 @@ test: $(VENV)/.installed ## Run the tests with the newest Beam
 test-beam-min: $(VENV_MIN)/.installed ## Run the tests with Beam 2.61, apache-flink 2.3 and ray
 	$(bring_java) $(PY_MIN) $(PYTEST) $(ARGS)
 
-lint: $(VENV)/.installed typing-tree ## Check style and types (ruff, mypy)
+lint: typing-tree ## Check style and types (ruff, mypy)
 	@status=0; $(VENV)/bin/ruff check . || status=1; \
 	cd $(VENV)/typing && ../bin/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p sage || status=1; \
 	exit $$status
@@ -49,7 +49,7 @@ format: $(VENV)/.installed ## Put the imports and the layout in order (ruff)
 	$(VENV)/bin/ruff format .
 
 # Type checkers cannot follow the mapping of sdk/ to the package `sage`; a tree of links shows them the package as it is.
-typing-tree:
+typing-tree: $(VENV)/.installed
 	@rm -rf $(VENV)/typing && mkdir -p $(VENV)/typing/sage
 	@cd $(VENV)/typing/sage && ln -s ../../../sdk/* . && ln -s ../../../runners ../../../transforms ../../../jobs ../../../templates .
 
