@@ -146,6 +146,7 @@ class ParDoOp(Op):
         self.context = context
         self.metrics = context.metrics_of(step.name)
         self.side_inputs = side_inputs
+        self.user_state = user_state
         self.outputs = outputs
         converter = getattr(step.dofn.fn, "output_batch_converter", None)
         receivers = _Receivers(

@@ -9,11 +9,14 @@ from typing import Any
 SAMPLES = 8
 VALUE_OVERHEAD = 16  # a slot in a list that grows, and what the allocator rounds up
 KEY_OVERHEAD = 256  # the first list of a key, and its place in a table that is at most two thirds full
+_FLAT = frozenset({bool, bytes, float, int, str, type(None)})
 
 
 def approximate_size(value: Any, depth: int = 3) -> int:
     """Bytes of a value, its containers looked into a little way: a sample, not a census."""
     size = sys.getsizeof(value, 64)
+    if value.__class__ in _FLAT:
+        return size
     if depth and isinstance(value, tuple | list) and value:
         size += len(value) * approximate_size(value[-1], depth - 1)
     elif depth and isinstance(value, dict) and value:

@@ -44,13 +44,14 @@ class Memory:
     """What all groupings of one worker hold together, and the limit of it.
 
     Args:
-        limit: what they may hold (bytes); None for no limit.
+        limit: what the worker may take for them (bytes), of which they hold three quarters; None for no limit.
         store: where they put what is more; None if there is no such place, and then there is no limit either.
     """
 
     def __init__(self, limit: int | None = None, store: SpillStore | None = None) -> None:
         self.limited = limit is not None and store is not None
-        self._limit = limit or 0
+        # The rest is for blocks on their way, pages that are read, and what the allocator cannot give back.
+        self._limit = (limit or 0) * 3 // 4
         self._store = store
         self._tenants: list[Tenant] = []
         self.total = 0

@@ -89,7 +89,9 @@ class KeyedState(userstate.UserStateContext):
 
 
 class StatefulRoot(Root):
-    """Runs a keyed DoFn with its state and timers by Beam's ``DoFnRunner``."""
+    """Runs a keyed DoFn with its state and timers: bound by compiled code, or by Beam's ``DoFnRunner``."""
+
+    entry: Output
 
     def __init__(
         self,
@@ -103,6 +105,8 @@ class StatefulRoot(Root):
         self.op = ParDoOp(step, outputs, context, side_inputs, self._state)
         self._context = context
         self._lateness = source.windowing.allowed_lateness.micros
+        self.entry = Output(source.id)
+        self.entry.consumers.append(self.op)
 
     def open(self) -> None:
         self.op.open()
@@ -111,13 +115,20 @@ class StatefulRoot(Root):
         self.op.start_bundle()
 
     def process_block(self, port: int, block: Block) -> None:
-        process, expiry = self.op.process, self.watermark - self._lateness
+        self.entry.receive_block(self._in_time(block))
+
+    def _in_time(self, block: Block) -> Block:
+        """The block without the windows whose state is gone for good."""
+        expiry = self.watermark - self._lateness
+        distinct = set(block.windows) if isinstance(block.windows, list) else {block.windows}
+        if all(window.max_timestamp().micros >= expiry for windows in distinct for window in windows):
+            return block
+        kept = []
         for value in block.windowed_values():
             live = tuple(w for w in value.windows if w.max_timestamp().micros >= expiry)
-            if len(live) == len(value.windows):
-                process(value)
-            elif live:
-                process(WindowedValue(value.value, value.timestamp, live, value.pane_info))
+            if live:
+                kept.append(WindowedValue(value.value, value.timestamp, live, value.pane_info))
+        return Block.of(kept)
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark

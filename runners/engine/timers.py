@@ -96,6 +96,11 @@ class TimerHandle(userstate.BaseTimer):
         self._hold = hold
         self._pane = pane
 
+    def at(self, timestamp: Timestamp, pane: PaneInfo) -> None:
+        """The element at hand: a processing-time timer holds the watermark at its timestamp."""
+        self._hold = timestamp.micros
+        self._pane = pane
+
     def set(self, timestamp: Any, dynamic_timer_tag: str = "") -> None:
         fire = Timestamp.of(timestamp).micros
         hold = fire if TimeDomain.is_event_time(self._spec.time_domain) else self._hold

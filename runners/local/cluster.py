@@ -13,8 +13,8 @@ from typing import Any
 
 from sage.errors import StepError, WorkerLost
 from sage.handle import ExecutionPath, StepProgress
-from sage.runners.local.metrics import merge_metrics
-from sage.runners.local.progress import merge_progress
+from sage.runners.hosting.metrics import merge_metrics
+from sage.runners.hosting.progress import merge_progress
 from sage.runners.local.worker import Order
 from sage.runners.local.zygote import zygote
 

@@ -10,9 +10,9 @@ from sage.handle import ExecutionPath, StepProgress
 from sage.runners.engine.context import JobContext, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.spec import Plan
-from sage.runners.local.metrics import cumulative
-from sage.runners.local.progress import progress_of
-from sage.runners.local.spilling import spill_store
+from sage.runners.hosting.metrics import cumulative
+from sage.runners.hosting.progress import progress_of
+from sage.runners.hosting.spilling import spill_store
 
 
 class InProcess:

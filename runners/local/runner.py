@@ -19,11 +19,11 @@ from sage.handle import announce
 from sage.options import SageOptions
 from sage.runners.engine.context import JobContext, VirtualClock
 from sage.runners.engine.spec import TestStream
-from sage.runners.local.clock import WallClock
+from sage.runners.hosting.clock import WallClock
 from sage.runners.local.cluster import Cluster
 from sage.runners.local.inprocess import InProcess
-from sage.runners.local.textlines import fast_read
-from sage.runners.local.result import LocalResult, Running
+from sage.runners.hosting.textlines import fast_read
+from sage.runners.hosting.result import LocalResult, Running
 from sage.runners.local.worker import Order
 from sage.runners.plan import plan_pipeline
 from sage.trace import caller_location

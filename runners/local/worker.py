@@ -19,13 +19,13 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from sage.errors import Location, StepError
 from sage.runners.engine.context import JobContext
 from sage.runners.engine.dataflow import Dataflow
-from sage.runners.local.clock import WallClock
+from sage.runners.hosting.clock import WallClock
 from sage.runners.local.inprocess import close_quietly
-from sage.runners.local.metrics import cumulative
+from sage.runners.hosting.metrics import cumulative
 from sage.runners.local.peers import DRIVER, Cancelled, Mailbox, PeerExchange
-from sage.runners.local.progress import progress_of
-from sage.runners.local.spilling import spill_store
-from sage.runners.local.textlines import fast_read
+from sage.runners.hosting.progress import progress_of
+from sage.runners.hosting.spilling import spill_store
+from sage.runners.hosting.textlines import fast_read
 from sage.runners.plan import plan_pipeline
 
 PROGRESS_SECONDS = 0.25

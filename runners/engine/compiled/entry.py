@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -30,14 +30,15 @@ def compile_stage(
     for step in stage.steps:
         if isinstance(step, spec.ParDo):
             job.paths.setdefault(step.name, "general")
-    if job.execution_path not in ("auto", "compiled"):
+    if job.execution_path == "general":
         return
-    calls = {step.id: call for step in stage.fused if (call := plain_call(step)) is not None}
+    wanted = _WANTED[job.execution_path]
+    calls = {step.id: call for step in stage.fused if (call := plain_call(step)) is not None and wanted(call)}
     anchors = [outputs[collection] for step in stage.steps for collection in step.outputs.values()]
     if entry is not None:
         (op,) = entry.consumers
         call = read_call(op.read) if isinstance(op, BoundedReadOp) else plain_call(stage.root)
-        if call is not None:
+        if call is not None and wanted(call):
             calls[stage.root.id] = call
             anchors.insert(0, entry)
     inside: set[CollectionId] = set()
@@ -48,7 +49,19 @@ def compile_stage(
         output.front = front
         inside |= {c for s in front.steps for c in s.outputs.values()}
         for compiled in front.steps:
-            job.paths[compiled.name] = "compiled"
+            call = calls.get(compiled.id)
+            job.paths[compiled.name] = "bound" if call is not None and _is_bound(call) else "compiled"
+
+
+def _is_bound(call: PlainCall) -> bool:
+    return call.keyed or bool(call.specials)
+
+
+_WANTED: dict[str, Callable[[PlainCall], bool]] = {
+    "auto": lambda call: True,
+    "compiled": lambda call: not _is_bound(call),
+    "bound": _is_bound,
+}
 
 
 def _compilable(op: Op, calls: dict[spec.StepId, PlainCall]) -> bool:

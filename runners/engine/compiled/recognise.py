@@ -38,7 +38,7 @@ class Shape(enum.Enum):
 class PlainCall:
     """A plain step: ``function(element, *args, **kwargs)``; an argument may be a `SideArg`.
 
-    ``timestamp`` and ``window`` name the keyword arguments that take the element's own; ``stamps`` says that the
+    ``specials`` names the keyword arguments that take something of the element's own; ``stamps`` says that the
     function is likely to give ``TimestampedValue``s, which decides speed and not meaning; ``checked`` that a
     ``str``, ``bytes`` or ``dict`` as the result is the error Beam makes of it.
     """
@@ -47,10 +47,32 @@ class PlainCall:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    timestamp: str | None
-    window: str | None
+    specials: Mapping[str, Special | StateArg]
     stamps: bool
     checked: bool
+    keyed: bool = False
+
+    @property
+    def sees_window(self) -> bool:
+        """Whether the function is called for each window by itself, whatever the side inputs say."""
+        return self.keyed or Special.WINDOW in self.specials.values()
+
+
+class Special(enum.Enum):
+    """What a DoFn parameter stands for."""
+
+    TIMESTAMP = "the element's timestamp"
+    WINDOW = "the one window of the call"
+    PANE = "the element's pane"
+    KEY = "the key of the element"
+
+
+@dataclass(frozen=True)
+class StateArg:
+    """A state or timer parameter: ``spec`` is Beam's spec."""
+
+    spec: Any
+    timer: bool
 
 
 @dataclass(frozen=True)
@@ -95,8 +117,8 @@ _CHECKS_RESULTS = _checks_results()
 
 
 def plain_call(step: spec.Step) -> PlainCall | None:
-    """The plain call of a step; None if the step is not plain."""
-    if not isinstance(step, spec.ParDo) or step.stateful or step.splittable:
+    """The plain call of a step, a keyed one included; None if the step is not plain."""
+    if not isinstance(step, spec.ParDo) or step.splittable:
         return None
     fn = step.dofn.fn
     if getattr(fn, "_process_batch_defined", False):
@@ -106,9 +128,10 @@ def plain_call(step: spec.Step) -> PlainCall | None:
         return None
     sides = [SideArg(index) for index in range(len(step.side_inputs))]
     args, kwargs = insert_values_in_args(step.dofn.args, step.dofn.kwargs, sides)
-    names = _special_names(method)
-    if names is None or (names and len(args) > len(method.args) - len(method.defaults) - 1):
+    specials = _specials(method)
+    if specials is None or (specials and len(args) > len(method.args) - len(method.defaults) - 1):
         return None
+    keyed = step.stateful or Special.KEY in specials.values()
     shape, function = _unwrap(fn, method.method_value)
     checked = (
         _CHECKS_RESULTS
@@ -117,29 +140,39 @@ def plain_call(step: spec.Step) -> PlainCall | None:
         and not inspect.isgeneratorfunction(method.method_value)
     )
     return PlainCall(
-        shape, function, tuple(args), kwargs, names.get("timestamp"), names.get("window"),
-        _mentions(function), checked,
+        shape, function, tuple(args), kwargs, specials, _mentions(function), checked, keyed,
     )  # fmt: skip
 
 
 def read_call(read: Callable[..., Any]) -> PlainCall:
     """The call of a function that gives what one restriction holds."""
-    return PlainCall(Shape.FLAT, read, (), {}, None, None, False, False)
+    return PlainCall(Shape.FLAT, read, (), {}, {}, False, False)
 
 
-def _special_names(method: Any) -> dict[str, str] | None:
-    """The argument names that take the timestamp and the window; None if the method wants anything else."""
-    found: dict[str, str] = {}
+_SPECIALS = (
+    (core.DoFn.TimestampParam, Special.TIMESTAMP),
+    (core.DoFn.WindowParam, Special.WINDOW),
+    (core.DoFn.PaneInfoParam, Special.PANE),
+    (core.DoFn.KeyParam, Special.KEY),
+)
+
+
+def _specials(method: Any) -> dict[str, Special | StateArg] | None:
+    """What each special argument takes; None if the method wants something that only Beam's runner gives."""
+    found: dict[str, Special | StateArg] = {}
     defaults = method.defaults
     for name, default in zip(method.args[-len(defaults) :] if defaults else (), defaults, strict=False):
         if not _is_param(default):
             continue
-        if default == core.DoFn.TimestampParam:
-            found["timestamp"] = name
-        elif default == core.DoFn.WindowParam:
-            found["window"] = name
+        if isinstance(default, core.DoFn.StateParam):
+            found[name] = StateArg(default.state_spec, timer=False)
+        elif isinstance(default, core.DoFn.TimerParam):
+            found[name] = StateArg(default.timer_spec, timer=True)
         else:
-            return None
+            special = next((special for param, special in _SPECIALS if param == default), None)
+            if special is None:
+                return None
+            found[name] = special
     return found
 
 

@@ -16,6 +16,7 @@ class Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.starts: list[tuple[str, str | None]] = []
+        self.ends: list[str] = []
         self.step_of_line: dict[int, str] = {}
         self.names: dict[str, Any] = {}
         self.depth = 1
@@ -25,6 +26,17 @@ class Writer:
     def start(self, text: str, step: str | None = None) -> None:
         """Adds a line that runs once, before the first element."""
         self.starts.append((text, step))
+
+    def ordinary(self, value: str, site: Any) -> str:
+        """The source of a test whether a value is an ordinary element; ``site`` remembers the classes met there."""
+        last, kind, known = self.fresh("c"), self.bind("type", type), self.bind("ordinary", site)
+        self.start(f"{last} = {known}.last")
+        met = f"{kind}({value}) is {last} or {kind}({value}) in {known}"
+        return f"{met} or ({last} := {known}.learn({value})) is not None"
+
+    def end(self, text: str) -> None:
+        """Adds a line that runs once, after the last element."""
+        self.ends.append(text)
 
     def line(self, text: str, step: str | None = None) -> None:
         """Adds a line; ``step`` is the step whose user code it runs."""
@@ -63,7 +75,7 @@ class Writer:
         """Compiles the function; its names become its defaults, which are locals to it and so fast."""
         arguments = "".join(f", {name}={name}" for name in self.names)
         starts = ["    " + line for line, _ in self.starts]
-        text = "\n".join([header.replace("...", arguments), *starts, *self.lines]) + "\n"
+        text = "\n".join([header.replace("...", arguments), *starts, *self.lines, *("    " + line for line in self.ends)]) + "\n"
         first = len(starts) + 1
         lines = {number + first: step for number, step in self.step_of_line.items()}
         lines.update({number + 2: step for number, (_, step) in enumerate(self.starts) if step is not None})

@@ -1,4 +1,4 @@
-"""The handle of a local job."""
+"""The result of a job: Beam's, and the handle by which it is watched."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _result_of(value: Any) -> Any:
     return getattr(value, "string_set", value)
 
 
-class LocalMetrics(MetricResults):
+class JobMetrics(MetricResults):
     """The user metrics of a job; attempted and committed values are one, for nothing is run twice."""
 
     def __init__(self, cumulative: dict[str, dict[Any, Any]]) -> None:
@@ -61,8 +61,8 @@ class Running(Protocol):
         """Runs the job to its end, in the calling thread."""
 
 
-class LocalResult(PipelineResult):
-    """A job on the local runner: Beam's result, and SAGE's job handle."""
+class JobResult(PipelineResult):
+    """A job of a host: Beam's result, and SAGE's job handle."""
 
     def __init__(self, name: str, running: Running) -> None:
         super().__init__(PipelineState.STARTING)
@@ -94,8 +94,8 @@ class LocalResult(PipelineResult):
             self._running.cancel()
         return str(self._state)
 
-    def metrics(self) -> LocalMetrics:
-        return LocalMetrics(self._running.metrics())
+    def metrics(self) -> JobMetrics:
+        return JobMetrics(self._running.metrics())
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, in the order of the plan."""

@@ -1,4 +1,4 @@
-"""Lines of a text file, a megabyte at a time: the local host's way to read Beam's text source.
+"""Lines of a text file, a megabyte at a time: a host's way to read Beam's text source.
 
 Beam's source looks for each line end by itself and claims each line; that costs more than most jobs do with a
 line. What is read here is the same: the lines that begin within the range, without their ``\n`` or ``\r\n``.

@@ -1,0 +1,93 @@
+"""Where compiled chains end: at the edge of the stage, or in a table of accumulators."""
+
+from __future__ import annotations
+
+from apache_beam.transforms import combiners, core
+
+from sage.runners.engine.combine import PreCombineOp
+from sage.runners.engine.compiled.here import Here
+from sage.runners.engine.compiled.source import Writer
+from sage.runners.engine.edge import EdgeOp
+
+_WRAPPERS = (core.CallableWrapperCombineFn, core.NoSideInputsCallableWrapperCombineFn)
+_MISSING = object()
+# Beam's wrapper of a plain function calls it on every ten values or so; a longer list costs less per value.
+_BUFFER = 256
+
+
+def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
+    """Appends the value to the block that leaves the stage, with what varies beside it."""
+    columns = [("b", here.value, True), ("bt", here.stamp, here.stamps_vary),
+               ("bw", here.windows, here.windows_vary), ("bp", here.pane, here.panes_vary)]  # fmt: skip
+    lists = {prefix: w.fresh(prefix) for prefix, _, varies in columns if varies}
+    limit, room, take = w.fresh("n"), w.bind("room", op.room), w.bind("take", op.take)
+    w.start(f"{limit} = {room}()")
+    for name in lists.values():
+        w.start(f"{name} = []")
+    for prefix, source, varies in columns:
+        if varies:
+            w.line(f"{lists[prefix]}.append({source})")
+    send = f"{take}({', '.join(lists.get(prefix, source) for prefix, source, _ in columns)})"
+    with w.block(f"if len({lists['b']}) >= {limit}:"):
+        w.line(send)
+        for name in lists.values():
+            w.line(f"{name} = []")
+        w.line(f"{limit} = {room}()")
+    w.end(f"if {lists['b']}: {send}")
+
+
+def write_combine(w: Writer, op: PreCombineOp, here: Here) -> None:
+    """Adds the value to its key's accumulator, in the table of each of its windows."""
+    table, find = w.fresh("table"), w.bind("tables", op.table)
+    if not here.single:
+        one = w.fresh("o")
+        with w.block(f"for {one} in {here.windows}:"):
+            w.line(f"{table} = {find}({one})")
+            _gather(w, op, here.value, table, None)
+    elif here.windows_vary:
+        last = w.fresh("last")
+        w.start(f"{last} = {table} = None")
+        with w.block(f"if {here.windows} is not {last}:"):
+            w.line(f"{last} = {here.windows}")
+            w.line(f"{table} = {find}({last}[0])")
+        _gather(w, op, here.value, table, f"{last} = None")
+    else:
+        look = f"{table} = {find}({here.windows}[0])"
+        w.start(look)
+        _gather(w, op, here.value, table, look)
+
+
+def _gather(w: Writer, op: PreCombineOp, value: str, table: str, look: str | None) -> None:
+    name, fn = op.step.name, op.fn
+    key, x, found = w.fresh("k"), w.fresh("x"), w.fresh("a")
+    w.line(f"{key}, {x} = {value}", name)
+    kind, last = w.bind("type", type), w.fresh("c")
+    w.start(f"{last} = None")
+    with w.block(f"if {kind}({key}) is not {last}:"):
+        with w.block(f"if {kind}({key}) in {w.bind('direct', op.ids.direct)}:"):
+            w.line(f"{last} = {kind}({key})")
+        with w.block("else:"):
+            w.line(f"{key} = {w.bind('identify', op.identify)}({key})", name)
+    if type(fn) in _WRAPPERS:
+        first, absent = f"[{x}]", "None"
+    elif type(fn) is combiners.CountCombineFn:
+        first, absent = "1", "None"
+    else:
+        create, add = w.bind("create", fn.create_accumulator), w.bind("add", fn.add_input)
+        first, absent = f"{add}({create}(), {x})", w.bind("missing", _MISSING)
+    w.line(f"{found} = {table}.get({key})" if absent == "None" else f"{found} = {table}.get({key}, {absent})")
+    with w.block(f"if {found} is {absent}:"):
+        w.line(f"{table}[{key}] = {first}", name)
+        with w.block(f"if len({table}) >= {w.bind('most', op.MAX_KEYS)}:"):
+            w.line(f"{w.bind('send', op.send)}()", name)
+            if look is not None:
+                w.line(look)
+    with w.block("else:"):
+        if type(fn) in _WRAPPERS:
+            w.line(f"{found}.append({x})")
+            with w.block(f"if len({found}) > {w.bind('buffer', _BUFFER)}:"):
+                w.line(f"{table}[{key}] = {w.bind('compact', fn.compact)}({found})", name)
+        elif type(fn) is combiners.CountCombineFn:
+            w.line(f"{table}[{key}] = {found} + 1")
+        else:
+            w.line(f"{table}[{key}] = {add}({found}, {x})", name)
