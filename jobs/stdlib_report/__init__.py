@@ -4,7 +4,7 @@ It reads all the ``.py`` files under a folder (the standard library of the runni
 into ``--output``:
 
 ======================  ==========================================================================================
-``words.parquet``       kind, word, count: names and keywords of the code, words of comments and strings
+``words.parquet``       kind, word, occurrences: names and keywords of the code, words of comments and strings
 ``imports.parquet``     every module with the file that defines it and the number of files that import it
 ``windows.parquet``     how many files and bytes were last changed in each window of time
 ``dead_letters.jsonl``  the files that could not be read or parsed, and why (the library ships a few on purpose)

@@ -304,7 +304,7 @@ def _top_per_key(n: int, order: Any) -> beam.PTransform:
 
 
 def _most_frequent(count: WordCount) -> tuple[int, str]:
-    return -count.count, count.word
+    return -count.occurrences, count.word
 
 
 def _most_imported(use: ModuleUse) -> tuple[int, str]:

@@ -14,7 +14,7 @@ class WordCount(NamedTuple):
 
     kind: str
     word: str
-    count: int
+    occurrences: int
 
 
 class ModuleUse(NamedTuple):
@@ -50,7 +50,7 @@ class Totals(NamedTuple):
 _TIME = pa.timestamp("s", "UTC")
 
 SCHEMAS = {
-    WordCount: pa.schema([("kind", pa.string()), ("word", pa.string()), ("count", pa.int64())]),
+    WordCount: pa.schema([("kind", pa.string()), ("word", pa.string()), ("occurrences", pa.int64())]),
     ModuleUse: pa.schema(
         [("module", pa.string()), ("origin", pa.string()), ("defined_in", pa.string()), ("importers", pa.int64())]
     ),

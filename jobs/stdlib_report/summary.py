@@ -41,7 +41,7 @@ def render(
     ]
     titles = {"name": "Names in code", "keyword": "Keywords", "word": "Words in comments and strings"}
     for kind, title in titles.items():
-        lines += _bars(title, [(count.word, count.count, "") for count in words.get(kind, ())])
+        lines += _bars(title, [(count.word, count.occurrences, "") for count in words.get(kind, ())])
     lines += _bars(
         "Most imported modules (files that import them)",
         [(use.module, use.importers, use.defined_in or use.origin) for use in modules],

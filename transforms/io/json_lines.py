@@ -50,7 +50,7 @@ class _ParseJsonLines(beam.DoFn):
                 continue
             try:
                 # A byte order mark is not JSON, yet some editors put one at the start of a file.
-                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
             except (ValueError, RecursionError) as error:
                 yield beam.pvalue.TaggedOutput(DEAD, _refuse(path, number, line, _reason(error)))
                 continue
@@ -66,6 +66,8 @@ def _reason(error: Exception) -> str:
         return f"not UTF-8: {error.reason} at byte {error.start}"
     if isinstance(error, RecursionError):
         return "not JSON that can be read: nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg} (column {error.colno})"
     return f"not JSON: {error}"
 
 

@@ -1,5 +1,6 @@
 """Records that remember their file and line, and the shape of a reader's result."""
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ class Located(NamedTuple):
 
     def refuse(self, step: str, reason: str) -> DeadLetter:
         """The dead letter that says why ``step`` cannot use this record."""
-        return DeadLetter(step, reason, shorten(repr(self.value)), self.source, self.line)
+        payload = json.dumps(self.value, ensure_ascii=False, default=str)
+        return DeadLetter(step, reason, shorten(payload), self.source, self.line)
 
 
 class ReadResult(NamedTuple):
