@@ -14,12 +14,14 @@ _OURS = tuple(
     os.path.join(_HOUSE, part) + os.sep
     for part in (os.path.basename(_HERE), "runners", "transforms", "templates")
 )
-_MARKS = (f"{os.sep}apache_beam{os.sep}", "<frozen ", "<sage ", f"{os.sep}concurrent{os.sep}futures{os.sep}")
+_MARKS = (f"{os.sep}apache_beam{os.sep}", f"{os.sep}concurrent{os.sep}futures{os.sep}")
+# Compiled modules of Beam give a path relative to the package's parent.
+_STARTS = (*_OURS, f"apache_beam{os.sep}", "<frozen ", "<sage ")
 
 
 def is_framework(file: str) -> bool:
     """Whether a source file belongs to Beam, to SAGE or to the import machinery."""
-    return file.startswith(_OURS) or any(mark in file for mark in _MARKS)
+    return file.startswith(_STARTS) or any(mark in file for mark in _MARKS)
 
 
 def _location(file: str, line: int) -> Location:
