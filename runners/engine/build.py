@@ -12,6 +12,7 @@ from sage.runners.engine.context import TaskContext
 from sage.runners.engine.group import GroupRoot, fires_once
 from sage.runners.engine.ops import BatchOp, CombineValuesOp, Op, Output, ParDoOp, WindowOp
 from sage.runners.engine.root import ImpulseRoot, OpRoot, PassRoot, Root
+from sage.runners.engine.sessions import SessionsRoot, groups_sessions
 from sage.runners.engine.sides import GatedRoot, SideView
 from sage.runners.engine.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId
@@ -69,6 +70,9 @@ def make_root(step: spec.Step, outputs: Outputs, context: TaskContext) -> Root:
     if isinstance(step, spec.GroupByKey) and fires_once(context.collections[step.inputs[0]].windowing):
         return GroupRoot(step, output, context)
     if isinstance(step, spec.GroupByKey | spec.CombinePerKey):
+        windowing = context.collections[step.inputs[0]].windowing
+        if groups_sessions(windowing) and context.job.execution_path != "general":
+            return SessionsRoot(step, output, context)
         return TriggeredRoot(step, output, context)
     raise InvalidPipeline(f"step '{step.name}': a {step.kind} cannot begin a stage")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from apache_beam import coders
-from apache_beam.transforms import trigger
-from apache_beam.transforms.window import TimestampCombiner
 
 from sage.runners.engine import spec
+from sage.runners.engine.group import fires_once
 from sage.runners.engine.keys import key_coder
 from sage.runners.engine.spec import CollectionId, StepId
 from sage.runners.plan.read import Graph
@@ -27,7 +26,7 @@ def lift_combines(graph: Graph) -> Graph:
             steps.append(step)
             continue
         source = collections[step.inputs[0]]
-        if not _can_lift(source.windowing):
+        if not fires_once(source.windowing):
             steps.append(step)
             continue
         between = CollectionId(f"{step.id}/accumulators")
@@ -42,15 +41,6 @@ def lift_combines(graph: Graph) -> Graph:
         merge = spec.MergeCombine(step.id, step.name, (between,), step.outputs, combine_fn=step.combine_fn)
         steps += [pre, merge]
     return Graph(tuple(steps), collections)
-
-
-def _can_lift(windowing: object) -> bool:
-    strategy = windowing
-    return bool(
-        isinstance(strategy.triggerfn, trigger.DefaultTrigger)  # type: ignore[attr-defined]
-        and not strategy.windowfn.is_merging()  # type: ignore[attr-defined]
-        and strategy.timestamp_combiner == TimestampCombiner.OUTPUT_AT_EOW  # type: ignore[attr-defined]
-    )
 
 
 def expand_splittable(graph: Graph) -> Graph:
