@@ -1,7 +1,7 @@
 """Key identity: two keys are one key when their encoded bytes are equal.
 
 ``1``, ``True`` and ``1.0`` are equal in Python and three keys in Beam. Encoding every key costs a microsecond, so
-keys of a few exact types, under coders known to keep them apart, stand for themselves.
+keys of a few exact types, and tuples of them, stand for themselves under coders known to keep them apart.
 """
 
 from __future__ import annotations
@@ -12,33 +12,43 @@ from typing import Any
 from apache_beam import coders
 
 _SELF = frozenset({int, str, bytes, type(None)})
-_FAITHFUL = frozenset(
-    {
-        coders.FastPrimitivesCoder,
-        coders.VarIntCoder,
-        coders.StrUtf8Coder,
-        coders.BytesCoder,
-        type(coders.FastPrimitivesCoder().as_deterministic_coder("probe")),
-    }
-)
+_GENERAL = frozenset({coders.FastPrimitivesCoder, type(coders.FastPrimitivesCoder().as_deterministic_coder("probe"))})
+_NARROW = frozenset({coders.VarIntCoder, coders.StrUtf8Coder, coders.BytesCoder})
 
 
 class KeyIds:
     """Turns keys into hashable identities.
 
-    An identity is the key itself for an exact ``int``, ``str``, ``bytes`` or ``None``, else a one-tuple of its
-    encoded bytes. The two never collide.
+    An identity is the key itself for an exact ``int``, ``str``, ``bytes`` or ``None`` and for a tuple of these, else
+    ``(..., encoded bytes)``. No two kinds collide, for the ellipsis is in no key that stands for itself. Whether an
+    identity is a key can be seen by its class, except for tuples.
     """
 
     def __init__(self, coder: Any) -> None:
-        self._encode = coder.get_impl().encode
-        self.direct = _SELF if type(coder) in _FAITHFUL else frozenset()
+        impl = coder.get_impl()
+        self._encode, self._decode = impl.encode, impl.decode
+        self._plain = _SELF if _is_faithful(coder) else frozenset()
+        # A coder made for some types gives one encoding to what is equal in them: True is 1 to a coder of integers.
+        self._narrow = type(coder) not in _GENERAL and bool(self._plain)
+        self.direct = frozenset() if type(coder) is coders.TupleCoder else self._plain
 
     def of(self, key: Any) -> Any:
         """The identity of a key."""
-        if key.__class__ in self.direct:
+        plain = self._plain
+        if key.__class__ is tuple and plain:
+            for part in key:
+                if part.__class__ not in plain:
+                    break
+            else:
+                return key
+        elif key.__class__ in plain:
             return key
-        return (self._encode(key),)
+        data = self._encode(key)
+        if self._narrow:
+            decoded = self._decode(data)
+            if decoded.__class__ in plain or (decoded.__class__ is tuple and {*map(type, decoded)} <= plain):
+                return decoded
+        return (..., data)
 
     def encoded(self, key: Any) -> bytes:
         """The key's bytes: what partitions and storage go by."""
@@ -47,6 +57,12 @@ class KeyIds:
     def group(self, key: Any, groups: int) -> int:
         """The key group of a key, the same in every process."""
         return zlib.crc32(self._encode(key)) % groups
+
+
+def _is_faithful(coder: Any) -> bool:
+    if type(coder) is coders.TupleCoder:
+        return all(map(_is_faithful, coder.coders()))
+    return type(coder) in _GENERAL or type(coder) in _NARROW
 
 
 def key_coder(coder: Any) -> Any:
