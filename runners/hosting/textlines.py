@@ -69,7 +69,7 @@ def _lines(source: Any, name: str, tracker: Any) -> Iterator[str]:
 
 
 def _from(source: Any, file: Any, at: int, rest: bytes, stop: Any) -> Iterator[str]:
-    """Lines from offset ``at`` on, ``rest`` being what was read behind it, up to the last that begins before ``stop``."""
+    """Lines from offset ``at`` on, up to the last that begins before ``stop``; ``rest`` was read behind ``at``."""
     decode = source._coder.decode
     while at < stop:
         chunk = file.read(CHUNK_BYTES)

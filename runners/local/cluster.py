@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from sage.errors import StepError, WorkerLost
+from sage.errors import WorkerLost
 from sage.handle import ExecutionPath, StepProgress
 from sage.runners.hosting.metrics import merge_metrics
+from sage.runners.hosting.order import Order, raise_reported
 from sage.runners.hosting.progress import merge_progress
-from sage.runners.local.worker import Order
 from sage.runners.local.zygote import zygote
 
 _GRACE_SECONDS = 5.0
@@ -108,9 +108,7 @@ class Cluster:
             self._paths.update(paths)
             del self._open[control]
         else:
-            _, error, text = report
-            error.worker_traceback = text
-            raise error from (error.cause if isinstance(error, StepError) else None)
+            raise_reported(*report[1:])
 
     def _stop(self) -> None:
         """Ends what still runs: a polite word first, then the signal that cannot be refused."""

@@ -13,6 +13,7 @@ from sage.runners.engine.spec import Plan
 from sage.runners.hosting.metrics import cumulative
 from sage.runners.hosting.progress import progress_of
 from sage.runners.hosting.spilling import spill_store
+from sage.runners.hosting.worker import close_quietly
 
 
 class InProcess:
@@ -81,11 +82,3 @@ class InProcess:
                 clock.micros = max(clock.micros, wakeup)
             else:
                 clock.sleep_until(wakeup)
-
-
-def close_quietly(flow: Dataflow) -> None:
-    """Tear-down after a failure: the failure that brought us here is the one to report."""
-    try:
-        flow.close()
-    except Exception:
-        return

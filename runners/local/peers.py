@@ -1,29 +1,13 @@
-"""The exchange between worker processes: framed messages over sockets, with credits."""
+"""Sockets between worker processes of one machine: what arrives goes to one queue, what leaves is framed."""
 
 from __future__ import annotations
 
-import contextlib
-import pickle
 import queue
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
 
 from sage.errors import WorkerLost
-from sage.runners.engine.blocks import Block
-from sage.runners.engine.dataflow import Dataflow
-from sage.runners.engine.exchange import Message
-from sage.runners.engine.spec import Plan
-from sage.runners.engine.task import ports_of
-from sage.runners.engine.wire import decode_block, encode_block
-
-CREDIT_BYTES = 16 << 20
-DRIVER = -1
-
-
-class Cancelled(Exception):
-    """The driver asked this worker to stop."""
 
 
 class Mailbox:
@@ -53,69 +37,13 @@ class Mailbox:
             return None
 
 
-class PeerExchange:
-    """The engine's exchange, between processes of one machine.
+def writer(peers: dict[int, Connection]) -> Callable[[int, bytes], None]:
+    """A function that sends bytes to a peer, and raises WorkerLost when it is gone."""
 
-    At most `CREDIT_BYTES` are on their way to a peer that has not taken them. A worker that must wait for credit
-    takes what comes and runs what can run meanwhile, so two that wait for each other both go on.
-    """
-
-    def __init__(self, me: int, workers: int, peers: dict[int, Connection], mailbox: Mailbox, plan: Plan) -> None:
-        self.me = me
-        self.workers = workers
-        self._peers = peers
-        self._mailbox = mailbox
-        self._owed = dict.fromkeys(peers, 0)
-        self._coders = [
-            [plan.collections[collection].coder for collection in ports_of(stage)] for stage in plan.stages
-        ]
-        self._flow: Dataflow | None = None
-        self._on_driver: Callable[[bytes | None], None] | None = None
-
-    def attach(self, flow: Dataflow, on_driver: Callable[[bytes | None], None]) -> None:
-        """Says where messages go: blocks and watermarks to the flow, the driver's to ``on_driver``."""
-        self._flow = flow
-        self._on_driver = on_driver
-
-    def send(self, worker: int, stage: int, port: int, message: Message) -> None:
-        """Sends to a stage of another worker."""
-        body: Any = encode_block(message, self._coders[stage][port]) if isinstance(message, Block) else message
-        data = pickle.dumps((stage, port, body), pickle.HIGHEST_PROTOCOL)
-        while self._owed[worker] > CREDIT_BYTES:
-            assert self._flow is not None
-            self.take(0 if self._flow.run_ready() else None)
-        self._owed[worker] += len(data)
-        self._write(worker, data)
-
-    def _write(self, worker: int, data: bytes) -> None:
+    def write(worker: int, data: bytes) -> None:
         try:
-            self._peers[worker].send_bytes(data)
+            peers[worker].send_bytes(data)
         except OSError as error:
             raise WorkerLost(f"worker {worker} is gone") from error
 
-    def take(self, timeout: float | None) -> bool:
-        """Takes one message, waiting at most ``timeout`` (s; None without end); whether there was one."""
-        arrived = self._mailbox.take(timeout)
-        if arrived is None:
-            return False
-        sender, data = arrived
-        if sender == DRIVER:
-            assert self._on_driver is not None
-            self._on_driver(data)
-        elif data is not None:
-            self._taken(sender, data)
-        # A peer that is gone has ended its part, or the driver finds that it died.
-        return True
-
-    def _taken(self, sender: int, data: bytes) -> None:
-        content = pickle.loads(data)
-        if isinstance(content, int):
-            self._owed[sender] -= content
-            return
-        stage, port, body = content
-        with contextlib.suppress(WorkerLost):  # a peer that has ended needs no credit
-            self._write(sender, pickle.dumps(len(data)))
-        if isinstance(body, bytes):
-            body = decode_block(body, self._coders[stage][port])
-        assert self._flow is not None
-        self._flow.deliver(stage, port, body, sender)
+    return write

@@ -23,9 +23,10 @@ MAY_IMPORT = {
 
 # Inside runners/: the engine knows nobody, the plan knows the engine, a host knows both and no other host.
 RUNNERS_MAY_NOT_IMPORT = {
-    "sage.runners.engine": ("plan", "state", "local", "ray", "flink", "features"),
-    "sage.runners.plan": ("local", "ray", "flink"),
+    "sage.runners.engine": ("plan", "state", "hosting", "local", "ray", "flink", "features"),
+    "sage.runners.plan": ("hosting", "features", "local", "ray", "flink"),
     "sage.runners.state": ("plan", "local", "ray", "flink"),
+    "sage.runners.hosting": ("local", "ray", "flink"),
     "sage.runners.local": ("ray", "flink"),
     "sage.runners.ray": ("local", "flink"),
     "sage.runners.flink": ("local", "ray"),
@@ -81,21 +82,20 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     "runners/engine/splittable.py": {
         "apache_beam.runners.common.DoFnSignature": "which parameter of a DoFn is the restriction",
     },
-    "runners/local/result.py": {
+    "runners/hosting/result.py": {
         "apache_beam.metrics.cells": "the types of what a user gets from querying metrics",
         "apache_beam.metrics.execution.MetricResult": "what a user gets from querying metrics",
     },
-    "runners/local/runner.py": {
+    "runners/hosting/runner.py": {
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is serialised",
-        "apache_beam.portability.api.beam_runner_api_pb2": "a received proto is run as it is",
         "apache_beam.runners.common.group_by_key_input_visitor": "Beam's own check of what is grouped (2.61)",
         "apache_beam.runners.pipeline_utils": "Beam's own check of what is grouped (newest)",
     },
-    "runners/local/textlines.py": {
+    "runners/hosting/textlines.py": {
         "apache_beam.io.filebasedsource._SingleFileSource": "a text source is known by its exact classes",
         "apache_beam.io.textio._TextSource": "a text source is known by its exact classes",
     },
-    "runners/local/worker.py": {
+    "runners/hosting/order.py": {
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is read",
         "apache_beam.portability.api.beam_runner_api_pb2": "a pipeline travels to a worker as Beam's proto",
     },

@@ -8,7 +8,7 @@ from apache_beam.io import filesystem, textio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage.runners.local import textlines
+from sage.runners.hosting import textlines
 
 
 def read_both(path: str, chunk: int) -> tuple[list[list[str]], list[list[str]]]:

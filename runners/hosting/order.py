@@ -1,0 +1,90 @@
+"""What a driver asks of one worker, and how the worker's failure travels back."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import cloudpickle
+from apache_beam.internal import pickler
+from apache_beam.options.value_provider import RuntimeValueProvider
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from sage.errors import Location, StepError
+from sage.runners.engine.context import JobContext
+from sage.runners.engine.spec import Plan
+from sage.runners.engine.spill import SpillStore
+from sage.runners.hosting.clock import WallClock
+from sage.runners.hosting.textlines import fast_read
+from sage.runners.plan import plan_pipeline
+
+PipelineProto = beam_runner_api_pb2.Pipeline
+
+
+class Cancelled(Exception):
+    """The driver asked this worker to stop."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the driver asks of one worker.
+
+    ``proto`` is the pipeline; ``memory_bytes`` is this worker's share of the limit; ``path`` and ``directory`` are
+    the driver's import path and working directory.
+    """
+
+    proto: bytes
+    worker: int
+    workers: int
+    locations: dict[str, Location]
+    execution_path: str
+    memory_bytes: int | None
+    spill_dir: str | None
+    draining: bool
+    path: tuple[str, ...]
+    directory: str
+
+    def prepare(self) -> None:
+        """Makes this process like the driver's: what it imports, where it is, how it pickles."""
+        sys.path[:] = list(self.path)
+        os.chdir(self.directory)
+        pickler.set_library(pickler.USE_CLOUDPICKLE)
+        RuntimeValueProvider.set_runtime_options({})
+
+    def plan(self) -> Plan:
+        """The stages of the job."""
+        return plan_pipeline(PipelineProto.FromString(self.proto))
+
+    def context(self, spill: SpillStore | None) -> JobContext:
+        """What the engine is handed at this worker; ``spill`` is where groupings go that do not fit in memory."""
+        return JobContext(
+            clock=WallClock(), locations=self.locations, execution_path=self.execution_path,
+            memory_bytes=self.memory_bytes, spill=spill, draining=self.draining,
+            fast_read=fast_read, workers=self.workers, worker=self.worker,
+        )  # fmt: skip
+
+
+def portable_error(error: Exception) -> bytes:
+    """A ``("failed", error, traceback text)`` report; a cause that cannot travel is replaced by its text."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        data = cloudpickle.dumps(("failed", error, text))
+        pickle.loads(data)
+        return bytes(data)
+    except Exception:
+        pass  # replaced below
+    cause: Any = error.cause if isinstance(error, StepError) else error
+    stand_in: Exception = RuntimeError(f"{type(cause).__name__}: {cause}")
+    if isinstance(error, StepError):
+        stand_in = StepError(error.step, stand_in, error.raised_at, error.applied_at)
+    return pickle.dumps(("failed", stand_in, text))
+
+
+def raise_reported(error: Exception, text: str) -> NoReturn:
+    """Raises what a worker reported as if it had been raised here; the worker's own traceback goes with it."""
+    error.worker_traceback = text  # type: ignore[attr-defined]
+    raise error from (error.cause if isinstance(error, StepError) else None)

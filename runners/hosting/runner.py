@@ -1,0 +1,106 @@
+"""What every host's runner does: takes a pipeline from Beam, refuses what it cannot run, and starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from apache_beam.internal import pickler
+from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
+from apache_beam.options.value_provider import RuntimeValueProvider
+from apache_beam.pipeline import Pipeline
+from apache_beam.runners.runner import PipelineRunner
+from apache_beam.transforms import environments
+
+from sage.errors import Location
+from sage.handle import announce
+from sage.options import SageOptions
+from sage.runners.hosting.order import Order, PipelineProto
+from sage.runners.hosting.result import JobResult, Running
+from sage.trace import caller_location
+
+
+class HostRunner(PipelineRunner):
+    """A Beam runner that has the engine run a pipeline on some host; a subclass says how that host starts it.
+
+    Args:
+        is_drain: whether unbounded restrictions are truncated, as when a job is drained.
+    """
+
+    host = ""
+    """The host's name, as the features table has it."""
+
+    def __init__(self, is_drain: bool = False) -> None:
+        super().__init__()
+        self._draining = is_drain
+        self._locations: dict[str, Location] = {}
+
+    def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
+        """Plans a pipeline that this host can run; it runs when the result's ``run`` is called."""
+        raise NotImplementedError(type(self))
+
+    def default_pickle_library_override(self) -> str:
+        return "cloudpickle"
+
+    def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
+        label = _current_label(input)
+        if label is not None:
+            location = caller_location(sys._getframe(1))
+            if location is not None:
+                self._locations[label] = location
+        return super().apply(transform, input, options)
+
+    def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> JobResult:
+        RuntimeValueProvider.set_runtime_options({})
+        pipeline.visit(
+            group_by_key_input_visitor(not options.view_as(TypeOptions).allow_non_deterministic_key_coders)
+        )
+        pickler.set_library(pickler.USE_CLOUDPICKLE)
+        proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
+        return self.run_proto(proto, options)
+
+    def run_proto(self, proto: PipelineProto, options: PipelineOptions) -> JobResult:
+        """Runs a pipeline proto to its end."""
+        running = self.start(proto, options)
+        result = JobResult(str(options.get_all_options().get("job_name") or "sage-job"), running)
+        announce(result)
+        result.run()
+        return result
+
+    def orders(self, proto: PipelineProto, sage: SageOptions) -> list[Order]:
+        """One order for each worker."""
+        data = proto.SerializeToString()
+        return [
+            Order(
+                proto=data,
+                worker=index,
+                workers=sage.workers,
+                locations=dict(self._locations),
+                execution_path=sage.execution_path,
+                memory_bytes=None if sage.memory_limit is None else sage.memory_limit // sage.workers,
+                spill_dir=sage.spill_dir,
+                draining=self._draining,
+                path=tuple(sys.path),
+                directory=os.getcwd(),
+            )
+            for index in range(sage.workers)
+        ]
+
+
+def _current_label(input: Any) -> str | None:
+    pipeline = getattr(input, "pipeline", None)
+    if pipeline is None and isinstance(input, tuple | list) and input:
+        pipeline = getattr(input[0], "pipeline", None)
+    if pipeline is None and isinstance(input, dict) and input:
+        pipeline = getattr(next(iter(input.values())), "pipeline", None)
+    return None if pipeline is None else str(pipeline._current_transform().full_label)
+
+
+def group_by_key_input_visitor(deterministic: bool) -> Any:
+    """Beam's check that what is grouped is keyed; it moved between the supported versions."""
+    try:
+        from apache_beam.runners.pipeline_utils import group_by_key_input_visitor as visitor
+    except ImportError:
+        from apache_beam.runners.common import group_by_key_input_visitor as visitor
+    return visitor(deterministic)

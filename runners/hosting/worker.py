@@ -1,0 +1,76 @@
+"""A worker's part of a job, on any host that moves bytes between workers."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+
+from sage.runners.engine.context import JobContext
+from sage.runners.engine.dataflow import Dataflow
+from sage.runners.hosting.credits import CreditExchange, Inbox
+from sage.runners.hosting.metrics import cumulative
+from sage.runners.hosting.order import Cancelled, Order
+from sage.runners.hosting.progress import progress_of
+from sage.runners.hosting.spilling import spill_store
+
+PROGRESS_SECONDS = 0.25
+
+
+def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
+    """Runs one order to its end, all stages of the job; its reports are ``("progress" | "done", ...)`` pickled.
+
+    Args:
+        order: what to run; it is prepared for already.
+        write: sends bytes to another worker.
+        inbox: where what others send arrives.
+        report: hears of progress several times a second, and of the end.
+
+    Raises:
+        Cancelled: the driver asked this worker to stop, or is gone.
+        StepError: a step failed.
+    """
+    plan = order.plan()
+    with spill_store(order.memory_bytes, order.spill_dir) as spill:
+        job = order.context(spill)
+        previous = job.tracker.install()
+        exchange = CreditExchange(order.worker, order.workers, write, inbox, plan)
+        flow = Dataflow(plan, job, exchange)
+        exchange.attach(flow, _obey)
+        try:
+            _loop(flow, job, exchange, report)
+        except BaseException:
+            close_quietly(flow)
+            raise
+        finally:
+            job.tracker.restore(previous)
+        flow.close()
+    report(pickle.dumps(("done", progress_of(flow, "DONE"), cumulative(job), dict(job.paths))))
+
+
+def close_quietly(flow: Dataflow) -> None:
+    """Tear-down after a failure: the failure that brought us here is the one to report."""
+    try:
+        flow.close()
+    except Exception:
+        return
+
+
+def _obey(message: bytes | None) -> None:
+    # The driver says one thing after its order, and when it is gone nobody wants the result either.
+    raise Cancelled
+
+
+def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange, report: Callable[[bytes], None]) -> None:
+    reported = time.monotonic()
+    flow.open()
+    while not flow.finished:
+        while exchange.take(0):
+            pass
+        if not flow.step() and not flow.finished:
+            wakeup = flow.next_wakeup()
+            wait = None if wakeup is None else max(0.0, (wakeup - job.clock.now_micros()) / 1e6)
+            exchange.take(PROGRESS_SECONDS if wait is None else min(wait, PROGRESS_SECONDS))
+        if time.monotonic() - reported > PROGRESS_SECONDS:
+            reported = time.monotonic()
+            report(pickle.dumps(("progress", progress_of(flow, "RUNNING"))))
