@@ -11,7 +11,7 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from apache_beam import coders
 
@@ -32,6 +32,13 @@ _PICKLED = frozenset(
 )
 
 
+class Envelope(NamedTuple):
+    """What is about each value of a group: how to look inside, and how to put something else there."""
+
+    inner: Callable[[Any], Any]
+    with_inner: Callable[[Any, Any], Any]
+
+
 class Codec:
     """Turns keys and values into bytes and back.
 
@@ -39,10 +46,17 @@ class Codec:
     else by their coder. What turns out not to be picklable goes by its coder from then on.
     """
 
-    def __init__(self, key_coder: Any, value_coder: Any) -> None:
+    def __init__(self, key_coder: Any, value_coder: Any, envelope: Envelope | None = None) -> None:
         self._key = key_coder.get_impl()
-        self._value = value_coder.get_impl()
         self._by_coder = not (_is_plain(key_coder) and _is_plain(value_coder))
+        self._envelope = envelope
+        value = value_coder.get_impl()
+        self._encode: Callable[[Any], Any] = value.encode
+        self._decode: Callable[[Any], Any] = value.decode
+        if envelope is not None:
+            inner, with_inner = envelope
+            self._encode = lambda item: with_inner(item, value.encode(inner(item)))
+            self._decode = lambda item: with_inner(item, value.decode(inner(item)))
 
     def pack(self, identities: list[Any], keys: list[Any] | None, groups: list[Any]) -> bytes:
         """A page: identities, their keys where they do not stand for themselves, and lists of values.
@@ -54,7 +68,7 @@ class Codec:
                 return pickle.dumps((False, identities, keys, groups), 5)
             except Exception:
                 self._by_coder = True
-        encode = self._value.encode
+        encode = self._encode
         coded = [group if group.__class__ is tuple else list(map(encode, group)) for group in groups]
         if keys is not None:
             keys = [None if identity.__class__ is not tuple else self._key.encode(key)
@@ -65,11 +79,17 @@ class Codec:
         """What was packed."""
         by_coder, identities, keys, groups = pickle.loads(data)
         if by_coder:
-            decode = self._value.decode
+            decode = self._decode
             groups = [group if group.__class__ is tuple else list(map(decode, group)) for group in groups]
             if keys is not None:
                 keys = [None if key is None else self._key.decode(key) for key in keys]
         return identities, keys, groups
+
+    def weigh(self, values: list[Any]) -> int:
+        """About how many bytes a list of values is."""
+        if self._envelope is None:
+            return size_of_values(values)
+        return size_of_values(list(map(self._envelope.inner, values)))
 
     def pack_values(self, values: list[Any]) -> bytes:
         """A list of values."""
@@ -123,7 +143,7 @@ def write_run(table: dict[Any, list[Any]], key_of: Callable[[Any], Any], codec: 
             flush()
             identities, groups, size = [], [], 0
         values = table.pop(identity)
-        weight = size_of_values(values)
+        weight = codec.weigh(values)
         if weight > page_bytes:
             groups.append(_write_chunks(values, weight, run.area, codec, page_bytes))
             weight = 100

@@ -12,10 +12,14 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import Clock, TaskContext
+from sage.runners.engine.gathered import Gathered
 from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output, raise_step_error
 from sage.runners.engine.root import Root
+from sage.runners.engine.runs import Envelope
 from sage.runners.engine.spec import CombinePerKey, Step
+
+_ENVELOPE = Envelope(lambda item: item.value, lambda item, value: item.with_value(value))
 
 
 class _Seconds:
@@ -44,7 +48,7 @@ class TriggeredRoot(Root):
         self._bounded = source.bounded
         self._driver = GeneralTriggerDriver(source.windowing, _Seconds(context.clock))
         self._keys: dict[Any, Any] = {}
-        self._gathered: dict[Any, list[WindowedValue]] = {}
+        self._gathered = Gathered(source, context.job.memory, _ENVELOPE)
         self._states: dict[Any, InMemoryUnmergedState] = {}
         self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
 
@@ -57,20 +61,23 @@ class TriggeredRoot(Root):
             self._combine.teardown()
 
     def process_block(self, port: int, block: Block) -> None:
-        touched: dict[Any, list[WindowedValue]] = self._gathered if self._bounded else {}
-        of = self._ids.of
+        touched: dict[Any, list[WindowedValue]] = self._gathered.lists if self._bounded else {}
+        keys = self._gathered.keys if self._bounded else self._keys
+        of, before = self._ids.of, len(touched)
         try:
             for (key, value), stamp, windows, pane in block.rows():
                 identity = of(key)
-                self._keys.setdefault(identity, key)
+                keys.setdefault(identity, key)
                 touched.setdefault(identity, []).append(WindowedValue(value, stamp, windows, pane))
+            if self._bounded:
+                self._gathered.took(block.values, len(touched) - before)
         except Exception as error:
             raise_step_error(self.step.name, error, self._context)
         if not self._bounded:
             now = Timestamp(micros=self.watermark)
             for identity, values in touched.items():
                 state = self._states.setdefault(identity, InMemoryUnmergedState())
-                self._emit(identity, self._driver.process_elements(state, values, now, now))
+                self._emit(self._keys[identity], self._driver.process_elements(state, values, now, now))
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
@@ -78,24 +85,21 @@ class TriggeredRoot(Root):
 
     def fire(self) -> None:
         if self._bounded:
-            gathered, self._gathered = self._gathered, {}
-            for identity, values in gathered.items():
+            for key, values in self._gathered.drain():
                 state = InMemoryUnmergedState()
-                self._emit(
-                    identity, self._driver.process_elements(state, values, MIN_TIMESTAMP, MIN_TIMESTAMP)
-                )
-                self._drain(identity, state, lambda: MAX_TIMESTAMP, None)
-                self._drain(identity, state, lambda: MAX_TIMESTAMP, MAX_TIMESTAMP)
+                self._emit(key, self._driver.process_elements(state, values, MIN_TIMESTAMP, MIN_TIMESTAMP))
+                self._drain(key, state, lambda: MAX_TIMESTAMP, None)
+                self._drain(key, state, lambda: MAX_TIMESTAMP, MAX_TIMESTAMP)
             return
         now = Timestamp(micros=self._context.clock.now_micros())
         last = self.watermark >= MAX_MICROS
         for identity, state in list(self._states.items()):
-            self._drain(identity, state, lambda: Timestamp(micros=self.watermark), now)
+            self._drain(self._keys[identity], state, lambda: Timestamp(micros=self.watermark), now)
             if last:
                 del self._states[identity]
 
     def _drain(
-        self, identity: Any, state: InMemoryUnmergedState, watermark: Callable[[], Timestamp], now: Timestamp | None
+        self, key: Any, state: InMemoryUnmergedState, watermark: Callable[[], Timestamp], now: Timestamp | None
     ) -> None:
         """Fires what is due, event time first, until nothing is."""
         while True:
@@ -104,14 +108,13 @@ class TriggeredRoot(Root):
                 return
             for window, name, domain, fire_at in due:
                 at = watermark() if not self._bounded else None
-                self._emit(identity, self._driver.process_timer(window, name, domain, fire_at, state, at))
+                self._emit(key, self._driver.process_timer(window, name, domain, fire_at, state, at))
 
-    def _emit(self, identity: Any, panes: Iterable[WindowedValue]) -> None:
-        key, combine = self._keys[identity], self._combine
+    def _emit(self, key: Any, panes: Iterable[WindowedValue]) -> None:
+        combine = self._combine
         try:
             ready = [
-                pane.with_value((key, pane.value if combine is None else combine.apply(pane.value)))
-                for pane in panes
+                pane.with_value((key, pane.value if combine is None else combine.apply(pane.value))) for pane in panes
             ]
         except Exception as error:
             raise_step_error(self.step.name, error, self._context)
