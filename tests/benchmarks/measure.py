@@ -263,18 +263,30 @@ def finished(turns: dict[str, list[Turn] | Failed], way: str) -> list[Turn]:
     return side
 
 
-def compare(name: str, what: str, turns: dict[str, list[Turn] | Failed], peer: str, asked: float | None) -> Row:
-    """The row of ours against one peer."""
+def compare(
+    name: str,
+    what: str,
+    turns: dict[str, list[Turn] | Failed],
+    peer: str,
+    asked: float | None,
+    *,
+    cpu: bool = True,
+) -> Row:
+    """The row of ours against one peer.
+
+    Args:
+        cpu: whether to say the ratio by CPU time too; it misleads where worker processes keep theirs to themselves.
+    """
     try:
         turned = list(zip(finished(turns, OURS), finished(turns, peer), strict=True))
         ratio = Ratio([(ours.rate, theirs.rate) for ours, theirs in turned])
     except Failed as error:
         return Row(name, what, None, asked, note=str(error))
-    return Row(name, what, ratio.median, asked, note=ratio.note + by_cpu(turned))
+    return Row(name, what, ratio.median, asked, note=ratio.note + (by_cpu(turned) if cpu else ""))
 
 
 def by_cpu(pairs: list[tuple[Turn, Turn]]) -> str:
-    """The ratio by CPU time as words; nothing where processes that live on keep their time to themselves."""
+    """The ratio by CPU time as words; nothing where the clock of the CPU is too coarse to tell."""
     try:
         return f"; {Ratio([(ours.rate_by_cpu, theirs.rate_by_cpu) for ours, theirs in pairs]).median:.2f} by CPU time"
     except Failed:

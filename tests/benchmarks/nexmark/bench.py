@@ -18,6 +18,7 @@ from tests.benchmarks.nexmark.source import made_before
 NAME = "nexmark"
 MODULE = "nexmark.bench"
 PATIENCE = 90
+SOON_DONE = 3.0
 # FnApiRunner asks its worker to merge the windows of each auction, a thousandth of a second and more each time.
 SLOW_FOR_FNAPI = (4, 6, 9)
 
@@ -33,23 +34,35 @@ def give_up(*_: Any) -> None:
     raise Failed(f"not finished within {PATIENCE} s")
 
 
+def time_query(way: str, number: int, small: int, large: int, config: Config) -> tuple[float, float]:
+    """Events a second by wall and by CPU time; a query that is soon done gets a second try."""
+    run_query(number, beams.runner(way), 1_000, config)
+    counts: list[int] = []
+    walls: list[float] = []
+    cpus: list[float] = []
+    while len(counts) < 4 and sum(walls) < SOON_DONE:
+        for count in (small, large):
+            gc.collect()
+            wall, cpu = run_query(number, beams.runner(way), count, config)
+            walls.append(wall)
+            cpus.append(cpu)
+            counts.append(count)
+    turn = Turn(counts, walls, cpus)
+    return turn.rate, turn.rate_by_cpu
+
+
 def measure(way: str, size: int, numbers: list[int]) -> dict[str, Any]:
     """Events a second of each query, or what went wrong with it."""
     config = Config()
     for count in sorted({count for number in numbers for count in sizes(way, number, size)}):
         made_before(count, config)
     signal.signal(signal.SIGALRM, give_up)
-    found: dict[str, float | str] = {}
+    found: dict[str, tuple[float, float] | str] = {}
     for number in numbers:
         small, large = sizes(way, number, size)
         signal.alarm(PATIENCE)
         try:
-            run_query(number, beams.runner(way), 1_000, config)
-            walls = []
-            for count in (small, large):
-                gc.collect()
-                walls.append(run_query(number, beams.runner(way), count, config))
-            found[str(number)] = Turn([small, large], walls, walls).rate
+            found[str(number)] = time_query(way, number, small, large, config)
         except Exception as error:  # a query that fails is a result; the others still run
             found[str(number)] = f"{type(error).__name__}: {error}"[:200]
         finally:
@@ -97,9 +110,13 @@ def one_query(number: int, ours: list[Any], theirs: list[Any]) -> Row:
     failed = next((rate for rate in ours if isinstance(rate, str)), None)
     if failed is not None:
         return Row(NAME, what, None, note=f"ours: {failed}")
-    rate = f"{human(statistics.median(ours))}/s"
+    rate = f"{human(statistics.median(wall for wall, _ in ours))}/s"
     failed = next((rate for rate in theirs if isinstance(rate, str)), None)
     if failed is not None:
         return Row(NAME, what, None, note=f"right at {rate}; FnApiRunner: {failed}")
-    ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
-    return Row(NAME, what, ratio, note=f"{rate} against {human(statistics.median(theirs))}/s")
+    by_wall, by_cpu = (
+        statistics.median(mine[clock] / other[clock] for mine, other in zip(ours, theirs, strict=True))
+        for clock in (0, 1)
+    )
+    their_rate = f"{human(statistics.median(wall for wall, _ in theirs))}/s"
+    return Row(NAME, what, by_wall, note=f"{rate} against {their_rate}; {by_cpu:.2f} by CPU time")
