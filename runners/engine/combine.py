@@ -69,9 +69,13 @@ class MergeRoot(WindowTables):
 
 
 class PreCombineOp(Op):
-    """Gathers values into accumulators until the bundle ends or the table is large."""
+    """Gathers values into accumulators until the bundle ends or the tables are large.
+
+    A table that was sent is emptied and stays the same object until the bundle ends: compiled code holds on to it.
+    """
 
     MAX_KEYS = 50_000
+    MAX_WINDOWS = 10_000
 
     def __init__(self, step: spec.PreCombine, output: Output, context: TaskContext) -> None:
         self.step = step
@@ -81,6 +85,7 @@ class PreCombineOp(Op):
         self.ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
         self._tables: dict[Any, dict[Any, Any]] = {}
         self._keys: dict[Any, Any] = {}
+        self._windows = 0
 
     def open(self) -> None:
         self.fn.setup()
@@ -105,6 +110,9 @@ class PreCombineOp(Op):
         """The accumulators of a window, by key identity."""
         table = self._tables.get(window)
         if table is None:
+            self._windows += 1
+            if self._windows > self.MAX_WINDOWS:
+                self.send()
             table = self._tables[window] = {}
         return table
 
@@ -133,13 +141,16 @@ class PreCombineOp(Op):
 
     def finish_bundle(self) -> None:
         self.send()
+        self._tables.clear()
 
     def send(self) -> None:
         """Hands on all accumulators."""
-        tables, self._tables = self._tables, {}
         keys, self._keys = self._keys, {}
+        self._windows = 0
         compact = self.fn.compact
-        for window, table in tables.items():
+        for window, table in self._tables.items():
+            if not table:
+                continue
             try:
                 rows = [
                     (keys[identity] if identity.__class__ is tuple else identity, compact(accumulator))
@@ -147,4 +158,5 @@ class PreCombineOp(Op):
                 ]
             except Exception as error:
                 raise_step_error(self.step.name, error, self._context)
+            table.clear()
             self._output.receive_block(Block(rows, window.max_timestamp(), (window,)))

@@ -43,21 +43,20 @@ def write_combine(w: Writer, op: PreCombineOp, here: Here) -> None:
         one = w.fresh("o")
         with w.block(f"for {one} in {here.windows}:"):
             w.line(f"{table} = {find}({one})")
-            _gather(w, op, here.value, table, None)
+            _gather(w, op, here.value, table)
     elif here.windows_vary:
         last = w.fresh("last")
         w.start(f"{last} = {table} = None")
         with w.block(f"if {here.windows} is not {last}:"):
             w.line(f"{last} = {here.windows}")
             w.line(f"{table} = {find}({last}[0])")
-        _gather(w, op, here.value, table, f"{last} = None")
+        _gather(w, op, here.value, table)
     else:
-        look = f"{table} = {find}({here.windows}[0])"
-        w.start(look)
-        _gather(w, op, here.value, table, look)
+        w.start(f"{table} = {find}({here.windows}[0])")
+        _gather(w, op, here.value, table)
 
 
-def _gather(w: Writer, op: PreCombineOp, value: str, table: str, look: str | None) -> None:
+def _gather(w: Writer, op: PreCombineOp, value: str, table: str) -> None:
     name, fn = op.step.name, op.fn
     key, x, found = w.fresh("k"), w.fresh("x"), w.fresh("a")
     w.line(f"{key}, {x} = {value}", name)
@@ -80,8 +79,6 @@ def _gather(w: Writer, op: PreCombineOp, value: str, table: str, look: str | Non
         w.line(f"{table}[{key}] = {first}", name)
         with w.block(f"if len({table}) >= {w.bind('most', op.MAX_KEYS)}:"):
             w.line(f"{w.bind('send', op.send)}()", name)
-            if look is not None:
-                w.line(look)
     with w.block("else:"):
         if type(fn) in _WRAPPERS:
             w.line(f"{found}.append({x})")
