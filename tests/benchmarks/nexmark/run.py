@@ -19,7 +19,7 @@ __all__ = ["run_query"]
 
 
 def run_query(number: int, runner: Any, count: int, config: Config, *flags: str) -> tuple[float, float]:
-    """Run Q``number`` over ``count`` events; seconds from construction to end by wall and by CPU, the check not counted.
+    """Run Q``number`` over ``count`` events: seconds of wall and of CPU time, without the check of the results.
 
     Raises:
         Failed: its results are not those of the reference.
