@@ -40,10 +40,12 @@ class Gathered:
         if self._memory.limited and pairs:
             self._memory.grow(self, size_of_pairs(pairs, fresh) + ENVELOPE_BYTES * len(pairs))
 
-    @property
-    def spilled(self) -> bool:
-        """Whether some of it is on disk."""
-        return bool(self._runs)
+    def put_back(self, identity: Any, key: Any, values: list[Any]) -> None:
+        """Keeps values that `drain` gave."""
+        self.keys[identity] = key
+        self.lists[identity] = values
+        if self._memory.limited:
+            self.took([(key, value) for value in values], 1)
 
     def shed(self) -> None:
         """Moves all to disk."""

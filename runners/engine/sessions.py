@@ -16,13 +16,17 @@ from apache_beam.utils.windowed_value import PaneInfo
 
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.gathered import Gathered
 from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output, raise_step_error
 from sage.runners.engine.root import Root
+from sage.runners.engine.runs import Envelope
 from sage.runners.engine.spec import CombinePerKey, Step
 
 # The default trigger never says that a pane is the last: only a window function that is global says so.
 PANE = PaneInfo(True, False, windowed_value.PaneInfoTiming.ON_TIME, 0, 0)
+
+_ENVELOPE = Envelope(lambda part: part[2], lambda part, value: (part[0], part[1], value))
 
 
 def groups_sessions(windowing: Any) -> bool:
@@ -44,8 +48,7 @@ class SessionsRoot(Root):
         self._context = context
         self._output = output
         self._ids = KeyIds(key_coder(source.coder))
-        self._keys: dict[Any, Any] = {}
-        self._open: dict[Any, list[tuple[int, int, Any]]] = {}
+        self._open = Gathered(source, context.job.memory, _ENVELOPE)
         self._earliest = MAX_MICROS
         self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
 
@@ -58,7 +61,8 @@ class SessionsRoot(Root):
             self._combine.teardown()
 
     def process_block(self, port: int, block: Block) -> None:
-        of, keys, opened, watermark = self._ids.of, self._keys, self._open, self.watermark
+        of, keys, opened, watermark = self._ids.of, self._open.keys, self._open.lists, self.watermark
+        before = len(opened)
         known: dict[Any, tuple[int, int]] = {}
         try:
             for (key, value), _, windows, _ in block.rows():
@@ -78,6 +82,7 @@ class SessionsRoot(Root):
                         opened[identity] = [(start, end, value)]
                     else:
                         found.append((start, end, value))
+            self._open.took(block.values, len(opened) - before)
         except Exception as error:
             raise_step_error(self.step.name, error, self._context)
 
@@ -90,9 +95,9 @@ class SessionsRoot(Root):
         rows: list[Any] = []
         stamps: list[Timestamp] = []
         windows: list[tuple[IntervalWindow]] = []
-        for identity in list(self._open):
+        for key, parts in self._open.drain():
             try:
-                self._fire_key(identity, rows, stamps, windows)
+                self._fire_key(key, parts, rows, stamps, windows)
             except Exception as error:
                 raise_step_error(self.step.name, error, self._context)
             if len(rows) >= self._context.block_rows:
@@ -101,9 +106,11 @@ class SessionsRoot(Root):
         if rows:
             self._output.receive_block(Block(rows, stamps, windows, PANE))
 
-    def _fire_key(self, identity: Any, rows: list[Any], stamps: list[Any], windows: list[Any]) -> None:
-        key, kept = self._keys[identity], []
-        for start, end, parts in _merged(self._open[identity]):
+    def _fire_key(
+        self, key: Any, open_parts: list[Any], rows: list[Any], stamps: list[Any], windows: list[Any]
+    ) -> None:
+        kept = []
+        for start, end, parts in _merged(open_parts):
             if end > self.watermark:
                 kept += parts
                 self._earliest = min(self._earliest, end)
@@ -114,9 +121,7 @@ class SessionsRoot(Root):
             stamps.append(window.max_timestamp())
             windows.append((window,))
         if kept:
-            self._open[identity] = kept
-        else:
-            del self._open[identity], self._keys[identity]
+            self._open.put_back(self._ids.of(key), key, kept)
 
 
 def _merged(parts: list[tuple[int, int, Any]]) -> list[tuple[int, int, list[tuple[int, int, Any]]]]:
