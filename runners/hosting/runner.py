@@ -16,8 +16,10 @@ from apache_beam.transforms import environments
 from sage.errors import Location
 from sage.handle import announce
 from sage.options import SageOptions
+from sage.runners.features import refuse
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
+from sage.runners.plan.uses import uses_of
 from sage.trace import caller_location
 
 
@@ -61,7 +63,14 @@ class HostRunner(PipelineRunner):
         return self.run_proto(proto, options)
 
     def run_proto(self, proto: PipelineProto, options: PipelineOptions) -> JobResult:
-        """Runs a pipeline proto to its end."""
+        """Runs a pipeline proto to its end.
+
+        Raises:
+            UnsupportedFeature: this host cannot run the pipeline; nothing of it has run.
+            InvalidPipeline: a part of the proto cannot be decoded here.
+            StepError: a step of the user's pipeline raised.
+        """
+        refuse(uses_of(proto), self.host)
         running = self.start(proto, options)
         result = JobResult(str(options.get_all_options().get("job_name") or "sage-job"), running)
         announce(result)

@@ -188,6 +188,11 @@ _READERS: dict[str, Callable[[_Reader, str, Any], spec.Step]] = {
 }
 
 
+def is_readable(urn: str) -> bool:
+    """Whether a transform is read as one step, whatever it is made of."""
+    return urn in _READERS
+
+
 def _topological(steps: list[spec.Step]) -> tuple[spec.Step, ...]:
     """Steps so that a collection is made before it is read; side inputs count as reads.
 
