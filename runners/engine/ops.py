@@ -148,6 +148,7 @@ class ParDoOp(Op):
         self.side_inputs = side_inputs
         self.user_state = user_state
         self.outputs = outputs
+        self.gives_stamps = False
         converter = getattr(step.dofn.fn, "output_batch_converter", None)
         receivers = _Receivers(
             {tag: BatchOutput(out, converter) if converter else out for tag, out in outputs.items()}
@@ -183,6 +184,7 @@ class ParDoOp(Op):
             if not isinstance(tag, str):
                 raise TypeError(f"In {self.step.name}, tag {tag} is not a string")
         if isinstance(value, TimestampedValue):
+            self.gives_stamps = True
             assign = self.step.dofn.windowing.windowfn.assign  # type: ignore[attr-defined]
             assigned = assign(WindowFn.AssignContext(value.timestamp, value.value))
             value = WindowedValue(value.value, value.timestamp, tuple(assigned) * len(windows))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import CodeType, TracebackType
 from typing import Any
 
 from apache_beam.utils.windowed_value import WindowedValue
@@ -15,6 +16,7 @@ from sage.runners.engine.combine import PreCombineOp
 from sage.runners.engine.compiled.generate import Generator
 from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output, ParDoOp, WindowOp, raise_step_error
 from sage.runners.engine.spec import CollectionId
 
@@ -74,20 +76,50 @@ class CompiledFront:
     """Takes what an output receives, and runs it through the compiled functions of the output's consumers.
 
     Two functions are made of the same steps: one for values that share timestamp, window and pane, one for values
-    beside columns of them.
+    beside columns of them. They are made anew when a step turns out to give timestamped values.
     """
 
     def __init__(self, output: Output, calls: dict[spec.StepId, PlainCall], context: TaskContext) -> None:
+        self._output = output
         self._context = context
-        generator = Generator(calls, mixed=False)
-        self._uniform = generator.function(output)
-        self._mixed = Generator(calls, mixed=True).function(output)
+        self._calls = dict(calls)
+        self._codes: dict[CodeType, dict[int, str]] = {}
+        self.steps: list[spec.Step] = []
+        self._compile()
+        self._ops = {op.step.id: op for op in _plain_ops(output, {step.id for step in self.steps} & set(calls))}
+
+    def _compile(self) -> None:
+        generator = Generator(self._calls, False, self._leg)
+        self._uniform = self._known(generator.function(self._output))
+        self._mixed = self._known(Generator(self._calls, True, self._leg).function(self._output))
         self.steps = generator.steps
-        self._codes = {f.__code__: f.step_of_line for f in (self._uniform, self._mixed)}
-        for code, lines in self._codes.items():
-            context.tracker.register(
-                code, {number: context.metrics_of(name) for number, name in lines.items()}
-            )
+
+    def _known(self, function: Any) -> Any:
+        """The function, with its lines known to what reports errors and what counts metrics."""
+        lines = function.step_of_line
+        self._codes[function.__code__] = lines
+        self._context.tracker.register(
+            function.__code__, {number: self._context.metrics_of(name) for number, name in lines.items()}
+        )
+        return function
+
+    def _learn(self) -> bool:
+        """Compiles anew if a step gave timestamped values that was not expected to; whether it did."""
+        learned = [id for id, op in self._ops.items() if op.gives_stamps and not self._calls[id].stamps]
+        for id in learned:
+            self._calls[id] = replace(self._calls[id], stamps=True)
+        if learned:
+            self._compile()
+        return bool(learned)
+
+    def _leg(self, step: spec.StepId, rest: Iterator[Any], stamp: Any, windows: Any, pane: Any) -> bool:
+        """Between two legs of a long call: what was learned since it began takes over the rest of it."""
+        if len(windows) != 1 or not self._learn():
+            return False
+        generator = Generator(self._calls, False, self._leg)
+        function = self._known(generator.rest_function(self._ops[step], self._calls[step]))
+        function(rest, stamp, windows, pane)
+        return True
 
     def process(self, value: WindowedValue) -> None:
         """Takes one element."""
@@ -117,6 +149,7 @@ class CompiledFront:
             self._fail(error)
         finally:
             tracker.container = outer
+        self._learn()
 
     def _fail(self, error: Exception) -> None:
         name = self._step_of(error.__traceback__)
@@ -131,3 +164,15 @@ class CompiledFront:
                 return lines.get(traceback.tb_lineno)  # type: ignore[no-any-return]
             traceback = traceback.tb_next
         return None
+
+
+def _plain_ops(output: Output, steps: set[spec.StepId]) -> Iterator[Any]:
+    """The operators behind an output whose steps are among these."""
+    for op in output.consumers:
+        if isinstance(op, EdgeOp) or op.step.id not in steps:
+            outputs: Iterable[Output] = [op.output] if isinstance(op, WindowOp) else []
+        else:
+            yield op
+            outputs = op.outputs.values()  # type: ignore[attr-defined]
+        for inner in outputs:
+            yield from _plain_ops(inner, steps)

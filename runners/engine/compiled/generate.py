@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from apache_beam.pvalue import TaggedOutput
@@ -29,17 +31,24 @@ from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output, WindowOp
 
 
+LEG = 4096
+_HEADER = "def run(values, stamps, windows, panes...):"
+
+
 class Generator:
     """Writes one function for the tree of steps behind an output.
 
     Args:
         calls: the plain steps, by step id.
         mixed: whether the function takes columns of timestamps, windows and panes, or one of each for all.
+        leg: called with (step id, iterator, timestamp, windows, pane) after each `LEG` outputs of a long call;
+            says whether it has taken over the rest of the iterator.
     """
 
-    def __init__(self, calls: dict[spec.StepId, PlainCall], mixed: bool) -> None:
+    def __init__(self, calls: dict[spec.StepId, PlainCall], mixed: bool, leg: Callable[..., bool]) -> None:
         self._calls = calls
         self._mixed = mixed
+        self._leg = leg
         self._writer = Writer()
         self.steps: list[spec.Step] = []
 
@@ -49,7 +58,14 @@ class Generator:
         columns = "zip(values, stamps, windows, panes)"
         with w.block(f"for v, t, w, p in {columns}:" if self._mixed else "for v in values:"):
             self._consumers(output, Here.start(self._mixed))
-        return w.build("def run(values, stamps, windows, panes...):", f"<sage stage {output.collection}>")
+        return w.build(_HEADER, f"<sage stage {output.collection}>")
+
+    def rest_function(self, op: Any, call: PlainCall) -> Any:
+        """The function ``run(values, stamps, windows, panes)`` of what one call of a step has still to give."""
+        self._mixed = False
+        with self._writer.block("for v in values:", op.step.name):
+            self._outputs(op, call, Here.start(mixed=False))
+        return self._writer.build(_HEADER, f"<sage rest of {op.step.name}>")
 
     def _consumers(self, output: Output, here: Here) -> None:
         if not output.consumers:
@@ -173,9 +189,31 @@ class Generator:
             bad = w.bind("bad", BAD_RESULTS)
             w.line(f"if {results}.__class__ in {bad}: {w.bind('refuse', refuse)}({results})", name)
         w.start(f"{number} = 0")
-        numbered = f"for {number}, {value} in {w.bind('enumerate', enumerate)}({results}, {number} + 1):"
-        with w.block(f"if {results} is not None:"), w.block(numbered, name):
-            self._outputs(op, call, replace(here, value=value, count=number))
+        count = w.bind("enumerate", enumerate)
+        inner = replace(here, value=value, count=number)
+        with w.block(f"if {results} is not None:"):
+            if w.loops > 1:
+                with w.block(f"for {number}, {value} in {count}({results}, {number} + 1):", name):
+                    self._outputs(op, call, inner)
+            else:
+                self._legs(op, call, inner, results)
+
+    def _legs(self, op: Any, call: PlainCall, here: Here, results: str) -> None:
+        """A call that may give very many outputs, in legs: between two of them the code behind it can change."""
+        w, number = self._writer, here.count
+        stop, more, whole = w.fresh("stop"), w.fresh("more"), w.fresh("r")
+        w.line(f"{whole} = {w.bind('iter', iter)}({results})", op.step.name)
+        w.line(f"{more} = True")
+        with w.block(f"while {more}:"):
+            w.line(f"{stop} = {number} + {LEG}")
+            some = f"{w.bind('islice', islice)}({whole}, {LEG})"
+            with w.block(
+                f"for {number}, {here.value} in {w.bind('enumerate', enumerate)}({some}, {number} + 1):",
+                op.step.name,
+            ):
+                self._outputs(op, call, here)
+            leg = f"{w.bind('leg', self._leg)}({op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane})"
+            w.line(f"{more} = {number} == {stop} and not {leg}", op.step.name)
 
     def _outputs(self, op: Any, call: PlainCall, here: Here) -> None:
         """What a plain call gave: an ordinary element, or one with a tag, a timestamp or windows about it."""
@@ -186,20 +224,18 @@ class Generator:
         if call.stamps and main is not None and not tagged and _assigns(op.step):
             self._stamped(op, here, main, general)
             return
+        missed = w.fresh("n")  # those that go the general way are counted there
+        w.start(f"{missed} = 0")
         with w.block(f"if {w.ordinary(value, Ordinary())}:"):
             if main is None:
                 w.line("pass")
             else:
-                self._made(main, here, counted=bool(tagged))
+                self._made(main, replace(here, count=f"({here.count} - {missed})"), counted=bool(tagged))
         with w.block("else:"):
             if tagged and not w.full:
                 self._tagged(tagged, here, general, name)
             else:
-                if main is not None:  # the general way counts it again
-                    missed = w.fresh("n")
-                    w.start(f"{missed} = 0")
-                    w.line(f"{missed} += 1")
-                    w.end(f"{w.bind('out', main)}.count -= {missed}")
+                w.line(f"{missed} += 1")
                 w.line(general, name)
 
     def _tagged(self, tagged: dict[str, Output], here: Here, general: str, name: str) -> None:

@@ -47,7 +47,7 @@ class Writer:
     @contextmanager
     def block(self, text: str, step: str | None = None) -> Iterator[None]:
         """A compound statement and its body."""
-        loop = text.startswith("for ")
+        loop = text.startswith(("for ", "while "))
         self.line(text, step)
         self.depth += 1
         self.loops += loop
