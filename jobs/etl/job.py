@@ -13,6 +13,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import ConfigError
+from sage.jobs.arguments import parse_arguments
 from sage.jobs.etl.config import EtlConfig, InputConfig, load_config
 from sage.transforms.clean import Clean, KeepFirst, key_text
 from sage.transforms.dead_letter import DeadLetter
@@ -42,14 +43,15 @@ class Parameters(NamedTuple):
     output: str
 
     @classmethod
-    def parse(cls, argv: Sequence[str] | None) -> tuple["Parameters", list[str]]:
-        """The parameters in ``argv`` (default: the program's), and the arguments that are left for Beam.
+    def parse(cls, argv: Sequence[str] | None) -> tuple["Parameters", PipelineOptions]:
+        """The parameters in ``argv`` (default: the program's), and the pipeline options in the rest.
 
         Raises:
-            ConfigError: the configuration is wrong, an input is unknown or missing, or matches no readable file.
+            ConfigError: the configuration is wrong, an input is unknown or missing, or matches no readable file, or
+                an option is unknown.
         """
         parser = argparse.ArgumentParser(
-            prog="sage run sage.jobs.etl --", description="Clean two tables and join them."
+            prog="sage run sage.jobs.etl --", allow_abbrev=False, description="Clean two tables and join them."
         )
         parser.add_argument(
             "--input",
@@ -67,9 +69,9 @@ class Parameters(NamedTuple):
             default=os.path.join("out", "etl"),
             help="folder to write into (default: %(default)s)",
         )
-        known, rest = parser.parse_known_args(argv)
+        known, options = parse_arguments(parser, argv)
         config = load_config(known.config)
-        return cls(config, _input_files(known.input, config), known.output), rest
+        return cls(config, _input_files(known.input, config), known.output), options
 
     def path(self, name: str) -> str:
         """The path of a file in the output folder."""
@@ -102,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ConfigError: a parameter is wrong; nothing has run.
     """
-    parameters, beam_args = Parameters.parse(argv)
-    with beam.Pipeline(options=PipelineOptions(beam_args)) as pipeline:
+    parameters, options = Parameters.parse(argv)
+    with beam.Pipeline(options=options) as pipeline:
         build(pipeline, parameters)
     print(_outcome(parameters))
 

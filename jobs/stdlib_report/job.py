@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 
 from sage.errors import ConfigError
+from sage.jobs.arguments import parse_arguments
 from sage.jobs.stdlib_report.rows import SCHEMAS, BusyWindow, ModuleUse, Totals, WordCount
 from sage.jobs.stdlib_report.source import Import, SourceFile, count_words, decode, find_imports, module_name, parse
 from sage.jobs.stdlib_report.summary import render
@@ -50,14 +51,15 @@ class Parameters(NamedTuple):
     window_s: float
 
     @classmethod
-    def parse(cls, argv: Sequence[str] | None) -> tuple["Parameters", list[str]]:
-        """The parameters in ``argv`` (default: the program's), and the arguments that are left for Beam.
+    def parse(cls, argv: Sequence[str] | None) -> tuple["Parameters", PipelineOptions]:
+        """The parameters in ``argv`` (default: the program's), and the pipeline options in the rest.
 
         Raises:
-            ConfigError: the source is no folder that can be read, or a number is out of range.
+            ConfigError: the source is no folder that can be read, a number is out of range, or an option is unknown.
         """
         parser = argparse.ArgumentParser(
             prog="sage run sage.jobs.stdlib_report --",
+            allow_abbrev=False,
             description="Count the words, imports and file times of a tree of Python source.",
         )
         parser.add_argument(
@@ -76,7 +78,7 @@ class Parameters(NamedTuple):
         parser.add_argument(
             "--window", default="1h", metavar="TIME", help="length of a window, as 30m, 1h or 24h (default: 1h)"
         )
-        known, rest = parser.parse_known_args(argv)
+        known, options = parse_arguments(parser, argv)
         source = os.path.abspath(os.path.expanduser(known.source))
         if not os.path.isdir(source):
             raise ConfigError(f"--source {known.source!r} is not a folder")
@@ -85,7 +87,7 @@ class Parameters(NamedTuple):
         window_s = parse_duration_ms(known.window) / 1000
         if known.top < 1 or window_s <= 0:
             raise ConfigError(f"--top {known.top} and --window {known.window!r} must be above zero")
-        return cls(source, known.output, known.top, window_s), rest
+        return cls(source, known.output, known.top, window_s), options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -97,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ConfigError: a parameter is wrong; nothing has run.
     """
-    parameters, beam_args = Parameters.parse(argv)
-    with beam.Pipeline(options=PipelineOptions(beam_args)) as pipeline:
+    parameters, options = Parameters.parse(argv)
+    with beam.Pipeline(options=options) as pipeline:
         build(pipeline, parameters)
     with FileSystems.open(FileSystems.join(parameters.output, "summary.txt")) as summary:
         print(summary.read().decode(), end="")

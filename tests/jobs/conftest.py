@@ -12,7 +12,7 @@ def runner(request: pytest.FixtureRequest) -> list[str]:
         "local": [LOCAL],
         "local, general": [LOCAL, "--execution_path=general"],
         "local, 2 workers": [LOCAL, "--workers=2"],
-        "fnapi": ["--runner=FnApiRunner"],
+        "fnapi": ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"],
     }[request.param]
 
 
