@@ -7,30 +7,25 @@ import os
 import pickle
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 from sage.errors import WorkerLost
-from sage.handle import ExecutionPath, StepProgress
-from sage.runners.hosting.metrics import merge_metrics
-from sage.runners.hosting.order import Order, raise_reported
-from sage.runners.hosting.progress import merge_progress
+from sage.runners.hosting.order import Order
+from sage.runners.hosting.reports import Reports
 from sage.runners.local.zygote import zygote
 
 _GRACE_SECONDS = 5.0
 
 
-class Cluster:
+class Cluster(Reports):
     """The worker processes of one job.
 
     State: one control connection for each worker, and what each last reported.
     """
 
     def __init__(self, orders: Sequence[Order]) -> None:
-        self._progress: list[Sequence[StepProgress]] = [[] for _ in orders]
-        self._metrics: list[dict[str, Any]] = []
-        self._paths: dict[str, ExecutionPath] = {}
+        super().__init__(len(orders))
         self._controls: list[Connection] = []
         self._pids: list[int] = []
         self._open: dict[Connection, int] = {}
@@ -54,18 +49,6 @@ class Cluster:
             control.send_bytes(pickle.dumps(order))
             self._controls.append(control)
             self._open[control] = index
-
-    def progress(self) -> Sequence[StepProgress]:
-        """One entry for each step, all workers together."""
-        return merge_progress(self._progress)
-
-    def metrics(self) -> dict[str, Any]:
-        """User metrics of the workers that have ended."""
-        return merge_metrics(self._metrics)
-
-    def paths(self) -> Mapping[str, ExecutionPath]:
-        """Which way each step ran, known when the workers have ended."""
-        return dict(self._paths)
 
     def cancel(self) -> None:
         """Asks all workers to stop."""
@@ -91,7 +74,7 @@ class Cluster:
     def _hear(self, control: Connection) -> None:
         index = self._open[control]
         try:
-            report = pickle.loads(control.recv_bytes())
+            data = control.recv_bytes()
         except (EOFError, OSError) as error:
             del self._open[control]
             if self.cancelled:
@@ -100,15 +83,8 @@ class Cluster:
                 f"worker {index} (process {self._pids[index]}) ended without a report: it was killed, ran out of"
                 " memory, or crashed in native code. The job's output is incomplete; run it again."
             ) from error
-        if report[0] == "progress":
-            self._progress[index] = report[1]
-        elif report[0] == "done":
-            _, self._progress[index], metrics, paths = report
-            self._metrics.append(metrics)
-            self._paths.update(paths)
+        if self.hear(index, data):
             del self._open[control]
-        else:
-            raise_reported(*report[1:])
 
     def _stop(self) -> None:
         """Ends what still runs: a polite word first, then the signal that cannot be refused."""

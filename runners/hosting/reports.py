@@ -1,0 +1,55 @@
+"""What the workers of a job report to its driver, taken together."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sage.handle import ExecutionPath, StepProgress
+from sage.runners.hosting.metrics import merge_metrics
+from sage.runners.hosting.order import raise_reported
+from sage.runners.hosting.progress import merge_progress
+
+
+class Reports:
+    """What each worker last said; answers what a `Running` job is asked.
+
+    Args:
+        workers: how many report (count).
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._progress: list[Sequence[StepProgress]] = [[] for _ in range(workers)]
+        self._metrics: dict[int, dict[str, Any]] = {}
+        self._paths: dict[str, ExecutionPath] = {}
+
+    def progress(self) -> Sequence[StepProgress]:
+        """One entry for each step, all workers together."""
+        return merge_progress(self._progress)
+
+    def metrics(self) -> dict[str, Any]:
+        """User metrics of the workers that have ended."""
+        return merge_metrics(self._metrics.values())
+
+    def paths(self) -> Mapping[str, ExecutionPath]:
+        """Which way each step ran, known when the workers have ended."""
+        return dict(self._paths)
+
+    def hear(self, worker: int, data: bytes) -> bool:
+        """Takes a worker's report, the same one twice too; whether it says that the worker has done its part.
+
+        Raises:
+            StepError: a step failed there.
+            Exception: what else ended the worker.
+        """
+        kind, *content = pickle.loads(data)
+        if kind == "failed":
+            raise_reported(*content)
+        self._progress[worker] = content[0]
+        if kind == "progress":
+            return False
+        _, metrics, paths = content
+        self._metrics[worker] = metrics
+        self._paths.update(paths)
+        return True

@@ -1,0 +1,90 @@
+"""A worker in a Ray actor: its messages are calls of the actor's methods."""
+
+from __future__ import annotations
+
+import pickle
+import queue
+import threading
+from typing import Any
+
+from sage.runners.hosting import worker
+from sage.runners.hosting.credits import DRIVER
+from sage.runners.hosting.order import Cancelled, Order, portable_error
+
+
+class Inbox:
+    """What peers send, in the order each of them sent it.
+
+    An actor with several threads may begin calls in another order than they were made in, so each message carries
+    its number, and one that comes early waits. State: for each sender the number that is next, and what waits.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[int, bytes | None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._next: dict[int, int] = {}
+        self._early: dict[tuple[int, int], bytes | None] = {}
+
+    def put(self, sender: int, number: int, data: bytes | None) -> None:
+        """Takes the message of a sender that has a number (from 0 on, without gaps)."""
+        with self._lock:
+            self._early[sender, number] = data
+            due = self._next.get(sender, 0)
+            while (sender, due) in self._early:
+                self._queue.put((sender, self._early.pop((sender, due))))
+                due += 1
+            self._next[sender] = due
+
+    def take(self, timeout: float | None) -> tuple[int, bytes | None] | None:
+        """The next message and its sender, waiting at most ``timeout`` (s; 0 not at all, None without end)."""
+        try:
+            return self._queue.get(timeout != 0, timeout)
+        except queue.Empty:
+            return None
+
+
+class Worker:
+    """One worker of a job. Its methods are called from other processes, `run` once and beside all the others.
+
+    Args:
+        order: what to run, pickled.
+    """
+
+    def __init__(self, order: bytes) -> None:
+        self._order: Order = pickle.loads(order)
+        self._inbox = Inbox()
+        self._peers: list[Any] = []
+        self._sent: list[int] = [0] * self._order.workers
+        self._reported: bytes | None = None
+
+    def run(self, peers: list[Any]) -> bytes | None:
+        """Runs the order to its end; its last report, or None if it was cancelled."""
+        self._peers = peers
+        try:
+            self._order.prepare()
+            worker.work(self._order, self._write, self._inbox, self._report)
+        except Cancelled:
+            return None
+        except Exception as error:
+            return portable_error(error)
+        return self._reported
+
+    def deliver(self, sender: int, number: int, data: bytes) -> None:
+        """Takes a message of a peer."""
+        self._inbox.put(sender, number, data)
+
+    def cancel(self) -> None:
+        """The driver wants this worker to stop."""
+        self._inbox.put(DRIVER, 0, None)
+
+    def progress(self) -> bytes | None:
+        """The last report so far."""
+        return self._reported
+
+    def _write(self, peer: int, data: bytes) -> None:
+        # Nobody waits for the call: credits bound what is under way, and the driver finds a peer that died.
+        self._peers[peer].deliver.remote(self._order.worker, self._sent[peer], data)
+        self._sent[peer] += 1
+
+    def _report(self, data: bytes) -> None:
+        self._reported = data
