@@ -15,13 +15,14 @@ from typing import Any, NoReturn
 
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.common import DoFnRunner, Receiver
-from apache_beam.transforms.window import TimestampedValue, WindowFn
+from apache_beam.transforms.window import GlobalWindows, TimestampedValue, WindowFn
 from apache_beam.utils.windowed_value import HomogeneousWindowedBatch, WindowedValue
 
 from sage.errors import SageError, StepError
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.windows import KNOWN_WINDOWS, assigner
 from sage.trace import raise_location
 
 BATCH_ROWS = 4096
@@ -278,12 +279,17 @@ class WindowOp(Op):
         self.output = output
         self.context = context
         self.metrics = context.metrics_of(step.name)
-        self._assign = step.windowing.windowfn.assign
+        fn = step.windowing.windowfn
+        self._assign = assigner(fn) if type(fn) in (GlobalWindows, *KNOWN_WINDOWS) else None
+        self._assign_anew = fn.assign
 
     def process(self, value: WindowedValue) -> None:
         for window in value.windows:
             try:
-                windows = self._assign(WindowFn.AssignContext(value.timestamp, value.value, window))
+                if self._assign is not None:
+                    windows = self._assign(value.timestamp, value.value)
+                else:
+                    windows = self._assign_anew(WindowFn.AssignContext(value.timestamp, value.value, window))
             except Exception as error:
                 raise_step_error(self.step.name, error, self.context)
             self.output.receive(WindowedValue(value.value, value.timestamp, tuple(windows), value.pane_info))

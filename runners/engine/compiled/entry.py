@@ -83,15 +83,17 @@ class CompiledFront:
         self._output = output
         self._context = context
         self._calls = dict(calls)
+        self._generation = 0
         self._codes: dict[CodeType, dict[int, str]] = {}
         self.steps: list[spec.Step] = []
         self._compile()
         self._ops = {op.step.id: op for op in _plain_ops(output, {step.id for step in self.steps} & set(calls))}
 
     def _compile(self) -> None:
-        generator = Generator(self._calls, False, self._leg)
+        self._generation += 1
+        generator = Generator(self._calls, False, self._taker())
         self._uniform = self._known(generator.function(self._output))
-        self._mixed = self._known(Generator(self._calls, True, self._leg).function(self._output))
+        self._mixed = self._known(Generator(self._calls, True, self._taker()).function(self._output))
         self.steps = generator.steps
 
     def _known(self, function: Any) -> Any:
@@ -103,23 +105,26 @@ class CompiledFront:
         )
         return function
 
-    def _learn(self) -> bool:
-        """Compiles anew if a step gave timestamped values that was not expected to; whether it did."""
+    def _learn(self) -> None:
+        """Compiles anew if a step gave timestamped values that was not expected to."""
         learned = [id for id, op in self._ops.items() if op.gives_stamps and not self._calls[id].stamps]
         for id in learned:
             self._calls[id] = replace(self._calls[id], stamps=True)
         if learned:
             self._compile()
-        return bool(learned)
 
-    def _leg(self, step: spec.StepId, rest: Iterator[Any], stamp: Any, windows: Any, pane: Any) -> bool:
-        """Between two legs of a long call: what was learned since it began takes over the rest of it."""
-        if len(windows) != 1 or not self._learn():
-            return False
-        generator = Generator(self._calls, False, self._leg)
-        function = self._known(generator.rest_function(self._ops[step], self._calls[step]))
-        function(rest, stamp, windows, pane)
-        return True
+    def _taker(self) -> Any:
+        """What code of the present generation calls when it meets what it is not made for."""
+        generation = self._generation
+
+        def take_over(step: spec.StepId, rest: Iterator[Any], stamp: Any, windows: Any, pane: Any) -> None:
+            self._learn()
+            if self._generation > generation and len(windows) == 1:
+                generator = Generator(self._calls, False, self._taker())
+                run = self._known(generator.rest_function(self._ops[step], self._calls[step]))
+                run(rest, stamp, windows, pane)
+
+        return take_over
 
     def process(self, value: WindowedValue) -> None:
         """Takes one element."""

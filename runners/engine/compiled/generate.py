@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from apache_beam.pvalue import TaggedOutput
@@ -17,10 +16,7 @@ from sage.runners.engine.combine import PreCombineOp
 from sage.runners.engine.compiled.here import Here
 from sage.runners.engine.compiled.outputs import (
     BAD_RESULTS,
-    EVERYWHERE,
-    KNOWN_WINDOWS,
     Ordinary,
-    assigner,
     pair_of,
     refuse,
 )
@@ -29,9 +25,9 @@ from sage.runners.engine.compiled.sinks import write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output, WindowOp
+from sage.runners.engine.windows import EVERYWHERE, KNOWN_WINDOWS, assigner
 
 
-LEG = 4096
 _HEADER = "def run(values, stamps, windows, panes...):"
 
 
@@ -41,14 +37,14 @@ class Generator:
     Args:
         calls: the plain steps, by step id.
         mixed: whether the function takes columns of timestamps, windows and panes, or one of each for all.
-        leg: called with (step id, iterator, timestamp, windows, pane) after each `LEG` outputs of a long call;
-            says whether it has taken over the rest of the iterator.
+        take_over: called with (step id, iterator, timestamp, windows, pane) when an output of that iteration, or
+            of a step behind it, was not what this code is made for; it may use up the iterator by other code.
     """
 
-    def __init__(self, calls: dict[spec.StepId, PlainCall], mixed: bool, leg: Callable[..., bool]) -> None:
+    def __init__(self, calls: dict[spec.StepId, PlainCall], mixed: bool, take_over: Callable[..., None]) -> None:
         self._calls = calls
         self._mixed = mixed
-        self._leg = leg
+        self._take_over = take_over
         self._writer = Writer()
         self.steps: list[spec.Step] = []
 
@@ -62,10 +58,12 @@ class Generator:
 
     def rest_function(self, op: Any, call: PlainCall) -> Any:
         """The function ``run(values, stamps, windows, panes)`` of what one call of a step has still to give."""
-        self._mixed = False
-        with self._writer.block("for v in values:", op.step.name):
-            self._outputs(op, call, Here.start(mixed=False))
-        return self._writer.build(_HEADER, f"<sage rest of {op.step.name}>")
+        w, number = self._writer, self._writer.fresh("n")
+        w.start(f"{number} = 0")
+        here = replace(Here.start(mixed=False), count=number)
+        with w.block(f"for {number}, v in {w.bind('enumerate', enumerate)}(values, 1):", op.step.name):
+            self._outputs(op, call, here)
+        return w.build(_HEADER, f"<sage rest of {op.step.name}>")
 
     def _consumers(self, output: Output, here: Here) -> None:
         if not output.consumers:
@@ -123,9 +121,14 @@ class Generator:
         """The source of a side input's view; one that is the same for the whole call is looked up once."""
         w = self._writer
         view = w.bind("view", op.side_inputs[side.index])
-        if one is not None and (here.windows_vary or here.windows != "windows"):
-            return f"{view}[{one}]"
         name = w.fresh("side")
+        if one is not None and (here.windows_vary or here.windows != "windows"):
+            last = w.fresh("last")
+            w.start(f"{last} = None")
+            with w.block(f"if {one} is not {last}:"):
+                w.line(f"{last} = {one}")
+                w.line(f"{name} = {view}[{one}]", op.step.name)
+            return name
         where = w.bind("everywhere", EVERYWHERE[0]) if one is None else "windows[0]"
         w.start(f"{name} = {view}[{where}]", op.step.name)
         return name
@@ -189,31 +192,14 @@ class Generator:
             bad = w.bind("bad", BAD_RESULTS)
             w.line(f"if {results}.__class__ in {bad}: {w.bind('refuse', refuse)}({results})", name)
         w.start(f"{number} = 0")
-        count = w.bind("enumerate", enumerate)
-        inner = replace(here, value=value, count=number)
+        whole = w.fresh("r")
+        rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
+        inner = replace(here, value=value, count=number, rest=rest)
         with w.block(f"if {results} is not None:"):
-            if w.loops > 1:
-                with w.block(f"for {number}, {value} in {count}({results}, {number} + 1):", name):
-                    self._outputs(op, call, inner)
-            else:
-                self._legs(op, call, inner, results)
-
-    def _legs(self, op: Any, call: PlainCall, here: Here, results: str) -> None:
-        """A call that may give very many outputs, in legs: between two of them the code behind it can change."""
-        w, number = self._writer, here.count
-        stop, more, whole = w.fresh("stop"), w.fresh("more"), w.fresh("r")
-        w.line(f"{whole} = {w.bind('iter', iter)}({results})", op.step.name)
-        w.line(f"{more} = True")
-        with w.block(f"while {more}:"):
-            w.line(f"{stop} = {number} + {LEG}")
-            some = f"{w.bind('islice', islice)}({whole}, {LEG})"
-            with w.block(
-                f"for {number}, {here.value} in {w.bind('enumerate', enumerate)}({some}, {number} + 1):",
-                op.step.name,
-            ):
-                self._outputs(op, call, here)
-            leg = f"{w.bind('leg', self._leg)}({op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane})"
-            w.line(f"{more} = {number} == {stop} and not {leg}", op.step.name)
+            w.line(f"{whole} = {w.bind('iter', iter)}({results})", name)
+            count = w.bind("enumerate", enumerate)
+            with w.block(f"for {number}, {value} in {count}({whole}, {number} + 1):", name):
+                self._outputs(op, call, inner)
 
     def _outputs(self, op: Any, call: PlainCall, here: Here) -> None:
         """What a plain call gave: an ordinary element, or one with a tag, a timestamp or windows about it."""
@@ -237,6 +223,8 @@ class Generator:
             else:
                 w.line(f"{missed} += 1")
                 w.line(general, name)
+                if here.rest and not tagged:
+                    w.line(f"{w.bind('take_over', self._take_over)}({here.rest})", name)
 
     def _tagged(self, tagged: dict[str, Output], here: Here, general: str, name: str) -> None:
         w, value, inner = self._writer, here.value, self._writer.fresh("v")

@@ -10,7 +10,8 @@ class Here:
     """The names, in the source, of the value at hand and of what goes with it.
 
     ``stamps_vary`` and its like say whether they differ between elements of one call; ``single`` that there is
-    exactly one window; ``count`` is the source of how many elements have come this far when the call ends.
+    exactly one window; ``count`` is the source of how many elements have come this far when the call ends;
+    ``rest`` is the source of the arguments with which the rest of the innermost iteration can be taken over.
     """
 
     value: str
@@ -22,6 +23,7 @@ class Here:
     windows_vary: bool
     panes_vary: bool
     single: bool
+    rest: str = ""
 
     @staticmethod
     def start(mixed: bool) -> Here:

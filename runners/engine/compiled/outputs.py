@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from apache_beam.transforms import window
-from apache_beam.transforms.window import WindowFn
-
 from sage.runners.engine.compiled.recognise import is_ordinary
 
-EVERYWHERE = (window.GlobalWindow(),)
-KNOWN_WINDOWS = (window.FixedWindows, window.SlidingWindows, window.Sessions)
 BAD_RESULTS = frozenset({str, bytes, dict})
-_REMEMBERED = 10_000
 
 
 class Ordinary(set):  # type: ignore[type-arg]
@@ -56,23 +50,3 @@ def pair_of(value: Any) -> tuple[Any, Any]:
             f"Input value to a stateful DoFn or KeyParam must be a KV tuple; instead, got '{value}'."
         ) from None
     return key, rest
-
-
-def assigner(fn: Any) -> Any:
-    """``assign(timestamp, value)`` of a window function, with the windows of fixed intervals remembered."""
-    assign, context = fn.assign, WindowFn.AssignContext
-    if type(fn) is not window.FixedWindows:
-        return lambda stamp, value: tuple(assign(context(stamp, value)))
-    size, offset = fn.size.micros, fn.offset.micros
-    known: dict[int, tuple[Any, ...]] = {}
-
-    def fixed(stamp: Any, value: Any) -> tuple[Any, ...]:
-        interval = (stamp.micros - offset) // size
-        found = known.get(interval)
-        if found is None:
-            if len(known) > _REMEMBERED:
-                known.clear()
-            found = known[interval] = tuple(assign(context(stamp, value)))
-        return found
-
-    return fixed
