@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection as Some
 from dataclasses import dataclass
 
-from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.context import JobContext
 from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of
 from sage.runners.engine.sources import TestStreamRoot
@@ -241,6 +241,6 @@ class Dataflow:
     def finished(self) -> bool:
         """Whether every stage has seen the end of its input and has nothing left to put out."""
         return not self._ready and not self._sources and all(
-            task.input_watermark >= MAX_MICROS and not task.in_bundle and task.root.wakeup() is None
+            task.at_end and task.root.wakeup() is None
             for task in self.tasks.values()
         )

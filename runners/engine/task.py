@@ -137,6 +137,11 @@ class Task:
         self.end_bundle()
 
     @property
+    def at_end(self) -> bool:
+        """Whether every input has ended, side inputs too, and nothing is left to put out."""
+        return all(mark >= MAX_MICROS for mark in self._watermarks) and not self._in_bundle
+
+    @property
     def input_watermark(self) -> int:
         """The least watermark (microseconds) of the main inputs."""
         return min(self._watermarks[: self._main_ports], default=MAX_MICROS)
