@@ -32,41 +32,52 @@ class VirtualClock:
         return self.micros
 
 
-@dataclass
-class JobContext:
-    """One job as its host runs it.
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job is to run, the same at every worker.
 
     Args:
-        clock: processing time.
         locations: the line that applied each step, by full step name, where it is known.
         execution_path: ``auto``, or the only way that steps may run: ``compiled``, ``bound`` or ``general``.
         block_rows: the most values gathered before a block leaves a stage (count).
-        memory_bytes: what groupings may hold before they spill (bytes); None for no limit.
-        spill: where they spill to.
+        memory_bytes: what the groupings of a worker may hold before they spill (bytes); None for no limit.
         draining: whether unbounded restrictions are truncated, as when a job is drained.
-        fast_read: the host's own reader of bounded sources: what a (source, range tracker) holds, or None where it
-            knows no faster way than the source's.
-        workers: how many workers run the job.
-        worker: which of them this is.
     """
 
-    clock: Clock
     locations: Mapping[str, Location] = field(default_factory=dict)
     execution_path: str = "auto"
     block_rows: int = 4096
     memory_bytes: int | None = None
-    spill: SpillStore | None = None
     draining: bool = False
+
+
+@dataclass
+class JobContext:
+    """One job at one worker, as its host runs it.
+
+    Args:
+        clock: processing time.
+        options: how the job is to run.
+        spill: where groupings put what does not fit in memory.
+        fast_read: the host's own reader of bounded sources: what a (source, range tracker) holds, or None where it
+            knows no faster way than the source's.
+        worker: which worker this is.
+        workers: how many there are.
+    """
+
+    clock: Clock
+    options: JobOptions = field(default_factory=JobOptions)
+    spill: SpillStore | None = None
     fast_read: Callable[[Any, Any], Iterable[Any] | None] | None = None
-    workers: int = 1
     worker: int = 0
-    tracker: Tracker = field(default_factory=Tracker)
-    containers: dict[str, MetricsContainer] = field(default_factory=dict)
-    paths: dict[str, str] = field(default_factory=dict)
+    workers: int = 1
+    tracker: Tracker = field(init=False, default_factory=Tracker)
+    containers: dict[str, MetricsContainer] = field(init=False, default_factory=dict)
+    paths: dict[str, str] = field(init=False, default_factory=dict)
     memory: Memory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.memory = Memory(self.memory_bytes, self.spill)
+        self.memory = Memory(self.options.memory_bytes, self.spill)
 
     def metrics_of(self, step: str) -> MetricsContainer:
         """The metric cells of a step."""
@@ -89,11 +100,11 @@ class TaskContext:
 
     @property
     def locations(self) -> Mapping[str, Location]:
-        return self.job.locations
+        return self.job.options.locations
 
     @property
     def block_rows(self) -> int:
-        return self.job.block_rows
+        return self.job.options.block_rows
 
     @property
     def clock(self) -> Clock:

@@ -51,7 +51,7 @@ class SplitRestrictionsOp(Op):
         whole = provider.initial_restriction(element)
         parts = []
         for part, size in provider.split_and_size(element, whole):
-            if self._context.job.draining:
+            if self._context.job.options.draining:
                 truncated = provider.truncate(element, part)
                 if not truncated:
                     continue

@@ -14,8 +14,8 @@ from apache_beam.internal import pickler
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from sage.errors import Location, StepError
-from sage.runners.engine.context import JobContext
+from sage.errors import StepError
+from sage.runners.engine.context import JobContext, JobOptions
 from sage.runners.engine.spec import Plan
 from sage.runners.engine.spill import SpillStore
 from sage.runners.hosting.clock import WallClock
@@ -33,18 +33,15 @@ class Cancelled(Exception):
 class Order:
     """What the driver asks of one worker.
 
-    ``proto`` is the pipeline; ``memory_bytes`` is this worker's share of the limit; ``path`` and ``directory`` are
+    ``proto`` is the pipeline; ``options`` hold this worker's share of the memory; ``path`` and ``directory`` are
     the driver's import path and working directory.
     """
 
     proto: bytes
     worker: int
     workers: int
-    locations: dict[str, Location]
-    execution_path: str
-    memory_bytes: int | None
+    options: JobOptions
     spill_dir: str | None
-    draining: bool
     path: tuple[str, ...]
     directory: str
 
@@ -61,11 +58,7 @@ class Order:
 
     def context(self, spill: SpillStore | None) -> JobContext:
         """What the engine is handed at this worker; ``spill`` is where groupings go that do not fit in memory."""
-        return JobContext(
-            clock=WallClock(), locations=self.locations, execution_path=self.execution_path,
-            memory_bytes=self.memory_bytes, spill=spill, draining=self.draining,
-            fast_read=fast_read, workers=self.workers, worker=self.worker,
-        )  # fmt: skip
+        return JobContext(WallClock(), self.options, spill, fast_read, self.worker, self.workers)
 
 
 def portable_error(error: Exception) -> bytes:

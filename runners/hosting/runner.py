@@ -16,6 +16,7 @@ from apache_beam.transforms import environments
 from sage.errors import Location
 from sage.handle import announce
 from sage.options import SageOptions
+from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
@@ -77,6 +78,15 @@ class HostRunner(PipelineRunner):
         result.run()
         return result
 
+    def job_options(self, sage: SageOptions, workers: int) -> JobOptions:
+        """How the job is to run at each of so many workers."""
+        return JobOptions(
+            locations=dict(self._locations),
+            execution_path=sage.execution_path,
+            memory_bytes=None if sage.memory_limit is None else sage.memory_limit // workers,
+            draining=self._draining,
+        )
+
     def orders(self, proto: PipelineProto, sage: SageOptions) -> list[Order]:
         """One order for each worker."""
         data = proto.SerializeToString()
@@ -85,11 +95,8 @@ class HostRunner(PipelineRunner):
                 proto=data,
                 worker=index,
                 workers=sage.workers,
-                locations=dict(self._locations),
-                execution_path=sage.execution_path,
-                memory_bytes=None if sage.memory_limit is None else sage.memory_limit // sage.workers,
+                options=self.job_options(sage, sage.workers),
                 spill_dir=sage.spill_dir,
-                draining=self._draining,
                 path=tuple(sys.path),
                 directory=os.getcwd(),
             )

@@ -31,7 +31,7 @@ def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report
         StepError: a step failed.
     """
     plan = order.plan()
-    with spill_store(order.memory_bytes, order.spill_dir) as spill:
+    with spill_store(order.options.memory_bytes, order.spill_dir) as spill:
         job = order.context(spill)
         previous = job.tracker.install()
         exchange = CreditExchange(order.worker, order.workers, write, inbox, plan)

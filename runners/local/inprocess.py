@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
-from sage.runners.engine.context import JobContext, VirtualClock
+from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.spec import Plan
-from sage.runners.hosting.metrics import cumulative
+from sage.runners.hosting.clock import WallClock
+from sage.runners.hosting.metrics import cumulative, merge_metrics
 from sage.runners.hosting.progress import progress_of
 from sage.runners.hosting.spilling import spill_store
+from sage.runners.hosting.textlines import fast_read
 from sage.runners.hosting.worker import close_quietly
 
 
@@ -21,13 +22,18 @@ class InProcess:
 
     Args:
         plan: what to run.
-        job: time, limits and identity.
+        clock: processing time.
+        options: how the job is to run.
         spill_dir: the folder for what spills; None for the system's temporary folder.
     """
 
-    def __init__(self, plan: Plan, job: JobContext, spill_dir: str | None) -> None:
+    def __init__(
+        self, plan: Plan, clock: WallClock | VirtualClock, options: JobOptions, spill_dir: str | None
+    ) -> None:
         self._plan = plan
-        self._job = job
+        self._clock = clock
+        self._options = options
+        self._job: JobContext | None = None
         self._spill_dir = spill_dir
         self._flow: Dataflow | None = None
         self._cancelled = False
@@ -39,11 +45,11 @@ class InProcess:
 
     def metrics(self) -> dict[str, Any]:
         """The cumulative data of every metric cell."""
-        return cumulative(self._job)
+        return merge_metrics([] if self._job is None else [cumulative(self._job)])
 
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step runs."""
-        return dict(self._job.paths)  # type: ignore[arg-type]
+        return {} if self._job is None else dict(self._job.paths)  # type: ignore[arg-type]
 
     def cancel(self) -> None:
         """Asks the job to stop; it does between two pieces of work."""
@@ -51,16 +57,16 @@ class InProcess:
 
     def run(self) -> None:
         """Runs the job to its end, or until it is cancelled."""
-        previous = self._job.tracker.install()
-        try:
-            with spill_store(self._job.memory_bytes, self._spill_dir) as store:
-                self._job = replace(self._job, spill=store)
-                self._run()
-        finally:
-            self._job.tracker.restore(previous)
+        with spill_store(self._options.memory_bytes, self._spill_dir) as store:
+            job = self._job = JobContext(self._clock, self._options, store, fast_read)
+            previous = job.tracker.install()
+            try:
+                self._run(job)
+            finally:
+                job.tracker.restore(previous)
 
-    def _run(self) -> None:
-        flow = self._flow = Dataflow(self._plan, self._job)
+    def _run(self, job: JobContext) -> None:
+        flow = self._flow = Dataflow(self._plan, job)
         try:
             flow.open()
             self._loop(flow)
@@ -71,7 +77,7 @@ class InProcess:
         self._ended = True
 
     def _loop(self, flow: Dataflow) -> None:
-        clock: Any = self._job.clock
+        clock = self._clock
         while not self._cancelled:
             if flow.step():
                 continue

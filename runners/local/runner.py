@@ -5,13 +5,12 @@ from __future__ import annotations
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.options import SageOptions
-from sage.runners.engine.context import JobContext, VirtualClock
+from sage.runners.engine.context import VirtualClock
 from sage.runners.engine.spec import TestStream
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.order import PipelineProto
 from sage.runners.hosting.result import Running
 from sage.runners.hosting.runner import HostRunner
-from sage.runners.hosting.textlines import fast_read
 from sage.runners.local.cluster import Cluster
 from sage.runners.local.inprocess import InProcess
 from sage.runners.plan import plan_pipeline
@@ -33,15 +32,6 @@ class LocalRunner(HostRunner):
         # A test stream fixes one order of events for the whole job, which only one worker can keep.
         if sage.workers > 1 and not test_stream:
             return Cluster(self.orders(proto, sage))
-        return InProcess(plan, self._context(sage, test_stream), sage.spill_dir)
-
-    def _context(self, sage: SageOptions, virtual: bool) -> JobContext:
         wall = WallClock()
-        return JobContext(
-            clock=VirtualClock(wall.now_micros()) if virtual else wall,
-            locations=dict(self._locations),
-            execution_path=sage.execution_path,
-            memory_bytes=sage.memory_limit,
-            draining=self._draining,
-            fast_read=fast_read,
-        )
+        clock = VirtualClock(wall.now_micros()) if test_stream else wall
+        return InProcess(plan, clock, self.job_options(sage, 1), sage.spill_dir)

@@ -10,7 +10,7 @@ from apache_beam.transforms.core import Windowing
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
-from sage.runners.engine.context import JobContext, TaskContext, VirtualClock
+from sage.runners.engine.context import JobContext, JobOptions, TaskContext, VirtualClock
 from sage.runners.engine.ops import Op, Output
 from sage.runners.engine.root import Root
 from tests.models.spill_store import MemoryStore
@@ -51,7 +51,7 @@ class Harness:
         general = coders.FastPrimitivesCoder()
         coder = coder or coders.TupleCoder([general, general])
         self.store = MemoryStore()
-        self.job = JobContext(clock=VirtualClock(), memory_bytes=limit, spill=self.store, block_rows=64)
+        self.job = JobContext(VirtualClock(), JobOptions(memory_bytes=limit, block_rows=64), self.store)
         collection = spec.Collection(INPUT, "in", coder, windowing)
         output = Output(OUTPUT)
         self.kept = Kept()

@@ -32,9 +32,9 @@ def compile_stage(
     for step in stage.steps:
         if isinstance(step, spec.ParDo):
             job.paths.setdefault(step.name, "general")
-    if job.execution_path == "general":
+    if job.options.execution_path == "general":
         return
-    wanted = _WANTED[job.execution_path]
+    wanted = _WANTED[job.options.execution_path]
     calls = {step.id: call for step in stage.fused if (call := plain_call(step)) is not None and wanted(call)}
     anchors = [outputs[collection] for step in stage.steps for collection in step.outputs.values()]
     if entry is not None:
