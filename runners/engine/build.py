@@ -71,7 +71,7 @@ def make_root(step: spec.Step, outputs: Outputs, context: TaskContext) -> Root:
         return GroupRoot(step, output, context)
     if isinstance(step, spec.GroupByKey | spec.CombinePerKey):
         windowing = context.collections[step.inputs[0]].windowing
-        if groups_sessions(windowing) and context.job.execution_path != "general":
+        if groups_sessions(windowing) and context.job.options.execution_path != "general":
             return SessionsRoot(step, output, context)
         return TriggeredRoot(step, output, context)
     raise InvalidPipeline(f"step '{step.name}': a {step.kind} cannot begin a stage")
@@ -82,10 +82,10 @@ def _par_do_root(step: spec.ParDo, outputs: Outputs, context: TaskContext) -> Ro
     root: Root
     if step.stateful:
         root = StatefulRoot(step, _tagged(step, outputs), context, views)
-    elif step.splittable and context.job.execution_path != "general" and reads_bounded_source(step):
+    elif step.splittable and context.job.options.execution_path != "general" and reads_bounded_source(step):
         root = OpRoot(BoundedReadOp(step, _tagged(step, outputs), context, views), step.inputs[0])
     elif step.splittable:
         root = SplittableRoot(step, _tagged(step, outputs), context, views)
     else:
         root = OpRoot(_par_do(step, outputs, context, tuple(views)), step.inputs[0])
-    return GatedRoot(root, len(step.inputs), views, context) if views else root
+    return GatedRoot(root, step.inputs, views, context) if views else root

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apache_beam.portability import common_urns
@@ -11,6 +11,7 @@ from apache_beam.transforms.trigger import DefaultTrigger
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
+from sage.runners.engine.backlog import Backlog
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.keys import KeyIds, key_coder
@@ -97,12 +98,14 @@ class GatedRoot(Root):
     Ports: those of the root behind, then one for each side input. State: the elements held back.
     """
 
-    def __init__(self, inner: Root, first_side_port: int, views: list[SideView], context: TaskContext) -> None:
+    def __init__(
+        self, inner: Root, inputs: Sequence[spec.CollectionId], views: list[SideView], context: TaskContext
+    ) -> None:
         self._inner = inner
         self.entry = inner.entry
-        self._first = first_side_port
+        self._first = len(inputs)
         self._views = views
-        self._waiting: list[tuple[int, WindowedValue]] = []
+        self._waiting = Backlog([context.collections[c] for c in inputs], context.job.memory)
         self._open = False
 
     def open(self) -> None:
@@ -117,25 +120,38 @@ class GatedRoot(Root):
         elif self._open or all(view.watermark >= MAX_MICROS for view in self._views):
             self._open = True
             self._inner.process_block(port, block)
-        elif not isinstance(block.windows, list) and all(map(self._ready, block.windows)):
-            self._inner.process_block(port, block)
         else:
-            for value in block.windowed_values():
-                self._offer(port, value)
+            self._offer(port, block)
 
     def _ready(self, window: Any) -> bool:
         return all(view.ready(window) for view in self._views)
 
-    def _offer(self, port: int, value: WindowedValue) -> None:
-        ready = [w for w in value.windows if self._ready(w)]
-        if len(ready) == len(value.windows):
-            self._inner.process_block(port, Block.of([value]))
-            return
-        if ready:
-            part = WindowedValue(value.value, value.timestamp, tuple(ready), value.pane_info)
-            self._inner.process_block(port, Block.of([part]))
-        rest = tuple(w for w in value.windows if w not in ready)
-        self._waiting.append((port, WindowedValue(value.value, value.timestamp, rest, value.pane_info)))
+    def _offer(self, port: int, block: Block) -> None:
+        """Hands on what is ready of a block, and holds back the rest."""
+        if not isinstance(block.windows, list):
+            ready = sum(map(self._ready, block.windows))
+            if ready == len(block.windows):
+                self._inner.process_block(port, block)
+                return
+            if not ready:
+                self._waiting.append(port, block)
+                return
+        known: dict[Any, bool] = {}
+        now: list[WindowedValue] = []
+        later: list[WindowedValue] = []
+        for value in block.windowed_values():
+            for window in value.windows:
+                if window not in known:
+                    known[window] = self._ready(window)
+            open_windows = tuple(w for w in value.windows if known[w])
+            if open_windows:
+                now.append(_in_windows(value, open_windows))
+            if len(open_windows) < len(value.windows):
+                later.append(_in_windows(value, tuple(w for w in value.windows if not known[w])))
+        if now:
+            self._inner.process_block(port, Block.of(now))
+        if later:
+            self._waiting.append(port, Block.of(later))
 
     def advance_side(self, port: int, watermark: int) -> bool:
         """A side input's watermark moved on; whether `fire` should be called."""
@@ -144,30 +160,21 @@ class GatedRoot(Root):
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
-        return self._inner.advance(min(watermark, self._held()))
+        return self._inner.advance(min(watermark, self._waiting.earliest))
 
     def fire(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            if all(view.watermark >= MAX_MICROS for view in self._views):
-                for port in sorted({port for port, _ in waiting}):
-                    self._inner.process_block(port, Block.of(v for p, v in waiting if p == port))
-            else:
-                for port, value in waiting:
-                    self._offer(port, value)
+        for port, block in self._waiting.take():
+            self._offer(port, block)
         self._inner.fire()
         # What was held back is out: the watermark behind the gate may follow.
-        if self._inner.watermark < self.watermark and self._inner.advance(min(self.watermark, self._held())):
+        if self._inner.watermark < self.watermark and self._inner.advance(min(self.watermark, self._waiting.earliest)):
             self._inner.fire()
-
-    def _held(self) -> int:
-        return min((value.timestamp.micros for _, value in self._waiting), default=MAX_MICROS)
 
     def wakeup(self) -> int | None:
         return self._inner.wakeup()
 
     def hold(self) -> int:
-        return min(self._held(), self._inner.hold())
+        return min(self._waiting.earliest, self._inner.hold())
 
     def finish_bundle(self) -> None:
         self._inner.finish_bundle()
@@ -177,3 +184,7 @@ class GatedRoot(Root):
 
     def close(self) -> None:
         self._inner.close()
+
+
+def _in_windows(value: WindowedValue, windows: tuple[Any, ...]) -> WindowedValue:
+    return WindowedValue(value.value, value.timestamp, windows, value.pane_info)

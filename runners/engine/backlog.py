@@ -1,0 +1,73 @@
+"""Blocks that wait for something, in order; what does not fit in memory waits on disk."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+
+from apache_beam import coders
+
+from sage.runners.engine.blocks import MAX_MICROS, Block
+from sage.runners.engine.runs import Codec
+from sage.runners.engine.sizes import size_of_values
+from sage.runners.engine.spec import Collection
+from sage.runners.engine.spill import Memory, SpillArea
+
+COLUMN_BYTES = 120  # a timestamp, a tuple of windows or a pane of its own
+
+
+class Backlog:
+    """State: blocks with their port, the older ones on disk, and the earliest timestamp among them.
+
+    Args:
+        sources: the collection behind each port.
+        memory: what this worker's groupings share.
+    """
+
+    held = 0
+
+    def __init__(self, sources: Sequence[Collection], memory: Memory) -> None:
+        general = coders.FastPrimitivesCoder()
+        self._codecs = [Codec(general, source.coder) for source in sources]
+        self._memory = memory
+        self._spilled: list[tuple[SpillArea, int, int]] = []
+        self._blocks: list[tuple[int, Block]] = []
+        self.earliest = MAX_MICROS
+        memory.join(self)
+
+    def __bool__(self) -> bool:
+        return bool(self._blocks or self._spilled)
+
+    def append(self, port: int, block: Block) -> None:
+        """Keeps a block that came to a port."""
+        self._blocks.append((port, block))
+        stamps = block.timestamps
+        first = min(stamps) if isinstance(stamps, list) else stamps
+        self.earliest = min(self.earliest, int(first.micros))
+        if self._memory.limited:
+            columns = sum(isinstance(column, list) for column in (stamps, block.windows, block.panes))
+            self._memory.grow(self, size_of_values(block.values) + COLUMN_BYTES * columns * len(block))
+
+    def shed(self) -> None:
+        """Moves all to disk."""
+        blocks, self._blocks = self._blocks, []
+        area = self._memory.area()
+        for port, block in blocks:
+            values = self._codecs[port].pack_values(block.values)
+            data = pickle.dumps((port, values, block.timestamps, block.windows, block.panes), 5)
+            self._spilled.append((area, area.append(data), len(data)))
+        self._memory.shrink(self, self.held)
+
+    def take(self) -> Iterator[tuple[int, Block]]:
+        """Takes out every block that is there, in order; what is appended meanwhile stays."""
+        spilled, self._spilled = self._spilled, []
+        blocks, self._blocks = self._blocks, []
+        self.earliest = MAX_MICROS
+        lent = self.held
+        self._memory.lend(self, lent)
+        for area, place, size in spilled:
+            port, values, *columns = pickle.loads(area.read(place, size))
+            yield port, Block(self._codecs[port].unpack_values(values), *columns)
+        yield from blocks
+        blocks.clear()
+        self._memory.repay(lent)
