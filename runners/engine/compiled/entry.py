@@ -128,7 +128,7 @@ class CompiledFront:
 
     def process(self, value: WindowedValue) -> None:
         """Takes one element."""
-        windows = value.windows
+        windows = tuple(value.windows)  # a list would stand for a column of them
         tracker = self._context.tracker
         outer, tracker.container = tracker.container, None
         try:
