@@ -10,9 +10,9 @@ from sage.runners.engine.bounded import BoundedReadOp, reads_bounded_source
 from sage.runners.engine.combine import MergeRoot, PreCombineOp
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.group import GroupRoot, fires_once
+from sage.runners.engine.merging import MergingRoot, fires_once_merged
 from sage.runners.engine.ops import BatchOp, CombineValuesOp, Op, Output, ParDoOp, WindowOp
 from sage.runners.engine.root import ImpulseRoot, OpRoot, PassRoot, Root
-from sage.runners.engine.sessions import SessionsRoot, groups_sessions
 from sage.runners.engine.sides import GatedRoot, SideView
 from sage.runners.engine.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId
@@ -71,8 +71,8 @@ def make_root(step: spec.Step, outputs: Outputs, context: TaskContext) -> Root:
         return GroupRoot(step, output, context)
     if isinstance(step, spec.GroupByKey | spec.CombinePerKey):
         windowing = context.collections[step.inputs[0]].windowing
-        if groups_sessions(windowing) and context.job.options.execution_path != "general":
-            return SessionsRoot(step, output, context)
+        if fires_once_merged(windowing) and context.job.options.execution_path != "general":
+            return MergingRoot(step, output, context)
         return TriggeredRoot(step, output, context)
     raise InvalidPipeline(f"step '{step.name}': a {step.kind} cannot begin a stage")
 
