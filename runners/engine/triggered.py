@@ -123,7 +123,7 @@ class TriggeredRoot(Root):
 
     def wakeup(self) -> int | None:
         times = [
-            int(stamp.micros)
+            int(Timestamp.of(stamp).micros)
             for state in self._states.values()
             for timers in state.timers.values()
             for (_, domain, _), stamp in timers.items()
