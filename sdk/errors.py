@@ -6,6 +6,7 @@ Nothing in this module imports Beam, so that `import sage` and a failing command
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,7 +88,8 @@ class MissingExtra(SageError, ImportError):
 class StepError(SageError, RuntimeError):
     """A step of the user's pipeline raised.
 
-    The user's exception is kept as ``__cause__``.
+    The user's exception is kept as ``__cause__``. The error is also one of its type, where Python allows it: whoever
+    catches ``ValueError`` around a pipeline gets those of its steps, as on Beam's own runners.
 
     Args:
         step: the full name of the step, as ``Pipeline.apply`` gave it.
@@ -98,6 +100,10 @@ class StepError(SageError, RuntimeError):
 
     fault = Fault.USER_CODE
 
+    def __new__(cls, step: str, cause: BaseException, *where: Location | None) -> StepError:
+        kind = _step_error_of(type(cause)) if cls is StepError else cls
+        return _blank(kind)
+
     def __init__(
         self,
         step: str,
@@ -105,6 +111,7 @@ class StepError(SageError, RuntimeError):
         raised_at: Location | None = None,
         applied_at: Location | None = None,
     ) -> None:
+        self.__dict__.update(vars(cause))
         self.step = step
         self.cause = cause
         self.raised_at = raised_at
@@ -116,8 +123,33 @@ class StepError(SageError, RuntimeError):
             lines.append(f"  applied at {applied_at}" + (f"    {applied_at.text}" if applied_at.text else ""))
         super().__init__("\n".join(lines))
 
+    def __str__(self) -> str:
+        return str(self.args[0])
+
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.step, self.cause, self.raised_at, self.applied_at))
+        return (StepError, (self.step, self.cause, self.raised_at, self.applied_at))
+
+
+@functools.lru_cache(maxsize=256)
+def _step_error_of(kind: type[BaseException]) -> type[StepError]:
+    """The step error that is also one of this type; the plain one where the two do not go together."""
+    # Python gives meaning to an exception that ends an iteration, wherever it is raised.
+    if not issubclass(kind, Exception) or issubclass(kind, (SageError, StopIteration, StopAsyncIteration)):
+        return StepError
+    if issubclass(StepError, kind):
+        return StepError
+    try:
+        both = type("StepError", (StepError, kind), {"__module__": __name__, "__doc__": StepError.__doc__})
+        _blank(both)
+    except TypeError:
+        return StepError
+    return both
+
+
+def _blank(kind: type[StepError]) -> StepError:
+    """An instance that is not initialised; an ``OSError`` reads its arguments when it is made."""
+    made: StepError = OSError.__new__(kind) if issubclass(kind, OSError) else RuntimeError.__new__(kind)
+    return made
 
 
 class WorkerLost(SageError, RuntimeError):
