@@ -7,6 +7,7 @@ import os
 from types import FrameType, TracebackType
 
 from sage.errors import Location
+from sage.source_line import operand_line
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _HOUSE = os.path.dirname(_HERE)
@@ -32,7 +33,8 @@ def caller_location(frame: FrameType | None) -> Location | None:
     """The nearest frame of user code at or above ``frame``; None if all of it is framework code."""
     while frame is not None:
         if not is_framework(frame.f_code.co_filename):
-            return _location(frame.f_code.co_filename, frame.f_lineno)
+            code = frame.f_code
+            return _location(code.co_filename, operand_line(code, frame.f_lasti, frame.f_lineno))
         frame = frame.f_back
     return None
 
@@ -43,6 +45,6 @@ def raise_location(traceback: TracebackType | None) -> Location | None:
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if not is_framework(code.co_filename):
-            found = (code.co_filename, traceback.tb_lineno)
+            found = (code.co_filename, operand_line(code, traceback.tb_lasti, traceback.tb_lineno))
         traceback = traceback.tb_next
     return _location(*found) if found else None

@@ -31,6 +31,10 @@ class VirtualClock:
     def now_micros(self) -> int:
         return self.micros
 
+    def now_seconds(self) -> float:
+        """The same instant in seconds."""
+        return self.micros / 1e6
+
 
 @dataclass(frozen=True)
 class JobOptions:

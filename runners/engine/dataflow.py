@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Collection as Some
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sage.runners.engine.blocks import MIN_MICROS, Block
@@ -68,6 +70,7 @@ class Dataflow:
         self._ready: list[int] = []
         self._queued: set[int] = set()
         self._sent: dict[CollectionId, int] = {}
+        self._inside = 0
         self._sources = deque(i for i, task in self.tasks.items() if task.is_source)
 
     def _crosses(self, route: Route) -> bool:
@@ -139,10 +142,24 @@ class Dataflow:
             self._queued.add(index)
             heapq.heappush(self._ready, -index)
 
-    def _drain(self, index: int) -> None:
-        task, inbox = self.tasks[index], self._inboxes[index]
+    @contextmanager
+    def _at_work(self, task: Task) -> Iterator[None]:
+        """The task runs: it takes nothing else meanwhile, and its own time is counted, without what runs inside."""
+        now = self._job.clock.now_micros
+        outer, self._inside = self._inside, 0
+        started = now()
         task.busy = True
         try:
+            yield
+        finally:
+            task.busy = False
+            spent = now() - started
+            task.busy_micros += spent - self._inside
+            self._inside = outer + spent
+
+    def _drain(self, index: int) -> None:
+        task, inbox = self.tasks[index], self._inboxes[index]
+        with self._at_work(task):
             while inbox:
                 port, message = inbox.popleft()
                 if isinstance(message, Block):
@@ -151,8 +168,6 @@ class Dataflow:
                 else:
                     task.advance(port, message)
                     self._propagate(task)
-        finally:
-            task.busy = False
 
     def _propagate(self, task: Task) -> None:
         for collection in task.leaving:
@@ -196,25 +211,19 @@ class Dataflow:
         task = self.tasks[self._sources[0]]
         if isinstance(task.root, TestStreamRoot) and self.end_bundles():
             return True
-        task.busy = True
-        try:
+        with self._at_work(task):
             if not task.poll():
                 self._sources.popleft()
             self._propagate(task)
-        finally:
-            task.busy = False
         return True
 
     def end_bundles(self) -> bool:
         """Ends all open bundles; whether there were any."""
         was_open = [task for task in self.tasks.values() if task.in_bundle and not task.busy]
         for task in was_open:
-            task.busy = True
-            try:
+            with self._at_work(task):
                 task.end_bundle()
                 self._propagate(task)
-            finally:
-                task.busy = False
         return bool(was_open)
 
     def _wake(self) -> bool:
@@ -223,12 +232,9 @@ class Dataflow:
         for task in self.tasks.values():
             due = task.root.wakeup()
             if due is not None and due <= now and not task.busy:
-                task.busy = True
-                try:
+                with self._at_work(task):
                     task.fire()
                     self._propagate(task)
-                finally:
-                    task.busy = False
                 woken = True
         return woken
 

@@ -40,6 +40,7 @@ class Task:
         self._in_bundle = False
         self.received = 0
         self.busy = False
+        self.busy_micros = 0
         context = TaskContext(job, plan.collections, emit)
         self.outputs = {c: Output(c) for step in stage.steps for c in step.outputs.values()}
         self.ops: list[Op] = []

@@ -10,19 +10,26 @@ from sage.runners.engine.dataflow import Dataflow
 
 
 def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
-    """One entry for each step, in the order of the plan."""
-    steps = []
+    """One entry for each step, in the order of the plan.
+
+    A step that runs in two halves, on both sides of an exchange, is one entry: what the first half takes in, what
+    the second puts out.
+    """
+    steps: dict[str, StepProgress] = {}
     for task in flow.tasks.values():
         done = task.input_watermark >= MAX_MICROS or state == "DONE"
         for step in task.stage.steps:
             made = sum(task.outputs[c].count for c in step.outputs.values())
             came = task.received if step is task.stage.root else task.outputs[step.inputs[0]].count
-            steps.append(
-                StepProgress(
-                    step.name, came, made, 0.0, "done" if done else "running" if came or made else "waiting"
-                )
+            first = steps.get(step.name)
+            steps[step.name] = StepProgress(
+                step.name,
+                came if first is None else first.elements_in,
+                made,
+                task.busy_micros / 1e3 + (0 if first is None else first.busy_ms),
+                "done" if done else "running" if came or made else "waiting",
             )
-    return steps
+    return list(steps.values())
 
 
 def merge_progress(parts: Sequence[Sequence[StepProgress]]) -> Sequence[StepProgress]:

@@ -80,6 +80,9 @@ class JobResult(PipelineResult):
         self._state = PipelineState.RUNNING
         try:
             self._running.run()
+        except KeyboardInterrupt:
+            self._state = PipelineState.CANCELLED
+            raise
         except BaseException:
             self._state = PipelineState.FAILED
             raise

@@ -13,6 +13,7 @@ from sage.runners.hosting.metrics import cumulative
 from sage.runners.hosting.order import Cancelled, Order
 from sage.runners.hosting.progress import progress_of
 from sage.runners.hosting.spilling import spill_store
+from sage.runtime import set_subtask
 
 PROGRESS_SECONDS = 0.25
 
@@ -34,6 +35,7 @@ def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report
     with spill_store(order.options.memory_bytes, order.spill_dir) as spill:
         job = order.context(spill)
         previous = job.tracker.install()
+        set_subtask(order.worker, order.workers)
         exchange = CreditExchange(order.worker, order.workers, write, inbox, plan)
         flow = Dataflow(plan, job, exchange)
         exchange.attach(flow, _obey)

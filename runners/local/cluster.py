@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
@@ -15,7 +16,7 @@ from sage.runners.hosting.order import Order
 from sage.runners.hosting.reports import Reports
 from sage.runners.local.zygote import zygote
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 1.0
 
 
 class Cluster(Reports):
@@ -88,17 +89,19 @@ class Cluster(Reports):
 
     def _stop(self) -> None:
         """Ends what still runs: a polite word first, then the signal that cannot be refused."""
-        running = list(self._open)
-        for control in running:
+        for control in self._open:
             with contextlib.suppress(OSError):
                 control.send_bytes(b"cancel")
-        for control in running:
-            with contextlib.suppress(EOFError, OSError):
-                while control.poll(_GRACE_SECONDS):
-                    control.recv_bytes()
-        for control, index in list(self._open.items()):
-            if control in running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._pids[index], signal.SIGKILL)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        running = dict(self._open)
+        while running and (left := deadline - time.monotonic()) > 0:
+            for control in wait(list(running), left):
+                try:
+                    control.recv_bytes()  # type: ignore[union-attr]
+                except (EOFError, OSError):
+                    del running[control]  # type: ignore[arg-type]
+        for index in running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pids[index], signal.SIGKILL)
         for control in self._controls:
             control.close()

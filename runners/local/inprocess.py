@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from sage.runners.hosting.progress import progress_of
 from sage.runners.hosting.spilling import spill_store
 from sage.runners.hosting.textlines import fast_read
 from sage.runners.hosting.worker import close_quietly
+from sage.runtime import set_clock
 
 
 class InProcess:
@@ -57,9 +59,15 @@ class InProcess:
 
     def run(self) -> None:
         """Runs the job to its end, or until it is cancelled."""
+        # In a context of its own: the clock that user code sees is this job's, and no longer than the job runs.
+        contextvars.copy_context().run(self._run_job)
+
+    def _run_job(self) -> None:
         with spill_store(self._options.memory_bytes, self._spill_dir) as store:
             job = self._job = JobContext(self._clock, self._options, store, fast_read)
             previous = job.tracker.install()
+            if isinstance(self._clock, VirtualClock):
+                set_clock(self._clock.now_seconds)
             try:
                 self._run(job)
             finally:
