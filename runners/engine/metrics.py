@@ -22,6 +22,9 @@ class Tracker:
     with a map from line to step, and the step is found from the running frame when a metric is touched.
     """
 
+    name_context = None
+    """No name for Beam's log handlers to add, which ask for one wherever a tracker is in place."""
+
     def __init__(self) -> None:
         self.container: MetricsContainer | None = None
         self._lines: dict[CodeType, Mapping[int, MetricsContainer]] = {}
