@@ -27,7 +27,7 @@ class LocalRunner(HostRunner):
 
     def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
         sage = options.view_as(SageOptions)
-        plan = plan_pipeline(proto)
+        plan = plan_pipeline(proto, sage.workers)
         test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
         # A test stream fixes one order of events for the whole job, which only one worker can keep.
         if sage.workers > 1 and not test_stream:

@@ -7,20 +7,26 @@ from collections.abc import Callable
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from sage.runners.engine.spec import Plan
-from sage.runners.plan.passes import drop_unread_flattens, expand_splittable, fuse, lift_combines
+from sage.runners.plan.passes import drop_redistributes, drop_single_flattens, expand_splittable, fuse, lift_combines
 from sage.runners.plan.read import Graph, read_graph
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (drop_unread_flattens, lift_combines, expand_splittable)
+PASSES: tuple[Callable[[Graph], Graph], ...] = (drop_single_flattens, lift_combines, expand_splittable)
+ALONE: tuple[Callable[[Graph], Graph], ...] = (drop_redistributes, *PASSES)
+"""The passes for a job with one worker."""
 
 
-def plan_pipeline(proto: beam_runner_api_pb2.Pipeline) -> Plan:
+def plan_pipeline(proto: beam_runner_api_pb2.Pipeline, workers: int | None = None) -> Plan:
     """The physical stages of a pipeline.
+
+    Args:
+        proto: the pipeline.
+        workers: how many workers will run it; None if that is not known.
 
     Raises:
         UnknownTransform: a transform has a URN that SAGE does not run.
         InvalidPipeline: a part of the proto cannot be decoded in this process.
     """
     graph = read_graph(proto)
-    for run in PASSES:
+    for run in ALONE if workers == 1 else PASSES:
         graph = run(graph)
     return Plan(fuse(graph), graph.collections)

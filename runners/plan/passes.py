@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from apache_beam import coders
@@ -65,8 +66,18 @@ def expand_splittable(graph: Graph) -> Graph:
     return Graph(tuple(steps), collections)
 
 
-def drop_unread_flattens(graph: Graph) -> Graph:
+def drop_single_flattens(graph: Graph) -> Graph:
     """Takes out flattens of one input: their consumers read that input."""
+    return _without(graph, lambda step: isinstance(step, spec.Flatten) and len(step.inputs) == 1)
+
+
+def drop_redistributes(graph: Graph) -> Graph:
+    """Takes out the exchanges that only spread elements over workers: for a job that has one worker."""
+    return _without(graph, lambda step: isinstance(step, spec.Redistribute))
+
+
+def _without(graph: Graph, gone: Callable[[spec.Step], bool]) -> Graph:
+    """The graph without some steps that hand their one input on as it is."""
     renamed: dict[CollectionId, CollectionId] = {}
     steps: list[spec.Step] = []
     for step in graph.steps:
@@ -74,7 +85,7 @@ def drop_unread_flattens(graph: Graph) -> Graph:
         if isinstance(step, spec.ParDo) and step.side_inputs:
             sides = tuple(replace(s, collection=renamed.get(s.collection, s.collection)) for s in step.side_inputs)
             step = replace(step, side_inputs=sides)
-        if isinstance(step, spec.Flatten) and len(step.inputs) == 1:
+        if gone(step):
             renamed[step.output] = step.inputs[0]
         else:
             steps.append(step)
