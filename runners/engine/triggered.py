@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.trigger import GeneralTriggerDriver, InMemoryUnmergedState
+from apache_beam.transforms.trigger import AccumulationMode, GeneralTriggerDriver, InMemoryUnmergedState
+from apache_beam.transforms.trigger import MergeableStateAdapter as Windows
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -32,8 +33,19 @@ class _Seconds:
         return self._clock.now_micros() / 1e6
 
 
+class _KeyState(InMemoryUnmergedState):
+    """One key: what its windows hold, the timers of its triggers, and how much of a window its last pane had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.put_out: dict[Any, int] = {}
+
+
 class TriggeredRoot(Root):
     """State: for each key, what its windows hold and which timers its triggers set.
+
+    When a window is over for good, what no pane has had yet comes out in a last one, unless the trigger is one of
+    those that Beam counts as unsafe, which may lose data.
 
     A bounded input is gathered whole and then handed over in one piece, since a trigger that counts elements sees
     the end of a batch only then; an unbounded one goes to the trigger as it comes.
@@ -46,10 +58,13 @@ class TriggeredRoot(Root):
         self._output = output
         self._ids = KeyIds(key_coder(source.coder))
         self._bounded = source.bounded
+        self._lateness = source.windowing.allowed_lateness
+        self._loses = bool(source.windowing.triggerfn.may_lose_data(source.windowing))
+        self._accumulates = source.windowing.accumulation_mode == AccumulationMode.ACCUMULATING
         self._driver = GeneralTriggerDriver(source.windowing, _Seconds(context.clock))
         self._keys: dict[Any, Any] = {}
         self._gathered = Gathered(source, context.job.memory, _ENVELOPE)
-        self._states: dict[Any, InMemoryUnmergedState] = {}
+        self._states: dict[Any, _KeyState] = {}
         self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
 
     def open(self) -> None:
@@ -76,8 +91,8 @@ class TriggeredRoot(Root):
         if not self._bounded:
             now = Timestamp(micros=self.watermark)
             for identity, values in touched.items():
-                state = self._states.setdefault(identity, InMemoryUnmergedState())
-                self._emit(self._keys[identity], self._driver.process_elements(state, values, now, now))
+                state = self._states.setdefault(identity, _KeyState())
+                self._emit(self._keys[identity], state, self._driver.process_elements(state, values, now, now))
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
@@ -86,36 +101,51 @@ class TriggeredRoot(Root):
     def fire(self) -> None:
         if self._bounded:
             for key, values in self._gathered.drain():
-                state = InMemoryUnmergedState()
-                self._emit(key, self._driver.process_elements(state, values, MIN_TIMESTAMP, MIN_TIMESTAMP))
-                self._drain(key, state, lambda: MAX_TIMESTAMP, None)
-                self._drain(key, state, lambda: MAX_TIMESTAMP, MAX_TIMESTAMP)
+                state = _KeyState()
+                self._emit(key, state, self._driver.process_elements(state, values, MIN_TIMESTAMP, MIN_TIMESTAMP))
+                self._drain(key, state, MAX_TIMESTAMP, None)
+                self._drain(key, state, MAX_TIMESTAMP, MAX_TIMESTAMP)
+                self._close_windows(key, state, MAX_TIMESTAMP)
             return
         now = Timestamp(micros=self._context.clock.now_micros())
-        last = self.watermark >= MAX_MICROS
+        watermark = Timestamp(micros=self.watermark)
         for identity, state in list(self._states.items()):
-            self._drain(self._keys[identity], state, lambda: Timestamp(micros=self.watermark), now)
-            if last:
-                del self._states[identity]
+            self._drain(self._keys[identity], state, watermark, now)
+            self._close_windows(self._keys[identity], state, watermark)
+            if not state.state and not state.timers:
+                del self._states[identity], self._keys[identity]
 
-    def _drain(
-        self, key: Any, state: InMemoryUnmergedState, watermark: Callable[[], Timestamp], now: Timestamp | None
-    ) -> None:
+    def _drain(self, key: Any, state: _KeyState, watermark: Timestamp, now: Timestamp | None) -> None:
         """Fires what is due, event time first, until nothing is."""
-        while True:
-            due = _due(state, watermark(), now)
-            if not due:
-                return
+        while due := _due(state, watermark, now):
             for window, name, domain, fire_at in due:
-                at = watermark() if not self._bounded else None
-                self._emit(key, self._driver.process_timer(window, name, domain, fire_at, state, at))
+                at = watermark if not self._bounded else None
+                # Triggers compare what they are given with the window's end, so the clock's time is not for them.
+                stamp = watermark if domain == TimeDomain.REAL_TIME else fire_at
+                self._emit(key, state, self._driver.process_timer(window, name, domain, stamp, state, at))
 
-    def _emit(self, key: Any, panes: Iterable[WindowedValue]) -> None:
-        combine = self._combine
+    def _close_windows(self, key: Any, state: _KeyState, watermark: Timestamp) -> None:
+        """Puts out what is left in windows that are over, and forgets them."""
+        driver, windows = self._driver, Windows(state)
+        for window in windows.known_windows():
+            if watermark < MAX_TIMESTAMP and watermark <= window.end + self._lateness:
+                continue
+            held = 0 if self._loses else len(windows.get_state(window, driver.ELEMENTS))
+            if held > state.put_out.pop(window, 0) and not windows.get_state(window, driver.TOMBSTONE):
+                self._emit(key, state, [driver._output(window, True, windows, watermark, True)])
+            for id in windows.window_ids.pop(window):
+                state.state.pop(id, None)
+                state.timers.pop(id, None)
+        windows._persist_window_ids()
+
+    def _emit(self, key: Any, state: _KeyState, panes: Iterable[WindowedValue]) -> None:
+        combine, ready = self._combine, []
         try:
-            ready = [
-                pane.with_value((key, pane.value if combine is None else combine.apply(pane.value))) for pane in panes
-            ]
+            for pane in panes:
+                if self._accumulates:
+                    state.put_out[pane.windows[0]] = len(pane.value)
+                value = pane.value if combine is None else combine.apply(pane.value)
+                ready.append(pane.with_value((key, value)))
         except Exception as error:
             raise_step_error(self.step.name, error, self._context)
         for pane in ready:
@@ -145,6 +175,7 @@ def _due(
     for window, timers in list(state.timers.items()):
         for tag, stamp in list(timers.items()):
             name, domain, _ = tag
+            stamp = Timestamp.of(stamp)  # Beam's processing-time triggers count in seconds
             limit = now if domain == TimeDomain.REAL_TIME else watermark
             if limit is not None and stamp <= limit:
                 found.append((window, name, domain, stamp))
