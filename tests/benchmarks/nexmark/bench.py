@@ -19,6 +19,7 @@ NAME = "nexmark"
 MODULE = "nexmark.bench"
 PATIENCE = 90
 SOON_DONE = 3.0
+CLEARLY_LONGER = 0.7
 # FnApiRunner asks its worker to merge the windows of each auction, a thousandth of a second and more each time.
 SLOW_FOR_FNAPI = (4, 6, 9)
 
@@ -34,9 +35,22 @@ def give_up(*_: Any) -> None:
     raise Failed(f"not finished within {PATIENCE} s")
 
 
+def long_enough(way: str, number: int, small: int, large: int, config: Config) -> int:
+    """A large size that takes clearly longer than the small one: a fast query needs more events to tell."""
+    most = 16 * large
+    short, _ = run_query(number, beams.runner(way), small, config)
+    while large < most:
+        long, _ = run_query(number, beams.runner(way), large, config)
+        if long > short + CLEARLY_LONGER:
+            break
+        large *= 4
+    return large
+
+
 def time_query(way: str, number: int, small: int, large: int, config: Config) -> tuple[float, float]:
     """Events a second by wall and by CPU time; a query that is soon done gets a second try."""
     run_query(number, beams.runner(way), 1_000, config)
+    large = long_enough(way, number, small, large, config)
     counts: list[int] = []
     walls: list[float] = []
     cpus: list[float] = []
