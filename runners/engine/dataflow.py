@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.context import JobContext
 from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of
+from sage.runners.engine.sizes import approximate_size
 from sage.runners.engine.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId, Plan
 from sage.runners.engine.task import Task
 
 INBOX_ROWS = 1 << 16
+
+
+def _weight(block: Block) -> int:
+    """How much of an inbox a block takes: its rows, each for every kilobyte it has."""
+    return len(block) * max(1, approximate_size(block.values[-1]) >> 10) if len(block) else 0
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Dataflow:
             else:
                 self._channels[place] = [MIN_MICROS]
         self._inboxes: dict[int, deque[tuple[int, Message]]] = {i: deque() for i in self.tasks}
-        self._rows = dict.fromkeys(self.tasks, 0)
+        self._waiting = dict.fromkeys(self.tasks, 0)
         self._ready: list[int] = []
         self._queued: set[int] = set()
         self._sent: dict[CollectionId, int] = {}
@@ -126,8 +132,8 @@ class Dataflow:
         inbox = self._inboxes[index]
         if isinstance(message, Block):
             inbox.append((port, message))
-            self._rows[index] += len(message)
-            if self._rows[index] > INBOX_ROWS and not self.tasks[index].busy:
+            self._waiting[index] += _weight(message)
+            if self._waiting[index] > INBOX_ROWS and not self.tasks[index].busy:
                 self._drain(index)
                 return
         else:
@@ -163,7 +169,7 @@ class Dataflow:
             while inbox:
                 port, message = inbox.popleft()
                 if isinstance(message, Block):
-                    self._rows[index] -= len(message)
+                    self._waiting[index] -= _weight(message)
                     task.receive(port, message)
                 else:
                     task.advance(port, message)

@@ -24,6 +24,11 @@ def levels_of(plan: Plan) -> tuple[int, ...]:
     return tuple(levels)
 
 
+def depth(plan: Plan) -> int:
+    """How many operators a job has (count)."""
+    return max(levels_of(plan), default=0) + 1
+
+
 def inputs_of(plan: Plan, levels: tuple[int, ...], level: int) -> list[tuple[int, Route]]:
     """What an operator reads from the operators before it: the stage that makes it, and the way here."""
     routes = routes_of(plan)

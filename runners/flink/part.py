@@ -16,12 +16,13 @@ from sage.runners.engine.exchange import Message
 from sage.runners.engine.spec import Plan
 from sage.runners.engine.task import ports_of
 from sage.runners.engine.wire import decode_block, encode_block
-from sage.runners.flink.levels import inputs_of, levels_of
+from sage.runners.flink.levels import depth, inputs_of, levels_of
 from sage.runners.hosting.metrics import cumulative
 from sage.runners.hosting.order import Order, portable_error
 from sage.runners.hosting.progress import progress_of
 from sage.runners.hosting.spilling import spill_store
 from sage.runners.hosting.worker import PROGRESS_SECONDS, close_quietly
+from sage.runtime import set_subtask
 
 DRIVER = -1
 
@@ -72,6 +73,7 @@ class _Running:
         """Calls into the flow. The host may come with another thread each time, and a user's metrics find their step
         by the thread."""
         previous = self.job.tracker.install()
+        set_subtask(self.job.worker, self.job.workers)
         try:
             return call(*args)
         finally:
@@ -158,7 +160,7 @@ class Part:
         order.prepare()
         plan = order.plan()
         levels = levels_of(plan)
-        share = order.options.memory_bytes and order.options.memory_bytes // (max(levels) + 1)
+        share = order.options.memory_bytes and order.options.memory_bytes // depth(plan)
         order = replace(order, options=replace(order.options, memory_bytes=share))
         job = order.context(self._resources.enter_context(spill_store(share, order.spill_dir)))
         coders = [[plan.collections[c].coder for c in ports_of(stage)] for stage in plan.stages]

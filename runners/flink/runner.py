@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOpt
 
 from sage.errors import ConfigError, MissingExtra
 from sage.options import SageOptions
-from sage.runners.flink.levels import levels_of
+from sage.runners.flink.levels import depth
 from sage.runners.hosting.order import PipelineProto
 from sage.runners.hosting.result import Running
 from sage.runners.hosting.runner import HostRunner
@@ -21,7 +21,7 @@ class FlinkRunner(HostRunner):
     """Runs a pipeline on the engine in PyFlink operators, ``--workers`` subtasks of each.
 
     The job runs on a mini-cluster of this process's own, whose Java process stays up until this process ends. Blocks
-    of elements are single Flink records; watermarks travel among them.
+    of elements are single Flink records; watermarks travel among them. What a function prints goes to Flink's log.
 
     Args:
         is_drain: whether unbounded restrictions are truncated, as when a job is drained.
@@ -38,13 +38,15 @@ class FlinkRunner(HostRunner):
         from sage.runners.flink.job import FlinkJob
 
         # What cannot be planned fails here, before Flink is started.
-        levels = max(levels_of(plan_pipeline(proto)), default=0) + 1
-        return FlinkJob(self.orders(proto, options.view_as(SageOptions)), levels)
+        sage = options.view_as(SageOptions)
+        return FlinkJob(self.orders(proto, sage), depth(plan_pipeline(proto, sage.workers)))
 
 
 def _need_flink() -> None:
-    if importlib.util.find_spec("pyflink") is None:
-        raise MissingExtra("the Flink runner", "flink")
+    try:
+        import pyflink  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtra("the Flink runner", "flink") from error
 
 
 def _need_java() -> None:

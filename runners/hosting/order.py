@@ -54,7 +54,7 @@ class Order:
 
     def plan(self) -> Plan:
         """The stages of the job."""
-        return plan_pipeline(PipelineProto.FromString(self.proto))
+        return plan_pipeline(PipelineProto.FromString(self.proto), self.workers)
 
     def context(self, spill: SpillStore | None) -> JobContext:
         """What the engine is handed at this worker; ``spill`` is where groupings go that do not fit in memory."""

@@ -15,7 +15,7 @@ from sage.runners.hosting.metrics import cumulative, merge_metrics
 from sage.runners.hosting.progress import progress_of
 from sage.runners.hosting.spilling import spill_store
 from sage.runners.hosting.textlines import fast_read
-from sage.runners.hosting.worker import close_quietly
+from sage.runners.hosting.worker import close_quietly, patient_collector
 from sage.runtime import set_clock
 
 
@@ -69,7 +69,8 @@ class InProcess:
             if isinstance(self._clock, VirtualClock):
                 set_clock(self._clock.now_seconds)
             try:
-                self._run(job)
+                with patient_collector():
+                    self._run(job)
             finally:
                 job.tracker.restore(previous)
 

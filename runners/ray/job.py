@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from sage.runners.ray.actor import Worker
 
 # One call runs the job; peers, progress and cancellation are heard beside it.
 _THREADS = 4
+_GRACE_SECONDS = 1.0
 
 
 class RayJob(Reports):
@@ -29,11 +31,11 @@ class RayJob(Reports):
         super().__init__(len(orders))
         self._orders = orders
         self._workers: list[Any] = []
-        self._cancelled = False
+        self._cancelled_at: float | None = None
 
     def cancel(self) -> None:
         """Asks all workers to stop."""
-        self._cancelled = True
+        self._cancelled_at = time.monotonic()
         for worker in list(self._workers):
             worker.cancel.remote()
 
@@ -48,7 +50,7 @@ class RayJob(Reports):
             ray.init(include_dashboard=False, logging_level="WARNING")
         try:
             self._workers = [self._actor(order) for order in self._orders]
-            if self._cancelled:
+            if self._cancelled_at is not None:
                 return
             self._watch({worker.run.remote(self._workers): i for i, worker in enumerate(self._workers)})
         finally:
@@ -62,12 +64,16 @@ class RayJob(Reports):
         return actor.remote(pickle.dumps(order))
 
     def _watch(self, running: dict[Any, int]) -> None:
-        while running:
+        while running and not self._overdue():
             ended, _ = ray.wait(list(running), timeout=PROGRESS_SECONDS)
             for call in ended:
                 self._hear(running.pop(call), call)
             if running and not ended:
                 self._ask(running)
+
+    def _overdue(self) -> bool:
+        """Whether a cancelled job has had its time to stop by itself; its actors are killed then."""
+        return self._cancelled_at is not None and time.monotonic() > self._cancelled_at + _GRACE_SECONDS
 
     def _hear(self, index: int, call: Any) -> None:
         try:

@@ -31,5 +31,6 @@ class RayRunner(HostRunner):
             if error.name != "ray":
                 raise
             raise MissingExtra("the Ray runner", "ray") from error
-        plan_pipeline(proto)  # what cannot be planned fails here, before any actor is asked for
-        return RayJob(self.orders(proto, options.view_as(SageOptions)))
+        sage = options.view_as(SageOptions)
+        plan_pipeline(proto, sage.workers)  # what cannot be planned fails here, before any actor is asked for
+        return RayJob(self.orders(proto, sage))

@@ -12,7 +12,7 @@ from sage.runners.engine.edge import EdgeOp
 _WRAPPERS = (core.CallableWrapperCombineFn, core.NoSideInputsCallableWrapperCombineFn)
 _MISSING = object()
 # Beam's wrapper of a plain function calls it on every ten values or so; a longer list costs less per value.
-_BUFFER = 256
+_BUFFER = 64
 
 
 def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
