@@ -6,10 +6,9 @@ import contextlib
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from py4j.protocol import Py4JError
 from pyflink.common import Configuration, Types
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
@@ -61,7 +60,7 @@ class FlinkJob(Reports):
         self._cancelled = True
         results = self._results
         if results is not None:
-            with contextlib.suppress(Py4JError):
+            with contextlib.suppress(Exception):  # it ends at this moment
                 results.close()
 
     def run(self) -> None:
@@ -71,17 +70,21 @@ class FlinkJob(Reports):
             StepError: a step failed at some worker; the job is cancelled.
             WorkerLost: a Python or Java process of the job died.
         """
-        try:
-            with self._stream().execute_and_collect("sage") as self._results:
-                if self._cancelled:
-                    return
-                for record in self._results:
-                    self._hear(record)
-        except Py4JError as error:
-            if not self._cancelled:
-                raise WorkerLost(f"Flink gave the job up: {_root_cause(error)}") from error
+        with contextlib.closing(self._records()) as records:
+            for record in records:
+                self._hear(record)
         if not self._cancelled and len(self._done) < len(self._orders) * self._levels:
             raise WorkerLost("the job ended on Flink before all its parts had reported; run it again")
+
+    def _records(self) -> Generator[Record, None, None]:
+        """What the job tells its driver; the job is cancelled when nobody listens any more."""
+        try:
+            with self._stream().execute_and_collect("sage") as self._results:
+                if not self._cancelled:
+                    yield from self._results
+        except Exception as error:
+            if not self._cancelled:
+                raise WorkerLost(f"Flink gave the job up: {_root_cause(error)}") from error
 
     def _hear(self, record: Record) -> None:
         level, data = record.content
@@ -153,7 +156,7 @@ def _worker_processes() -> Iterator[None]:
             del os.environ[name]
 
 
-def _root_cause(error: Py4JError) -> str:
+def _root_cause(error: Exception) -> str:
     """The first line of the innermost cause in a Java stack trace."""
     lines = str(error).splitlines()
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]

