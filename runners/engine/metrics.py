@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from apache_beam.metrics.execution import MetricsContainer
@@ -40,13 +40,21 @@ class Tracker:
     def metrics_container(self) -> MetricsContainer | None:
         """The container of the step whose user code is running."""
         if self.container is None and self._lines:
-            frame = sys._getframe(1)
-            while frame is not None:
-                lines = self._lines.get(frame.f_code)
-                if lines is not None:
-                    return lines.get(frame.f_lineno)
-                frame = frame.f_back  # type: ignore[assignment]
+            found = self._running(sys._getframe(1))
+            # A step that has another thread do its work waits for it in the thread that runs the job.
+            others = iter(sys._current_frames().values())
+            while found is None and (frame := next(others, None)) is not None:
+                found = self._running(frame)
+            return found
         return self.container
+
+    def _running(self, frame: FrameType | None) -> MetricsContainer | None:
+        while frame is not None:
+            lines = self._lines.get(frame.f_code)
+            if lines is not None:
+                return lines.get(frame.f_lineno)
+            frame = frame.f_back
+        return None
 
     # What Beam's own state sampler offers and user code may reach for.
     def update_metric(self, typed_metric_name: Any, value: Any) -> None:

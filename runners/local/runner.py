@@ -33,5 +33,5 @@ class LocalRunner(HostRunner):
         if sage.workers > 1 and not test_stream:
             return Cluster(self.orders(proto, sage))
         wall = WallClock()
-        clock = VirtualClock(wall.now_micros()) if test_stream else wall
+        clock = VirtualClock() if test_stream else wall
         return InProcess(plan, clock, self.job_options(sage, 1), sage.spill_dir)
