@@ -18,7 +18,7 @@ from sage.handle import StepProgress
 from sage.runners.flink.operator import LevelFunction
 from sage.runners.flink.part import Record
 from sage.runners.hosting.order import Order
-from sage.runners.hosting.progress import merge_progress
+from sage.runners.hosting.progress import join_halves, merge_progress
 from sage.runners.hosting.reports import Reports
 
 _MAX_PARALLELISM = 128
@@ -53,7 +53,9 @@ class FlinkJob(Reports):
         """One entry for each step, all workers together, level by level."""
         workers = len(self._orders)
         levels = range(0, workers * self._levels, workers)
-        return [step for first in levels for step in merge_progress(self._progress[first : first + workers])]
+        return join_halves(
+            step for first in levels for step in merge_progress(self._progress[first : first + workers])
+        )
 
     def cancel(self) -> None:
         """Asks the job to stop; Flink cancels it."""

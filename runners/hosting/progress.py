@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from sage.handle import StepProgress
+from sage.handle import StepProgress, StepState
 from sage.runners.engine.blocks import MAX_MICROS
 from sage.runners.engine.dataflow import Dataflow
 
 
 def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
-    """One entry for each step, in the order of the plan.
-
-    A step that runs in two halves, on both sides of an exchange, is one entry: what the first half takes in, what
-    the second puts out.
-    """
-    steps: dict[str, StepProgress] = {}
+    """One entry for each step, in the order of the plan."""
+    steps = []
     for task in flow.tasks.values():
         done = task.input_watermark >= MAX_MICROS or state == "DONE"
         for step in task.stage.steps:
             made = sum(task.outputs[c].count for c in step.outputs.values())
             came = task.received if step is task.stage.root else task.outputs[step.inputs[0]].count
-            first = steps.get(step.name)
-            steps[step.name] = StepProgress(
-                step.name,
-                came if first is None else first.elements_in,
-                made,
-                task.busy_micros / 1e3 + (0 if first is None else first.busy_ms),
-                "done" if done else "running" if came or made else "waiting",
-            )
-    return list(steps.values())
+            at: StepState = "done" if done else "running" if came or made else "waiting"
+            steps.append(StepProgress(step.name, came, made, task.busy_micros / 1e3, at))
+    return join_halves(steps)
+
+
+def join_halves(steps: Iterable[StepProgress]) -> Sequence[StepProgress]:
+    """The same steps, but one that runs in two halves, on both sides of an exchange, is one entry: what the first half
+    takes in, what the second puts out.
+    """
+    joined: dict[str, StepProgress] = {}
+    for step in steps:
+        first = joined.get(step.name)
+        if first is not None:
+            step = replace(step, elements_in=first.elements_in, busy_ms=first.busy_ms + step.busy_ms)
+        joined[step.name] = step
+    return list(joined.values())
 
 
 def merge_progress(parts: Sequence[Sequence[StepProgress]]) -> Sequence[StepProgress]:
@@ -40,7 +44,7 @@ def merge_progress(parts: Sequence[Sequence[StepProgress]]) -> Sequence[StepProg
     merged = []
     for same in zip(*known, strict=True):
         states = {step.state for step in same}
-        running = "running" if states != {"waiting"} else "waiting"
+        running: StepState = "running" if states != {"waiting"} else "waiting"
         merged.append(
             StepProgress(
                 same[0].name,

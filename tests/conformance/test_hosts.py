@@ -285,6 +285,7 @@ def test_metrics_progress_and_paths_come_from_all_workers(ran: Any) -> None:
     progress = {step.name: step for step in result.progress()}
     assert (progress["word count/split"].elements_in, progress["word count/split"].elements_out) == (3, 14)
     assert {step.state for step in progress.values()} == {"done"}
+    assert len(progress) == len(result.progress())
     assert result.paths()["word count/split"] in ("compiled", "bound", "general")
 
 
