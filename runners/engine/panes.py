@@ -1,0 +1,252 @@
+"""Panes under any trigger: what a key's windows hold, and when they put it out.
+
+Beam's trigger functions decide; what they remember is kept here, one plain object for each window. The rules are
+those of Beam's ``GeneralTriggerDriver``: elements are added window by window, merging windows merge before that,
+and a trigger is asked once for each window that got elements and once for each timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from apache_beam.transforms.combiners import CountCombineFn
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.trigger import AccumulationMode
+from apache_beam.transforms.window import TimestampCombiner
+from apache_beam.utils.timestamp import TIME_GRANULARITY, Timestamp
+from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming, WindowedValue
+
+from sage.runners.engine.blocks import MAX_MICROS
+from sage.runners.engine.context import Clock
+from sage.runners.engine.merging import merged_windows
+
+Element = tuple[Any, Timestamp]
+
+
+class WindowState:
+    """One window of one key.
+
+    State: the elements no pane has taken for good, the watermark hold, whether the trigger is finished, how many
+    panes there were (and how many of them on time or late), how many elements the last pane had, what the
+    trigger's parts remember by tag, and their timers by name and time domain.
+    """
+
+    __slots__ = ("done", "hold", "index", "put_out", "settled", "tags", "timers", "values")
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.hold: Timestamp | None = None
+        self.done = False
+        self.index = 0
+        self.settled = 0
+        self.put_out = 0
+        self.tags: dict[str, Any] = {}
+        self.timers: dict[tuple[str, str], Timestamp] = {}
+
+
+class _Context:
+    """What a trigger function sees of a window; Beam's ``TriggerContext``."""
+
+    def __init__(self, state: WindowState, clock: Clock) -> None:
+        self._state = state
+        self._clock = clock
+
+    def get_current_time(self) -> float:
+        return self._clock.now_micros() / 1e6
+
+    def set_timer(self, name: str, time_domain: str, timestamp: Any) -> None:
+        self._state.timers[name, time_domain] = Timestamp.of(timestamp)
+
+    def clear_timer(self, name: str, time_domain: str) -> None:
+        self._state.timers.pop((name, time_domain), None)
+
+    def add_state(self, tag: Any, value: Any) -> None:
+        tags = self._state.tags
+        if _counts(tag):
+            tags[tag.tag] = tags.get(tag.tag, 0) + 1
+        else:
+            tags.setdefault(tag.tag, []).append(value)
+
+    def get_state(self, tag: Any) -> Any:
+        held = self._state.tags.get(tag.tag)
+        if _counts(tag):
+            return held or 0
+        combine = getattr(tag, "combine_fn", None)
+        return combine.apply(held or []) if combine is not None else set(held or [])
+
+    def clear_state(self, tag: Any) -> None:
+        self._state.tags.pop(tag.tag, None)
+
+
+def _counts(tag: Any) -> bool:
+    return type(getattr(tag, "combine_fn", None)) is CountCombineFn
+
+
+class KeyPanes:
+    """The windows of one key."""
+
+    def __init__(self) -> None:
+        self.windows: dict[Any, WindowState] = {}
+
+    def earliest_hold(self) -> int:
+        """The earliest event time (microseconds) that a pane may still carry."""
+        holds = (s.hold - TIME_GRANULARITY for s in self.windows.values() if s.hold is not None)
+        return min((int(hold.micros) for hold in holds), default=MAX_MICROS)
+
+    def clock_timers(self) -> Iterator[int]:
+        """When processing-time timers are due (microseconds)."""
+        for state in self.windows.values():
+            for (_, domain), stamp in state.timers.items():
+                if domain == TimeDomain.REAL_TIME:
+                    yield int(stamp.micros)
+
+
+class PaneDriver:
+    """Runs the trigger of one windowing strategy over the windows of keys."""
+
+    def __init__(self, windowing: Any, clock: Clock) -> None:
+        self._trigger = windowing.triggerfn
+        self._windowfn = windowing.windowfn
+        self._merging = windowing.windowfn.is_merging()
+        self._lateness = windowing.allowed_lateness
+        self._accumulates = windowing.accumulation_mode == AccumulationMode.ACCUMULATING
+        self._stamps = TimestampCombiner.get_impl(windowing.timestamp_combiner, windowing.windowfn)
+        self._keeps_hold = windowing.triggerfn.has_ontime_pane()
+        self._loses = bool(windowing.triggerfn.may_lose_data(windowing))
+        self._clock = clock
+
+    def process(
+        self, key: KeyPanes, elements: Iterable[tuple[Any, Timestamp, Any]], watermark: Timestamp
+    ) -> Iterator[WindowedValue]:
+        """Adds (value, timestamp, windows) elements of a key; gives the panes that fire at once."""
+        by_window: dict[Any, list[Element]] = {}
+        for value, stamp, windows in elements:
+            for window in windows:
+                by_window.setdefault(window, []).append((value, stamp))
+        late = [window for window in by_window if watermark > window.end + self._lateness]
+        for window in late:
+            del by_window[window]
+        if self._merging:
+            by_window = self._merge(key, by_window)
+        for window, found in by_window.items():
+            state = key.windows.get(window)
+            if state is None:
+                state = key.windows[window] = WindowState()
+            if state.done:
+                continue
+            self._add(window, state, found, watermark)
+            context = _Context(state, self._clock)
+            if self._trigger.should_fire(TimeDomain.WATERMARK, watermark, window, context):
+                finished = self._trigger.on_fire(watermark, window, context)
+                yield self._pane(window, state, finished, watermark, False)
+
+    def _add(self, window: Any, state: WindowState, found: list[Element], watermark: Timestamp) -> None:
+        stamps = self._stamps
+        assigned = (stamps.assign_output_time(window, stamp) for _, stamp in found)
+        hold = stamps.merge(window, (stamp for stamp in assigned if stamp >= watermark))
+        if hold is not None:
+            state.hold = hold if state.hold is None else stamps.combine_all([state.hold, hold])
+        context, on_element = _Context(state, self._clock), self._trigger.on_element
+        for value, _ in found:
+            state.values.append(value)
+            on_element(value, window, context)
+
+    def _merge(self, key: KeyPanes, by_window: dict[Any, list[Element]]) -> dict[Any, list[Element]]:
+        if all(window in key.windows for window in by_window):
+            return by_window
+        into = merged_windows(self._windowfn, {*key.windows, *by_window})
+        groups: dict[Any, list[Any]] = {}
+        for window, target in into.items():
+            groups.setdefault(target, []).append(window)
+        for target, windows in groups.items():
+            if windows != [target]:
+                self._merge_states(key, target, windows)
+        merged: dict[Any, list[Element]] = {}
+        for window, found in by_window.items():
+            merged.setdefault(into[window], []).extend(found)
+        return merged
+
+    def _merge_states(self, key: KeyPanes, target: Any, windows: list[Any]) -> None:
+        held = [(window, key.windows.pop(window)) for window in windows if window in key.windows]
+        if not held:
+            return
+        whole = key.windows[target] = WindowState()
+        for window, state in held:
+            whole.values += state.values
+            whole.done = whole.done or state.done
+            if window == target:  # panes are counted for a window, and a merged one begins anew
+                whole.index, whole.settled = state.index, state.settled
+            for tag, value in state.tags.items():
+                whole.tags[tag] = whole.tags[tag] + value if tag in whole.tags else value
+            for timer, stamp in state.timers.items():
+                later = max if timer[1] == TimeDomain.WATERMARK else min
+                whole.timers[timer] = later(whole.timers[timer], stamp) if timer in whole.timers else stamp
+        holds = [state.hold for _, state in held if state.hold is not None]
+        whole.hold = self._stamps.merge(target, holds) if holds else None
+        self._trigger.on_merge(windows, target, _Context(whole, self._clock))
+
+    def due(self, key: KeyPanes, watermark: Timestamp, now: Timestamp | None) -> list[tuple[Any, str, Timestamp]]:
+        """Takes out the timers that are due as (window, domain, time): event time first, each in order of time.
+
+        ``now`` is processing time; None leaves its timers alone.
+        """
+        found = []
+        for window, state in key.windows.items():
+            for timer, stamp in list(state.timers.items()):
+                limit = now if timer[1] == TimeDomain.REAL_TIME else watermark
+                if limit is not None and stamp <= limit:
+                    del state.timers[timer]
+                    found.append((window, timer[1], stamp))
+        found.sort(key=lambda timer: (timer[1] == TimeDomain.REAL_TIME, timer[2]))
+        return found
+
+    def fire(self, key: KeyPanes, window: Any, domain: str, at: Timestamp) -> Iterator[WindowedValue]:
+        """A timer of a window is due at an event time; gives the pane if the trigger fires."""
+        state = key.windows.get(window)
+        if state is None or state.done:
+            return
+        context = _Context(state, self._clock)
+        if self._trigger.should_fire(domain, at, window, context):
+            finished = self._trigger.on_fire(at, window, context)
+            yield self._pane(window, state, finished, at, domain == TimeDomain.WATERMARK)
+
+    def close(self, key: KeyPanes, watermark: Timestamp, ended: bool) -> Iterator[WindowedValue]:
+        """Forgets the windows that are over; gives what no pane of theirs has had, in a last one.
+
+        A trigger of those that Beam counts as unsafe may lose data, and does.
+        """
+        for window, state in list(key.windows.items()):
+            if not ended and watermark <= window.end + self._lateness:
+                continue
+            del key.windows[window]
+            if not state.done and not self._loses and len(state.values) > state.put_out:
+                yield self._pane(window, state, True, watermark, True)
+
+    def _pane(
+        self, window: Any, state: WindowState, finished: bool, watermark: Timestamp, may_be_on_time: bool
+    ) -> WindowedValue:
+        index, settled = state.index, state.settled
+        state.index += 1
+        if watermark <= window.max_timestamp():
+            timing, settled_index = PaneInfoTiming.EARLY, -1
+            if settled:  # a window that late data moved on: its panes were counted as settled before
+                settled_index = settled
+                state.settled += 1
+        else:
+            on_time = may_be_on_time and settled == 0
+            timing, settled_index = PaneInfoTiming.ON_TIME if on_time else PaneInfoTiming.LATE, settled
+            state.settled += 1
+        values = state.values
+        if finished:
+            state.values, state.done = [], True
+        elif not self._accumulates:
+            state.values = []
+        else:
+            values = list(values)
+            state.put_out = len(values)
+        stamp = window.max_timestamp() if state.hold is None else state.hold
+        # The hold stays while an empty pane may still have to come at the end of the window.
+        if not (watermark < window.end and self._keeps_hold):
+            state.hold = None
+        return WindowedValue(values, stamp, (window,), PaneInfo(index == 0, finished, timing, index, settled_index))
