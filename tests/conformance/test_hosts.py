@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import trigger, userstate, window
 
-from sage.errors import StepError, UnsupportedFeature
+from sage.errors import StepError, UnsupportedFeature, WorkerLost
+from sage.handle import JobHandle, observe_jobs
 from sage.jobs import etl, stdlib_report
 from sage.jobs.etl.sample import write_sample
 
@@ -32,7 +34,12 @@ LINES = "to be or not to be\nthat is the question\nto die to sleep\n"
 STAMPED = [("a", 1), ("b", 3), ("a", 8), ("a", 11), ("b", 12), ("b", 29)]
 
 hosts = pytest.mark.parametrize(
-    "host", ["local", pytest.param("ray", marks=pytest.mark.ray), pytest.param("flink", marks=pytest.mark.flink)]
+    "host",
+    [
+        "local",
+        pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow]),
+        pytest.param("flink", marks=[pytest.mark.flink, pytest.mark.slow]),
+    ],
 )
 
 
@@ -306,6 +313,48 @@ def test_a_failing_function_is_named_with_its_step_and_lines(ready: str) -> None
     assert error.raised_at.text == "return 1 / value"
     assert error.applied_at is not None
     assert error.applied_at.file == __file__
+
+
+def die(element: Any) -> None:
+    os._exit(9)
+
+
+@hosts
+def test_a_worker_that_dies_ends_the_job_and_says_so(ready: str) -> None:
+    p = beam.Pipeline(runner=runner_of(ready), options=PipelineOptions(["--workers=2"]))
+    p | beam.Impulse() | beam.Map(die)
+    with pytest.raises(WorkerLost) as caught:
+        p.run()
+    assert caught.value.retryable
+
+
+class Endless(beam.DoFn):
+    """Says by a file that it is at work, and is never done."""
+
+    def __init__(self, sign: Path) -> None:
+        self.sign = sign
+
+    def process(self, element: Any) -> None:
+        self.sign.touch()
+        while True:
+            time.sleep(0.05)
+
+
+@hosts
+def test_a_job_can_be_cancelled_while_a_function_is_at_work(ready: str, tmp_path: Path) -> None:
+    jobs: list[JobHandle] = []
+    sign = tmp_path / "at work"
+
+    def cancel() -> None:
+        while not sign.exists():
+            time.sleep(0.05)
+        jobs[0].cancel()
+
+    p = beam.Pipeline(runner=runner_of(ready), options=PipelineOptions(["--workers=2"]))
+    p | beam.Impulse() | beam.ParDo(Endless(sign))
+    with observe_jobs(jobs.append):
+        threading.Thread(target=cancel, daemon=True).start()
+        assert p.run().state == "CANCELLED"
 
 
 @hosts
