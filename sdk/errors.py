@@ -13,6 +13,7 @@ from dataclasses import dataclass
 __all__ = [
     "ConfigError",
     "Fault",
+    "IncompatibleEnvironment",
     "InvalidPipeline",
     "Location",
     "MissingExtra",
@@ -67,6 +68,29 @@ class InvalidPipeline(SageError, ValueError):
     """The pipeline cannot be planned: a part of it is malformed or cannot be serialised."""
 
     fault = Fault.USER_CODE
+
+
+class IncompatibleEnvironment(SageError, RuntimeError):
+    """A pipeline was made by another version of Beam or Python than the one that is to run it.
+
+    Args:
+        submission: the environment that made it, as its proto tells.
+        runtime: the environment here.
+    """
+
+    fault = Fault.ENVIRONMENT
+
+    def __init__(self, submission: str, runtime: str) -> None:
+        super().__init__(
+            "Pipeline construction environment and pipeline runtime environment are not compatible. Run the pipeline"
+            " with the Python and the Apache Beam version it was made with. "
+            f"Submission environment: {submission}. Runtime environment: {runtime}."
+        )
+        self.submission = submission
+        self.runtime = runtime
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.submission, self.runtime))
 
 
 class MissingExtra(SageError, ImportError):

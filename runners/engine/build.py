@@ -12,9 +12,9 @@ from sage.runners.engine.context import TaskContext
 from sage.runners.engine.group import GroupRoot, fires_once
 from sage.runners.engine.merging import MergingRoot, fires_once_merged
 from sage.runners.engine.ops import BatchOp, CombineValuesOp, Op, Output, ParDoOp, WindowOp
-from sage.runners.engine.root import ImpulseRoot, OpRoot, PassRoot, Root
+from sage.runners.engine.root import EmptyRoot, ImpulseRoot, OpRoot, PassRoot, Root
 from sage.runners.engine.sides import GatedRoot, SideView
-from sage.runners.engine.sources import TestStreamRoot
+from sage.runners.engine.sources import TestStreamRoot, TimingRoot
 from sage.runners.engine.spec import CollectionId
 from sage.runners.engine.splittable import SplitRestrictionsOp, SplittableRoot
 from sage.runners.engine.stateful import StatefulRoot
@@ -60,11 +60,15 @@ def make_root(step: spec.Step, outputs: Outputs, context: TaskContext) -> Root:
         return _par_do_root(step, outputs, context)
     if isinstance(step, spec.TestStream):
         return TestStreamRoot(step, _tagged(step, outputs), context)
+    if isinstance(step, spec.Flatten) and not step.inputs:
+        return EmptyRoot()
     output = outputs[step.output]
     if isinstance(step, spec.Impulse):
         return ImpulseRoot(output)
     if isinstance(step, spec.Flatten | spec.Redistribute):
         return PassRoot(output)
+    if isinstance(step, spec.PairWithTiming):
+        return TimingRoot(output, context)
     if isinstance(step, spec.MergeCombine):
         return MergeRoot(step, output, context)
     if isinstance(step, spec.GroupByKey) and fires_once(context.collections[step.inputs[0]].windowing):

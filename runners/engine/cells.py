@@ -29,6 +29,15 @@ class ValueCell(userstate.ReadModifyWriteRuntimeState):
         """Writes are in place already."""
 
 
+class Values(list):  # type: ignore[type-arg]
+    """What a bag holds: a list that is an iterator too, for Beam leaves open which, and users rely on either."""
+
+    def __next__(self) -> Any:
+        if not hasattr(self, "_rest"):
+            self._rest = iter(self)
+        return next(self._rest)
+
+
 class BagCell(userstate.BagRuntimeState):
     """Values in order of arrival."""
 
@@ -36,7 +45,7 @@ class BagCell(userstate.BagRuntimeState):
         self._values: list[Any] = []
 
     def read(self) -> Iterable[Any]:
-        return list(self._values)
+        return Values(self._values)
 
     def add(self, value: Any) -> None:
         self._values.append(value)

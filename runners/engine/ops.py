@@ -10,17 +10,20 @@ The contract of an `Op`, which every kind of step keeps:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from apache_beam.pvalue import TaggedOutput
-from apache_beam.runners.common import DoFnRunner, Receiver
+from apache_beam.runners.common import DoFnRunner, DoFnSignature, Receiver
+from apache_beam.transforms.core import DoFn
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue, WindowFn
 from apache_beam.utils.windowed_value import HomogeneousWindowedBatch, WindowedValue
 
 from sage.errors import SageError, StepError
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
+from sage.runners.engine.checks import CheckedOutput, constraints_of
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.windows import KNOWN_WINDOWS, assigner
 from sage.trace import raise_location
@@ -100,6 +103,7 @@ class BatchOutput(Receiver):
     def __init__(self, output: Output, converter: Any) -> None:
         self.output = output
         self.converter = converter
+        self.warned = False
 
     def receive(self, windowed_value: WindowedValue) -> None:
         self.output.receive(windowed_value)
@@ -108,16 +112,33 @@ class BatchOutput(Receiver):
         consumers = self.output.consumers
         takers = [c for c in consumers if isinstance(c, BatchOp) and c.takes(self.converter)]
         if not takers:
+            self._warn(consumers)
             self.output.receive_block(self._explode(windowed_batch))
             return
         for taker in takers:
             taker.process_batch(windowed_batch)
         if len(takers) < len(consumers):
+            self._warn(consumers)
             block = self._explode(windowed_batch)
             for consumer in consumers:
                 if consumer not in takers:
                     consumer.process_block(block)
         self.output.count += self.converter.get_length(windowed_batch.values)
+
+    def _warn(self, consumers: Sequence[Op]) -> None:
+        """Says, once, that a step takes batches of another type than it gets."""
+        from apache_beam.runners.worker.operations import InefficientExecutionWarning
+
+        for op in consumers:
+            if not self.warned and isinstance(op, BatchOp) and not op.takes(self.converter):
+                self.warned = True
+                warnings.warn(
+                    f"Input to {op.step.name} ({op.step.dofn.fn}) must be rebatched from type "  # type: ignore[attr-defined]
+                    f"{self.converter.batch_type!r} to {op.converter.batch_type!r}.\nThis is very inefficient, "
+                    "consider adding a DoFn that directly converts between these types.",
+                    InefficientExecutionWarning,
+                    stacklevel=2,
+                )
 
     def _explode(self, batch: Any) -> Block:
         values = list(self.converter.explode_batch(batch.values))
@@ -150,10 +171,15 @@ class ParDoOp(Op):
         self.user_state = user_state
         self.outputs = outputs
         self.gives_stamps = False
+        method = DoFnSignature(step.dofn.fn).process_method
+        param = DoFn.WindowedValueParam
+        self._sees_windows = any(isinstance(d, type(param)) and d == param for d in method.defaults)
         converter = getattr(step.dofn.fn, "output_batch_converter", None)
         receivers = _Receivers(
             {tag: BatchOutput(out, converter) if converter else out for tag, out in outputs.items()}
         )
+        if checks := constraints_of(step.dofn.fn):
+            receivers = _Receivers({tag: CheckedOutput(out, checks) for tag, out in receivers.items()})
         # By position: keyword names of this internal constructor differ between Beam versions.
         self.runner = self.guarded(
             DoFnRunner,
@@ -207,6 +233,9 @@ class ParDoOp(Op):
         self.guarded(self.runner.start)
 
     def process(self, value: WindowedValue) -> None:
+        if self._sees_windows and value.windows.__class__ is not list:
+            # As Beam's window assignment leaves them, which is what users of the parameter have come to compare with.
+            value = WindowedValue(value.value, value.timestamp, list(value.windows), value.pane_info)
         self.guarded(self.runner.process, value)
 
     def finish_bundle(self) -> None:

@@ -120,6 +120,13 @@ class ImpulseRoot(SourceRoot):
         return False
 
 
+class EmptyRoot(SourceRoot):
+    """Nothing: a flatten of no collections."""
+
+    def poll(self) -> bool:
+        return False
+
+
 def micros_of(timestamp: Any) -> int:
     """Microseconds of a Beam timestamp."""
     return int(timestamp.micros)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from apache_beam.testing.test_stream import ElementEvent, ProcessingTimeEvent, WatermarkEvent
-from apache_beam.transforms.window import GlobalWindows
+from apache_beam.testing.test_stream import (
+    ElementEvent,
+    ProcessingTimeEvent,
+    TimingInfo,
+    WatermarkEvent,
+    WindowedValueHolder,
+)
 from apache_beam.utils.timestamp import Duration, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.errors import InvalidPipeline
-from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.blocks import GLOBAL_WINDOWS, MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.context import TaskContext, VirtualClock
-from sage.runners.engine.ops import Output
-from sage.runners.engine.root import SourceRoot
+from sage.runners.engine.ops import Output, raise_step_error
+from sage.runners.engine.root import Root, SourceRoot
 from sage.runners.engine.spec import TestStream
 
 
@@ -22,16 +28,18 @@ class TestStreamRoot(SourceRoot):
     __test__ = False
 
     def __init__(self, step: TestStream, outputs: dict[str | None, Output], context: TaskContext) -> None:
-        self._events = list(reversed(step.events))
+        self._step = step
+        self._context = context
+        self._events = iter(step.events)
         self._outputs = outputs
         self._clock = context.clock
         self.watermarks: dict[str | None, int] = dict.fromkeys(outputs, MIN_MICROS)
 
     def poll(self) -> bool:
-        if not self._events:
+        event = self._next()
+        if event is None:
             self.watermarks = dict.fromkeys(self._outputs, MAX_MICROS)
             return False
-        event = self._events.pop()
         if isinstance(event, ElementEvent):
             self._elements(event)
         elif isinstance(event, WatermarkEvent):
@@ -43,19 +51,39 @@ class TestStreamRoot(SourceRoot):
             self._clock.micros += Duration.of(event.advance_by).micros
         return True
 
+    def _next(self) -> Any:
+        try:
+            return next(self._events, None)
+        except Exception as error:
+            raise_step_error(self._step.name, error, self._context)
+
     def _elements(self, event: ElementEvent) -> None:
-        values = event.timestamped_values
-        stamps: list[Any] = [Timestamp.of(v.timestamp) for v in values]
-        windowed = [getattr(v, "windows", None) for v in values]
-        if any(windowed):
-            windows: Any = [tuple(w) if w else GlobalWindows.windowed_value(None).windows for w in windowed]
-            block = Block([v.value for v in values], stamps, windows)
-        else:
-            block = Block([v.value for v in values], stamps)
+        values = [_windowed(element) for element in event.timestamped_values]
         if values:
-            self._outputs[self._tag(event.tag)].receive_block(block)
+            self._outputs[self._tag(event.tag)].receive_block(Block.of(values))
 
     def _tag(self, tag: str | None) -> str | None:
         if tag in self._outputs:
             return tag
         return next(iter(self._outputs))
+
+
+def _windowed(element: Any) -> WindowedValue:
+    """An element in the global window, unless it says by Beam's holder which windows it has."""
+    if isinstance(element.value, WindowedValueHolder):
+        held: WindowedValue = element.value.windowed_value
+        return held
+    return WindowedValue(element.value, Timestamp.of(element.timestamp), GLOBAL_WINDOWS)
+
+
+class TimingRoot(Root):
+    """Pairs each element with the time and the watermark at which it came."""
+
+    def __init__(self, output: Output, context: TaskContext) -> None:
+        self._output = output
+        self._clock = context.clock
+
+    def process_block(self, port: int, block: Block) -> None:
+        timing = TimingInfo(Timestamp(micros=self._clock.now_micros()), Timestamp(micros=self.watermark))
+        values = [(value, timing) for value in block.values]
+        self._output.receive_block(Block(values, block.timestamps, block.windows, block.panes))

@@ -5,7 +5,7 @@ The plan builds these; every host runs them. All are frozen and printable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NewType
 
@@ -67,11 +67,23 @@ class Impulse(Step):
 
 @dataclass(frozen=True)
 class TestStream(Step):
-    """Elements, watermarks and clock advances in a given order, on a virtual clock."""
+    """Elements, watermarks and clock advances in a given order, on a virtual clock.
 
-    events: tuple[Any, ...] = ()
+    They are in ``events``, or come from a service at ``endpoint``, whose elements ``coder`` decodes.
+    """
+
+    events: Iterable[Any] = ()
+    endpoint: str = ""
+    coder: Any = None
     kind = "test stream"
     __test__ = False
+
+
+@dataclass(frozen=True)
+class PairWithTiming(Step):
+    """Each element with the processing time and the watermark at which it came."""
+
+    kind = "timing"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.cells import make_cell
-from sage.runners.engine.context import TaskContext
+from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import Root
@@ -104,6 +104,8 @@ class StatefulRoot(Root):
         self._state = KeyedState(KeyIds(key_coder(source.coder)))
         self.op = ParDoOp(step, outputs, context, side_inputs, self._state)
         self._context = context
+        # On a clock that only the input moves, what lies behind the input's end is never reached.
+        self._clock_goes_on = source.bounded or not isinstance(context.clock, VirtualClock)
         self._lateness = source.windowing.allowed_lateness.micros
         self.entry = Output(source.id)
         self.entry.consumers.append(self.op)
@@ -144,18 +146,21 @@ class StatefulRoot(Root):
         state, op = self._state, self.op
         # When the input has ended there is nothing left to wait for: the clock jumps.
         ended = self.watermark >= MAX_MICROS
+        jumps = ended and self._clock_goes_on
         while True:
             timer = state.event_timers.pop_due(self.watermark)
             if timer is None:
-                now = MAX_MICROS if ended else self._context.clock.now_micros()
+                now = MAX_MICROS if jumps else self._context.clock.now_micros()
                 timer = state.clock_timers.pop_due(now)
             if timer is None:
                 break
-            event = TimeDomain.is_event_time(timer.spec.time_domain)
-            stamp = Timestamp(micros=timer.fire if event else timer.hold)
+            # Of either domain: users set a timer that repeats by the timestamp they are given.
+            stamp = Timestamp(micros=timer.fire)
             op.guarded(
                 op.runner.process_user_timer, timer.spec, timer.key, timer.window, stamp, timer.pane, timer.tag
             )
+        if ended:
+            state.clock_timers.drop_all()
         state.expire(self.watermark, self._lateness)
 
     def wakeup(self) -> int | None:

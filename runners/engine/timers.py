@@ -58,6 +58,12 @@ class TimerQueue:
         """Forgets a timer."""
         self._current.pop(identity, None)
 
+    def drop_all(self) -> None:
+        """Forgets all timers."""
+        self._current.clear()
+        self._heap.clear()
+        self._holds.clear()
+
     def _prune(self, heap: list[tuple[int, int, Any]]) -> None:
         current = self._current
         while heap:

@@ -6,7 +6,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.options import SageOptions
 from sage.runners.engine.context import VirtualClock
-from sage.runners.engine.spec import TestStream
+from sage.runners.engine.spec import Plan, TestStream
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.order import PipelineProto
 from sage.runners.hosting.result import Running
@@ -29,9 +29,18 @@ class LocalRunner(HostRunner):
         sage = options.view_as(SageOptions)
         plan = plan_pipeline(proto, sage.workers)
         test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
+        if test_stream:
+            plan = _with_remote_events(plan)
         # A test stream fixes one order of events for the whole job, which only one worker can keep.
         if sage.workers > 1 and not test_stream:
             return Cluster(self.orders(proto, sage))
         wall = WallClock()
         clock = VirtualClock() if test_stream else wall
         return InProcess(plan, clock, self.job_options(sage, 1), sage.spill_dir)
+
+
+def _with_remote_events(plan: Plan) -> Plan:
+    # Not at the top: gRPC takes its time to import, and few test streams come from a service.
+    from sage.runners.hosting.events import with_remote_events
+
+    return with_remote_events(plan)

@@ -99,6 +99,7 @@ _PARTITION = {
     spec.Redistribute: "spread",
     spec.Impulse: "one",
     spec.TestStream: "one",
+    spec.PairWithTiming: "local",
     spec.Flatten: "local",
 }
 

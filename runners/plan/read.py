@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from apache_beam.internal import pickler
-from apache_beam.portability import common_urns
+from apache_beam.portability import common_urns, python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.pvalue import SideInputData
 from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.testing.test_stream import PairWithTiming as BeamPairWithTiming
 from apache_beam.testing.test_stream import TestStream as BeamTestStream
-from apache_beam.transforms import core, sideinputs
+from apache_beam.transforms import core, environments, sideinputs
 
-from sage.errors import InvalidPipeline
+from sage.errors import IncompatibleEnvironment, InvalidPipeline
 from sage.runners.engine import spec
 from sage.runners.engine.spec import CollectionId, StepId
 
@@ -46,6 +47,7 @@ def read_graph(proto: beam_runner_api_pb2.Pipeline) -> Graph:
     Raises:
         UnknownTransform: a leaf transform's URN is not known.
         InvalidPipeline: a part of it cannot be decoded here.
+        IncompatibleEnvironment: it was made by another version of Beam or Python.
     """
     return _Reader(proto).read()
 
@@ -57,10 +59,22 @@ class _Reader:
         self._context = PipelineContext(proto.components)
 
     def read(self) -> Graph:
+        self._check_environments()
         steps = [step for root in self._proto.root_transform_ids for step in self._expand(root)]
         used = {c for step in steps for c in (*step.inputs, *step.outputs.values())}
         used |= {s.collection for step in steps if isinstance(step, spec.ParDo) for s in step.side_inputs}
         return Graph(_topological(steps), {c: self._collection(c) for c in sorted(used)})
+
+    def _check_environments(self) -> None:
+        """Refuses what was made by another Beam or Python: its pickled functions may mean something else here."""
+        here = environments.sdk_base_version_capability()
+        used = {transform.environment_id for transform in self._transforms.values()}
+        for id in used & set(self._proto.components.environments):
+            for there in self._proto.components.environments[id].capabilities:
+                if not there.startswith(environments.SDK_VERSION_CAPABILITY_PREFIX) or there == here:
+                    continue
+                if not ("rc" in there and here in there):
+                    raise IncompatibleEnvironment(there, here)
 
     def _collection(self, id: CollectionId) -> spec.Collection:
         proto = self._proto.components.pcollections[id]
@@ -82,6 +96,8 @@ class _Reader:
                 yield from self._expand(child)
         elif set(proto.outputs.values()) <= set(proto.inputs.values()):
             return  # a composite that hands its input on, or does nothing
+        elif pairs_with_timing(proto):
+            yield spec.PairWithTiming(**self._base(transform_id, proto))
         else:
             raise UnknownTransform(proto.unique_name, proto.spec.urn)
 
@@ -125,7 +141,9 @@ class _Reader:
         base["outputs"] = {
             (None if tag in ("None", "out") else tag): CollectionId(c) for tag, c in proto.outputs.items()
         }
-        return spec.TestStream(**base, events=tuple(stream._events))
+        return spec.TestStream(
+            **base, events=tuple(stream._events), endpoint=stream._endpoint or "", coder=stream.coder
+        )
 
     def par_do(self, id: str, proto: Any) -> spec.Step:
         payload = beam_runner_api_pb2.ParDoPayload.FromString(proto.spec.payload)
@@ -186,6 +204,16 @@ _READERS: dict[str, Callable[[_Reader, str, Any], spec.Step]] = {
     _COMPOSITES.COMBINE_PER_KEY.urn: _combine(spec.CombinePerKey),
     _COMPONENTS.COMBINE_GROUPED_VALUES.urn: _combine(spec.CombineValues),
 }
+
+
+def pairs_with_timing(proto: Any) -> bool:
+    """Whether a transform is the one that Beam's ``ReverseTestStream`` has the runner do."""
+    if proto.spec.urn != python_urns.PICKLED_TRANSFORM:
+        return False
+    try:
+        return type(pickler.loads(proto.spec.payload)) is BeamPairWithTiming
+    except Exception:
+        return False  # of somebody else's making, and refused as unknown
 
 
 def is_readable(urn: str) -> bool:

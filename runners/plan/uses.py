@@ -11,7 +11,7 @@ from apache_beam.portability import common_urns, python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.transforms import core, window
 
-from sage.runners.plan.read import is_readable
+from sage.runners.plan.read import is_readable, pairs_with_timing
 
 _PRIMITIVES = common_urns.primitives
 _COMBINES = (
@@ -86,7 +86,7 @@ class _Scan:
         elif proto.subtransforms:
             for child in proto.subtransforms:
                 yield from self.transform(child)
-        elif not set(proto.outputs.values()) <= set(proto.inputs.values()):
+        elif not set(proto.outputs.values()) <= set(proto.inputs.values()) and not pairs_with_timing(proto):
             yield Use(Feature.UNKNOWN_TRANSFORM, proto.unique_name, urn or "it has no URN and no parts")
 
     def _leaf(self, proto: Any) -> Iterator[Use]:

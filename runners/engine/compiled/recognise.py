@@ -24,6 +24,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
+from sage.runners.engine.checks import constraints_of
 
 
 class Shape(enum.Enum):
@@ -121,7 +122,7 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     if not isinstance(step, spec.ParDo) or step.splittable:
         return None
     fn = step.dofn.fn
-    if getattr(fn, "_process_batch_defined", False):
+    if getattr(fn, "_process_batch_defined", False) or constraints_of(fn):
         return None
     method = common.DoFnSignature(fn).process_method
     if getattr(method.method_value, "_beam_yields_batches", False):
