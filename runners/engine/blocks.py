@@ -72,16 +72,15 @@ class Block:
         for value, timestamp, windows, pane in self.rows():
             yield WindowedValue(value, timestamp, windows, pane)
 
-    def pick(self, indices: Sequence[int]) -> Block:
+    def pick(self, rows: Sequence[int] | slice) -> Block:
         """The block of the values at these positions."""
 
         def part(column: Any) -> Any:
-            return [column[i] for i in indices] if isinstance(column, list) else column
+            if not isinstance(column, list):
+                return column
+            return column[rows] if isinstance(rows, slice) else [column[row] for row in rows]
 
-        values = self.values
-        return Block(
-            [values[i] for i in indices], part(self.timestamps), part(self.windows), part(self.panes)
-        )
+        return Block(part(self.values), part(self.timestamps), part(self.windows), part(self.panes))
 
     @staticmethod
     def of(values: Iterable[WindowedValue]) -> Block:

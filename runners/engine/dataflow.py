@@ -35,6 +35,9 @@ class _Alone:
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         raise AssertionError("there is no other worker")
 
+    def consumed(self, sender: int, stage: int, size: int) -> None:
+        raise AssertionError("there is no other worker")
+
 
 class Dataflow:
     """Runs the stages of a plan at one worker.
@@ -71,7 +74,7 @@ class Dataflow:
                 self._channels[place] = [MIN_MICROS] * self._exchange.workers
             else:
                 self._channels[place] = [MIN_MICROS]
-        self._inboxes: dict[int, deque[tuple[int, Message]]] = {i: deque() for i in self.tasks}
+        self._inboxes: dict[int, deque[tuple[int, Message, int, int]]] = {i: deque() for i in self.tasks}
         self._waiting = dict.fromkeys(self.tasks, 0)
         self._ready: list[int] = []
         self._queued: set[int] = set()
@@ -120,7 +123,7 @@ class Dataflow:
         else:
             self._exchange.send(worker, route.stage, route.port, message)
 
-    def deliver(self, index: int, port: int, message: Message, sender: int = 0) -> None:
+    def deliver(self, index: int, port: int, message: Message, sender: int = 0, size: int = 0) -> None:
         """Puts a block, or a watermark (microseconds), into a stage's inbox.
 
         Args:
@@ -128,10 +131,12 @@ class Dataflow:
             port: its input.
             message: the block or the watermark.
             sender: the worker it comes from.
+            size: what the sender counts a block for (bytes); where it is not 0, the exchange hears when the stage
+                takes the block up.
         """
         inbox = self._inboxes[index]
         if isinstance(message, Block):
-            inbox.append((port, message))
+            inbox.append((port, message, sender, size))
             self._waiting[index] += _weight(message)
             if self._waiting[index] > INBOX_ROWS and not self.tasks[index].busy:
                 self._drain(index)
@@ -143,7 +148,7 @@ class Dataflow:
             marks[channel] = max(marks[channel], message)
             if min(marks) <= before:
                 return
-            inbox.append((port, min(marks)))
+            inbox.append((port, min(marks), sender, 0))
         if index not in self._queued:
             self._queued.add(index)
             heapq.heappush(self._ready, -index)
@@ -167,9 +172,11 @@ class Dataflow:
         task, inbox = self.tasks[index], self._inboxes[index]
         with self._at_work(task):
             while inbox:
-                port, message = inbox.popleft()
+                port, message, sender, size = inbox.popleft()
                 if isinstance(message, Block):
                     self._waiting[index] -= _weight(message)
+                    if size:
+                        self._exchange.consumed(sender, index, size)
                     task.receive(port, message)
                 else:
                     task.advance(port, message)

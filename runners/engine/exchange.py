@@ -31,6 +31,9 @@ class Exchange(Protocol):
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         """Sends to a stage of another worker; may wait, and lets this worker take messages while it does."""
 
+    def consumed(self, sender: int, stage: int, size: int) -> None:
+        """A stage here took up a block that ``sender`` sent; ``size`` is what `Dataflow.deliver` was told of it."""
+
 
 @dataclass(frozen=True)
 class Route:
@@ -67,44 +70,69 @@ def worker_of(group: int, workers: int) -> int:
 
 
 class Partitioner:
-    """Cuts the blocks of one route into one part for each worker."""
+    """Cuts the blocks of one route into one part for each worker.
+
+    State: for each type of key that stands for itself, the workers of the keys that came.
+    """
 
     def __init__(self, route: Route, workers: int) -> None:
         self._route = route
         self._workers = workers
         self._next = 0
         self._ids = KeyIds(key_coder(route.collection.coder))
-        self._known: dict[Any, int] = {}
+        self._known: dict[type, dict[Any, int]] = {cls: {} for cls in self._ids.direct}
 
     def parts(self, block: Block) -> Iterator[tuple[int, Block]]:
         """Each worker that gets rows of the block, with its rows."""
         mode, workers = self._route.mode, self._workers
         if mode == "all":
             yield from ((worker, block) for worker in range(workers))
-            return
-        if mode == "spread":
-            rows = self._spread(len(block))
+        elif mode == "spread":
+            yield from self._spread(block)
         elif mode == "key":
-            rows = self._by_key(block)
+            yield from self._by_key(block)
         else:
             raise InvalidPipeline(f"blocks of {self._route.collection.name} stay at their worker")
-        for worker, indices in enumerate(rows):
-            if indices:
-                yield worker, block if len(indices) == len(block) else block.pick(indices)
 
-    def _spread(self, rows: int) -> list[list[int]]:
-        first, self._next = self._next, (self._next + rows) % self._workers
-        return [list(range((worker - first) % self._workers, rows, self._workers)) for worker in range(self._workers)]
+    def _spread(self, block: Block) -> Iterator[tuple[int, Block]]:
+        rows, workers = len(block), self._workers
+        first, self._next = self._next, (self._next + rows) % workers
+        for offset in range(min(rows, workers)):
+            yield (first + offset) % workers, block.pick(slice(offset, None, workers))
 
-    def _by_key(self, block: Block) -> list[list[int]]:
-        rows: list[list[int]] = [[] for _ in range(self._workers)]
-        known, of = self._known, self._ids.of
-        for index, pair in enumerate(block.values):
-            identity = of(pair[0])
-            worker = known.get(identity)
-            if worker is None:
-                if len(known) > _CACHE_KEYS:
-                    known.clear()
-                worker = known[identity] = worker_of(self._ids.group(pair[0], KEY_GROUPS), self._workers)
-            rows[worker].append(index)
-        return rows
+    def _by_key(self, block: Block) -> Iterator[tuple[int, Block]]:
+        targets = self._targets([pair[0] for pair in block.values])
+        used = set(targets)
+        if len(used) == 1:
+            yield used.pop(), block
+            return
+        rows: list[list[Any]] = [[] for _ in range(self._workers)]
+        take = [row.append for row in rows]
+        if block.uniform:
+            for target, value in zip(targets, block.values, strict=True):
+                take[target](value)
+            for worker in used:
+                yield worker, Block(rows[worker], block.timestamps, block.windows, block.panes)
+            return
+        for index, target in enumerate(targets):
+            take[target](index)
+        for worker in used:
+            yield worker, block.pick(rows[worker])
+
+    def _targets(self, keys: list[Any]) -> list[int]:
+        """The worker of each key."""
+        classes = set(map(type, keys))
+        known = self._known.get(classes.pop()) if len(classes) == 1 else None
+        if known is None:
+            return [self._worker_of(key) for key in keys]
+        found = list(map(known.get, keys))
+        if None in found:
+            if len(known) > _CACHE_KEYS:
+                known.clear()
+            for index, worker in enumerate(found):
+                if worker is None:
+                    found[index] = known[keys[index]] = self._worker_of(keys[index])
+        return found  # type: ignore[return-value]
+
+    def _worker_of(self, key: Any) -> int:
+        return worker_of(self._ids.group(key, KEY_GROUPS), self._workers)

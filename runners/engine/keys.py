@@ -6,12 +6,16 @@ keys of a few exact types, and tuples of them, stand for themselves under coders
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from apache_beam import coders
 
 _SELF = frozenset({int, str, bytes, type(None)})
+_SCALARS = _SELF | {bool, float}
 _GENERAL = frozenset({coders.FastPrimitivesCoder, type(coders.FastPrimitivesCoder().as_deterministic_coder("probe"))})
 _NARROW = frozenset({coders.VarIntCoder, coders.StrUtf8Coder, coders.BytesCoder})
 
@@ -30,6 +34,7 @@ class KeyIds:
         self._plain = _SELF if _is_faithful(coder) else frozenset()
         # A coder made for some types gives one encoding to what is equal in them: True is 1 to a coder of integers.
         self._narrow = type(coder) not in _GENERAL and bool(self._plain)
+        self._canonical = _canonical_form(coder)
         self.direct = frozenset() if type(coder) is coders.TupleCoder else self._plain
 
     def of(self, key: Any) -> Any:
@@ -55,14 +60,43 @@ class KeyIds:
         return bytes(self._encode(key))
 
     def group(self, key: Any, groups: int) -> int:
-        """The key group of a key, the same in every process."""
-        return zlib.crc32(self._encode(key)) % groups
+        """The key group of a key, the same in every process and with every version of Beam and Python."""
+        return zlib.crc32(self._encode(key if key.__class__ in _SELF else self._canonical(key))) % groups
 
 
 def _is_faithful(coder: Any) -> bool:
     if type(coder) is coders.TupleCoder:
         return all(map(_is_faithful, coder.coders()))
     return type(coder) in _GENERAL or type(coder) in _NARROW
+
+
+def _canonical_form(coder: Any) -> Callable[[Any], Any]:
+    """A function that puts keys of special types into a form whose bytes under the coder depend on nothing else.
+
+    Beam's general coder encodes a named tuple, a dataclass or an enum with its pickled class, whose bytes differ
+    between versions, and for a class that was itself unpickled between processes. Coders made for a type have no
+    such freedom.
+    """
+    if type(coder) is coders.TupleCoder:
+        parts = [_canonical_form(part) for part in coder.coders()]
+        return lambda key: tuple(form(value) for form, value in zip(parts, key, strict=True))
+    return _canonical if type(coder) in _GENERAL else lambda key: key
+
+
+def _canonical(key: Any) -> Any:
+    cls = key.__class__
+    if cls in _SCALARS:
+        return key
+    if cls is tuple or cls is list:
+        return cls(map(_canonical, key))
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if isinstance(key, enum.Enum):
+        return name, key.name
+    if dataclasses.is_dataclass(key):
+        return name, *(_canonical(getattr(key, field.name)) for field in dataclasses.fields(key) if field.init)
+    if isinstance(key, tuple) and hasattr(cls, "_fields"):
+        return name, *map(_canonical, key)
+    return key
 
 
 def key_coder(coder: Any) -> Any:

@@ -2,7 +2,9 @@
 
 Values go by pickle, which keeps their types and is the fastest there is for lists of plain values; what pickle
 refuses (a class of the user's main script, say) goes by cloudpickle, and what that refuses by the collection's
-coder. Timestamps go as microseconds, and each distinct window and pane once.
+coder. It is the cloudpickle that Beam pickles functions with: each copy of it knows its own classes only, and a
+class that came with a function must be the same class in a value. Timestamps go as microseconds, and each distinct
+window and pane once.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-import cloudpickle
+from apache_beam.internal import cloudpickle_pickler
 from apache_beam.utils.timestamp import Timestamp
 
 from sage.runners.engine.blocks import Block
 
 _PLAIN, _CODED = 0, 1
+
+_cloudpickle = cloudpickle_pickler.cloudpickle
 
 
 def _distinct(column: Any) -> Any:
@@ -44,13 +48,13 @@ def encode_block(block: Block, coder: Any) -> bytes:
     except Exception:
         pass  # tried again by more patient means
     try:
-        return bytes(cloudpickle.dumps((_PLAIN, block.values, *rest)))
+        return bytes(_cloudpickle.dumps((_PLAIN, block.values, *rest)))
     except Exception:
         encode = coder.get_impl().encode
-        return bytes(cloudpickle.dumps((_CODED, [encode(value) for value in block.values], *rest)))
+        return bytes(_cloudpickle.dumps((_CODED, [encode(value) for value in block.values], *rest)))
 
 
-def decode_block(data: bytes, coder: Any) -> Block:
+def decode_block(data: bytes | memoryview, coder: Any) -> Block:
     """The block that `encode_block` made the bytes of."""
     how, values, stamps, windows, panes = pickle.loads(data)
     if how == _CODED:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
+import struct
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from sage.errors import WorkerLost
 from sage.runners.engine.blocks import Block
@@ -15,8 +16,12 @@ from sage.runners.engine.spec import Plan
 from sage.runners.engine.task import ports_of
 from sage.runners.engine.wire import decode_block, encode_block
 
-CREDIT_BYTES = 16 << 20
+CREDIT_BYTES = 8 << 20
 DRIVER = -1
+
+_BLOCK, _MARK, _CREDIT = range(3)
+_HEAD = struct.Struct("!BII")
+_NUMBER = struct.Struct("!q")
 
 
 class Inbox(Protocol):
@@ -33,8 +38,14 @@ class Inbox(Protocol):
 class CreditExchange:
     """The engine's exchange over a host's way to move bytes.
 
-    At most `CREDIT_BYTES` are on their way to a peer that has not taken them. A worker that must wait for credit
-    takes what comes and runs what can run meanwhile, so two that wait for each other both go on.
+    About ``credit`` bytes may be on their way to one stage of a peer that has not taken them up. A worker that must
+    wait for credit takes what comes and runs what can run meanwhile. No set of workers can wait for each other
+    forever: of the stages that wait, take one furthest downstream. What it waits for is a stage further down, which
+    therefore does not wait, and whose worker runs it before it sleeps. (With one credit for all stages of a peer,
+    blocks for a stage that waits itself could use up the credit of the stage it waits for.)
+
+    A message is a head and a body: a block's bytes, a watermark (microseconds), or the size (bytes) of a block that
+    a stage took up. Only blocks need credit.
 
     Args:
         me: this worker.
@@ -42,16 +53,24 @@ class CreditExchange:
         write: sends bytes to a worker, in order; raises WorkerLost when it is gone.
         inbox: where the others' bytes arrive.
         plan: the job, for the coders of what is sent.
+        credit: what may be on its way to one stage of one peer (bytes); one block more may be, of any size.
     """
 
     def __init__(
-        self, me: int, workers: int, write: Callable[[int, bytes], None], inbox: Inbox, plan: Plan
+        self,
+        me: int,
+        workers: int,
+        write: Callable[[int, bytes], None],
+        inbox: Inbox,
+        plan: Plan,
+        credit: int = CREDIT_BYTES,
     ) -> None:
         self.me = me
         self.workers = workers
         self._write = write
         self._inbox = inbox
-        self._owed = [0] * workers
+        self._credit = credit
+        self._owed: defaultdict[tuple[int, int], int] = defaultdict(int)
         self._coders = [
             [plan.collections[collection].coder for collection in ports_of(stage)] for stage in plan.stages
         ]
@@ -65,13 +84,20 @@ class CreditExchange:
 
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         """Sends to a stage of another worker."""
-        body: Any = encode_block(message, self._coders[stage][port]) if isinstance(message, Block) else message
-        data = pickle.dumps((stage, port, body), pickle.HIGHEST_PROTOCOL)
-        while self._owed[worker] > CREDIT_BYTES:
+        if not isinstance(message, Block):
+            self._write(worker, _HEAD.pack(_MARK, stage, port) + _NUMBER.pack(message))
+            return
+        body = encode_block(message, self._coders[stage][port])
+        while self._owed[worker, stage] > self._credit:
             assert self._flow is not None
             self.take(0 if self._flow.run_ready() else None)
-        self._owed[worker] += len(data)
-        self._write(worker, data)
+        self._owed[worker, stage] += len(body)
+        self._write(worker, _HEAD.pack(_BLOCK, stage, port) + body)
+
+    def consumed(self, sender: int, stage: int, size: int) -> None:
+        """A stage here took up a block: its sender may send more."""
+        with contextlib.suppress(WorkerLost):  # a peer that has ended needs no credit
+            self._write(sender, _HEAD.pack(_CREDIT, stage, 0) + _NUMBER.pack(size))
 
     def take(self, timeout: float | None) -> bool:
         """Takes one message, waiting at most ``timeout`` (s; None without end); whether there was one."""
@@ -88,14 +114,15 @@ class CreditExchange:
         return True
 
     def _taken(self, sender: int, data: bytes) -> None:
-        content = pickle.loads(data)
-        if isinstance(content, int):
-            self._owed[sender] -= content
-            return
-        stage, port, body = content
-        with contextlib.suppress(WorkerLost):  # a peer that has ended needs no credit
-            self._write(sender, pickle.dumps(len(data)))
-        if isinstance(body, bytes):
-            body = decode_block(body, self._coders[stage][port])
         assert self._flow is not None
-        self._flow.deliver(stage, port, body, sender)
+        kind, stage, port = _HEAD.unpack_from(data)
+        if kind == _BLOCK:
+            body = memoryview(data)[_HEAD.size :]
+            block = decode_block(body, self._coders[stage][port])
+            self._flow.deliver(stage, port, block, sender, len(body))
+            return
+        (number,) = _NUMBER.unpack_from(data, _HEAD.size)
+        if kind == _MARK:
+            self._flow.deliver(stage, port, number, sender)
+        else:
+            self._owed[sender, stage] -= number

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable
 from typing import Any
+
+from apache_beam.utils.histogram import Histogram
 
 from sage.runners.engine.context import JobContext
 
 KINDS = ("counters", "distributions", "gauges", "string_sets", "bounded_tries", "histograms")
+
+
+def _histogram(state: dict[str, Any]) -> Histogram:
+    histogram = Histogram(state["_bucket_type"])
+    vars(histogram).update(state)
+    return histogram
+
+
+def _reduce_histogram(histogram: Histogram) -> tuple[Any, ...]:
+    return _histogram, ({name: part for name, part in vars(histogram.copy()).items() if name != "_lock"},)
+
+
+copyreg.pickle(Histogram, _reduce_histogram)  # its lock keeps it from going to a driver
 
 
 def cumulative(job: JobContext) -> dict[str, Any]:

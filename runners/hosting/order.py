@@ -14,7 +14,7 @@ from apache_beam.internal import pickler
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from sage.errors import StepError
+from sage.errors import StepError, WorkerLost
 from sage.runners.engine.context import JobContext, JobOptions
 from sage.runners.engine.spec import Plan
 from sage.runners.engine.spill import SpillStore
@@ -25,8 +25,19 @@ from sage.runners.plan import plan_pipeline
 PipelineProto = beam_runner_api_pb2.Pipeline
 
 
-class Cancelled(Exception):
-    """The driver asked this worker to stop."""
+class Cancelled(BaseException):
+    """The driver asked this worker to stop.
+
+    No error of a step: it may come up in the middle of one, where a block that leaves waits for room, and what
+    handles a step's errors must let it pass.
+    """
+
+
+class WorkerTraceback(Exception):
+    """Where at the worker an error was raised: stands behind the error, for tracebacks stay in their process."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,9 @@ def portable_error(error: Exception) -> bytes:
 
 
 def raise_reported(error: Exception, text: str) -> NoReturn:
-    """Raises what a worker reported as if it had been raised here; the worker's own traceback goes with it."""
+    """Raises what a worker reported as if it had been raised here; the worker's own traceback is the last cause."""
     error.worker_traceback = text  # type: ignore[attr-defined]
-    raise error from (error.cause if isinstance(error, StepError) else None)
+    cause = error.cause if isinstance(error, StepError) else None
+    if not isinstance(error, WorkerLost):
+        (cause or error).__cause__ = WorkerTraceback(text)
+    raise error from (cause or error.__cause__)

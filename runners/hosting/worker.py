@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +18,7 @@ from sage.runners.hosting.spilling import spill_store
 from sage.runtime import set_subtask
 
 PROGRESS_SECONDS = 0.25
+MOST_TAKEN = 64  # messages between two steps, so that timers and sources have their turn
 
 
 def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
@@ -42,8 +43,8 @@ def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report
         flow = Dataflow(plan, job, exchange)
         exchange.attach(flow, _obey)
         try:
-            with patient_collector():
-                _loop(flow, job, exchange, report)
+            with patient_collector(), _telling(flow, report):
+                _loop(flow, job, exchange)
         except BaseException:
             close_quietly(flow)
             raise
@@ -77,16 +78,30 @@ def _obey(message: bytes | None) -> None:
     raise Cancelled
 
 
-def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange, report: Callable[[bytes], None]) -> None:
-    reported = time.monotonic()
+@contextmanager
+def _telling(flow: Dataflow, report: Callable[[bytes], None]) -> Iterator[None]:
+    """Reports progress from a thread of its own: one call of a source may last as long as the job."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(PROGRESS_SECONDS):
+            report(pickle.dumps(("progress", progress_of(flow, "RUNNING"))))
+
+    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange) -> None:
     flow.open()
     while not flow.finished:
-        while exchange.take(0):
-            pass
+        for _ in range(MOST_TAKEN):
+            if not exchange.take(0):
+                break
         if not flow.step() and not flow.finished:
             wakeup = flow.next_wakeup()
-            wait = None if wakeup is None else max(0.0, (wakeup - job.clock.now_micros()) / 1e6)
-            exchange.take(PROGRESS_SECONDS if wait is None else min(wait, PROGRESS_SECONDS))
-        if time.monotonic() - reported > PROGRESS_SECONDS:
-            reported = time.monotonic()
-            report(pickle.dumps(("progress", progress_of(flow, "RUNNING"))))
+            exchange.take(None if wakeup is None else max(0.0, (wakeup - job.clock.now_micros()) / 1e6))

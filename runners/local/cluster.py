@@ -17,6 +17,7 @@ from sage.runners.hosting.reports import Reports
 from sage.runners.local.zygote import zygote
 
 _GRACE_SECONDS = 1.0
+_LOOK_SECONDS = 0.25
 
 
 class Cluster(Reports):
@@ -30,7 +31,7 @@ class Cluster(Reports):
         self._controls: list[Connection] = []
         self._pids: list[int] = []
         self._open: dict[Connection, int] = {}
-        self.cancelled = False
+        self.cancelled_at: float | None = None
         self._start(orders)
 
     def _start(self, orders: Sequence[Order]) -> None:
@@ -53,7 +54,7 @@ class Cluster(Reports):
 
     def cancel(self) -> None:
         """Asks all workers to stop."""
-        self.cancelled = True
+        self.cancelled_at = time.monotonic()
         for control in list(self._open):
             with contextlib.suppress(OSError):
                 control.send_bytes(b"cancel")
@@ -66,11 +67,34 @@ class Cluster(Reports):
             WorkerLost: a worker ended without a report.
         """
         try:
-            while self._open:
-                for control in wait(list(self._open)):
+            while self._open and not self._overdue():
+                for control in wait(list(self._open), _LOOK_SECONDS):
                     self._hear(control)  # type: ignore[arg-type]
+        except WorkerLost as lost:
+            if self.cancelled_at is None:
+                root = self._root_of(lost)
+                raise root from root.__cause__
         finally:
             self._stop()
+
+    def _root_of(self, lost: WorkerLost) -> WorkerLost:
+        """The worker that was lost first: its peers find that it is gone, and may be heard before it is.
+
+        Raises:
+            StepError: the worker is gone because a step failed there.
+        """
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while not lost.__cause__ and self._open and (left := deadline - time.monotonic()) > 0:
+            for control in wait(list(self._open), left):
+                try:
+                    self._hear(control)  # type: ignore[arg-type]
+                except WorkerLost as other:
+                    lost = other
+        return lost
+
+    def _overdue(self) -> bool:
+        """Whether a cancelled job has had its time to stop by itself: a worker inside a user's function does not."""
+        return self.cancelled_at is not None and time.monotonic() > self.cancelled_at + _GRACE_SECONDS
 
     def _hear(self, control: Connection) -> None:
         index = self._open[control]
@@ -78,13 +102,18 @@ class Cluster(Reports):
             data = control.recv_bytes()
         except (EOFError, OSError) as error:
             del self._open[control]
-            if self.cancelled:
+            if self.cancelled_at is not None:
                 return
             raise WorkerLost(
                 f"worker {index} (process {self._pids[index]}) ended without a report: it was killed, ran out of"
                 " memory, or crashed in native code. The job's output is incomplete; run it again."
             ) from error
-        if self.hear(index, data):
+        try:
+            ended = self.hear(index, data)
+        except BaseException:
+            del self._open[control]
+            raise
+        if ended:
             del self._open[control]
 
     def _stop(self) -> None:
@@ -95,11 +124,11 @@ class Cluster(Reports):
         deadline = time.monotonic() + _GRACE_SECONDS
         running = dict(self._open)
         while running and (left := deadline - time.monotonic()) > 0:
-            for control in wait(list(running), left):
+            for ready in wait(list(running), left):
                 try:
-                    control.recv_bytes()  # type: ignore[union-attr]
+                    ready.recv_bytes()  # type: ignore[union-attr]
                 except (EOFError, OSError):
-                    del running[control]  # type: ignore[arg-type]
+                    del running[ready]  # type: ignore[arg-type]
         for index in running.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pids[index], signal.SIGKILL)

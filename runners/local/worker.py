@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
+import signal
+import threading
 from multiprocessing.connection import Connection
 
 from sage.runners.hosting import worker
@@ -14,12 +18,23 @@ from sage.runners.local.peers import Mailbox, writer
 def work(driver: Connection, connections: list[Connection]) -> None:
     """Runs one order: reads it from the driver, and reports to it."""
     order: Order = pickle.loads(driver.recv_bytes())
+    lock = threading.Lock()
+
+    def report(data: bytes) -> None:
+        try:
+            with lock:
+                driver.send_bytes(data)
+        except OSError:
+            # The driver is gone. Nobody waits for the result, and a source may be at work for hours to come.
+            os.kill(os.getpid(), signal.SIGTERM)
+
     try:
         order.prepare()
         others = [w for w in range(order.workers) if w != order.worker]
         peers = dict(zip(others, connections, strict=True))
-        worker.work(order, writer(peers), Mailbox({DRIVER: driver, **peers}), driver.send_bytes)
+        worker.work(order, writer(peers), Mailbox({DRIVER: driver, **peers}), report)
     except Cancelled:
         return
     except Exception as error:
-        driver.send_bytes(portable_error(error))
+        with contextlib.suppress(OSError):
+            driver.send_bytes(portable_error(error))
