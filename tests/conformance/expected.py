@@ -1,0 +1,37 @@
+"""Beam's tests that are expected to fail, each with its reason; a listed test that passes is an error too."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Expected(NamedTuple):
+    """Why a test fails, and on which versions of Beam; on all if none is named."""
+
+    reason: str
+    beams: tuple[str, ...] = ()
+
+
+_PACKING = "asks for the name that Beam's optimizer gives to several combines packed into one; ours stay as named"
+_RECORDER = (
+    "expects the watermarks of Beam's old direct runner, where a processing-time timer does not hold the watermark;"
+    " here it does, at the element's timestamp, as the Beam model has it"
+)
+_OLD_RESHUFFLE = (
+    "asks for the way Reshuffle lost the pane before Beam 2.65; our Reshuffle is no grouping and keeps it"
+)
+_PRECISION = "compares with timestamps cut to milliseconds by Beam's coder; ours keep their microseconds"
+_UNTRANSLATABLE = "builds a window function that has no proto: fails before the runner is called, on every runner"
+
+EXPECTED_FAILURES: dict[str, Expected] = {
+    "FnApiCases::test_pack_combiners": Expected(_PACKING),
+    "ReverseTestStreamTest::test_basic_execution": Expected(_RECORDER),
+    "ReverseTestStreamTest::test_basic_execution_in_records_format": Expected(_RECORDER),
+    "ReverseTestStreamTest::test_windowing": Expected(_RECORDER),
+    "TestStreamTranscriptTest::test_timestamp_combiner_custom_timestamping_earliest_1": Expected(_UNTRANSLATABLE),
+    "WeakTestStreamTranscriptTest::test_timestamp_combiner_custom_timestamping_earliest_1": Expected(_UNTRANSLATABLE),
+    "ReshuffleTest::test_reshuffle_default_window_preserves_metadata_1": Expected(_OLD_RESHUFFLE),
+    "ReshuffleTest::test_reshuffle_custom_window_preserves_metadata_1": Expected(_OLD_RESHUFFLE),
+    "ReshuffleTest::test_reshuffle_windows_unchanged": Expected(_PRECISION),
+    "ReshuffleTest::test_reshuffle_window_fn_preserved": Expected(_PRECISION),
+}
