@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
+
+from apache_beam.utils.timestamp import Timestamp
+
+from sage.runners.engine.context import Clock
 
 
 class WallClock:
@@ -16,3 +22,14 @@ class WallClock:
         wait = (micros - self.now_micros()) / 1e6
         if wait > 0:
             time.sleep(wait)
+
+
+@contextlib.contextmanager
+def beam_time(clock: Clock) -> Iterator[None]:
+    """Has Beam's ``Timestamp.now`` read a job's clock, on which Beam's own transforms set their timers."""
+    systems = Timestamp.__dict__["now"]
+    Timestamp.now = staticmethod(lambda: Timestamp(micros=clock.now_micros()))
+    try:
+        yield
+    finally:
+        Timestamp.now = systems

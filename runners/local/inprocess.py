@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.spec import Plan
-from sage.runners.hosting.clock import WallClock
+from sage.runners.hosting.clock import WallClock, beam_time
 from sage.runners.hosting.metrics import cumulative, merge_metrics
 from sage.runners.hosting.progress import progress_of
 from sage.runners.hosting.spilling import spill_store
@@ -66,13 +67,18 @@ class InProcess:
         with spill_store(self._options.memory_bytes, self._spill_dir) as store:
             job = self._job = JobContext(self._clock, self._options, store, fast_read)
             previous = job.tracker.install()
-            if isinstance(self._clock, VirtualClock):
-                set_clock(self._clock.now_seconds)
             try:
-                with patient_collector():
+                with patient_collector(), self._time():
                     self._run(job)
             finally:
                 job.tracker.restore(previous)
+
+    def _time(self) -> AbstractContextManager[None]:
+        """Gives user code the time of a virtual clock."""
+        if not isinstance(self._clock, VirtualClock):
+            return nullcontext()
+        set_clock(self._clock.now_seconds)
+        return beam_time(self._clock)
 
     def _run(self, job: JobContext) -> None:
         flow = self._flow = Dataflow(self._plan, job)
