@@ -46,6 +46,7 @@ class JobOptions:
         block_rows: the most values gathered before a block leaves a stage (count).
         memory_bytes: what the groupings of a worker may hold before they spill (bytes); None for no limit.
         draining: whether unbounded restrictions are truncated, as when a job is drained.
+        bundle_micros: how long an unbounded restriction is processed before it is split (microseconds).
     """
 
     locations: Mapping[str, Location] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class JobOptions:
     block_rows: int = 4096
     memory_bytes: int | None = None
     draining: bool = False
+    bundle_micros: int = 50_000
 
 
 @dataclass

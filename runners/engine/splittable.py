@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from apache_beam.runners.common import DoFnSignature
+from apache_beam.runners.common import DoFnSignature, Receiver
 from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -17,6 +17,10 @@ from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Op, Output, ParDoOp, raise_step_error
 from sage.runners.engine.root import Root
+
+
+OUTPUTS_PER_TICK = 64
+BOUNDED_TURN_MICROS = 1_000_000
 
 
 def _providers(fn: Any) -> tuple[RestrictionProvider, WatermarkEstimatorProvider]:
@@ -60,8 +64,27 @@ class SplitRestrictionsOp(Op):
         return parts
 
 
+class _Watched(Receiver):
+    """An output that tells of every so many elements."""
+
+    def __init__(self, output: Output, tick: Callable[[], None]) -> None:
+        self._output = output
+        self._tick = tick
+        self._left = OUTPUTS_PER_TICK
+
+    def receive(self, windowed_value: WindowedValue) -> None:
+        self._output.receive(windowed_value)
+        self._left -= 1
+        if not self._left:
+            self._left = OUTPUTS_PER_TICK
+            self._tick()
+
+
 class SplittableRoot(Root):
     """Processes restrictions; what a DoFn defers waits for its time and holds the watermark.
+
+    A restriction that takes longer than its time is split where it stands: what is left of it waits like what a DoFn
+    defers, so that the bundle ends, the watermark moves and others get their turn.
 
     State: the residuals, each with its resume time (microseconds) and the watermark it reported.
     """
@@ -73,8 +96,13 @@ class SplittableRoot(Root):
         context: TaskContext,
         side_inputs: Sequence[Any] = (),
     ) -> None:
-        self.op = ParDoOp(step, outputs, context, side_inputs)
+        batches = getattr(step.dofn.fn, "output_batch_converter", None)
+        watched: Any = outputs if batches else {tag: _Watched(out, self._tick) for tag, out in outputs.items()}
+        self.op = ParDoOp(step, watched, context, side_inputs)
         self._context = context
+        bounded = all(context.collections[out.collection].bounded for out in outputs.values())
+        self._turn = BOUNDED_TURN_MICROS if bounded else context.job.options.bundle_micros
+        self._turn_ends = MAX_MICROS
         self._numbers = itertools.count()
         self._waiting: list[tuple[int, int, int, WindowedValue]] = []
 
@@ -89,7 +117,19 @@ class SplittableRoot(Root):
             self._process(value)
 
     def _process(self, value: WindowedValue) -> None:
-        residuals = self.op.guarded(self.op.runner.process_with_sized_restriction, value)
+        self._turn_ends = self._context.clock.now_micros() + self._turn
+        self._put_off(self.op.guarded(self.op.runner.process_with_sized_restriction, value))
+
+    def _tick(self) -> None:
+        """Some outputs came: splits the restriction at hand when its time is up."""
+        if self._context.clock.now_micros() >= self._turn_ends:
+            self._turn_ends = MAX_MICROS
+            split = self.op.runner.try_split(0.0)
+            if split is not None:
+                _, residuals = split
+                self._put_off(residuals)
+
+    def _put_off(self, residuals: Any) -> None:
         now = self._context.clock.now_micros()
         for residual in residuals or ():
             wait = residual.deferred_timestamp

@@ -85,6 +85,7 @@ class HostRunner(PipelineRunner):
             execution_path=sage.execution_path,
             memory_bytes=None if sage.memory_limit is None else sage.memory_limit // workers,
             draining=self._draining,
+            bundle_micros=sage.max_bundle_time * 1_000,
         )
 
     def orders(self, proto: PipelineProto, sage: SageOptions) -> list[Order]:
