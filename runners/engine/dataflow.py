@@ -80,6 +80,7 @@ class Dataflow:
         self._queued: set[int] = set()
         self._sent: dict[CollectionId, int] = {}
         self._inside = 0
+        self._at = -1
         self._sources = deque(i for i, task in self.tasks.items() if task.is_source)
 
     def _crosses(self, route: Route) -> bool:
@@ -138,7 +139,7 @@ class Dataflow:
         if isinstance(message, Block):
             inbox.append((port, message, sender, size))
             self._waiting[index] += _weight(message)
-            if self._waiting[index] > INBOX_ROWS and not self.tasks[index].busy:
+            if self._waiting[index] > INBOX_ROWS and index > self._at:
                 self._drain(index)
                 return
         else:
@@ -159,11 +160,11 @@ class Dataflow:
         now = self._job.clock.now_micros
         outer, self._inside = self._inside, 0
         started = now()
-        task.busy = True
+        under, self._at = self._at, task.stage.index
         try:
             yield
         finally:
-            task.busy = False
+            self._at = under
             spent = now() - started
             task.busy_micros += spent - self._inside
             self._inside = outer + spent
@@ -205,20 +206,17 @@ class Dataflow:
         return self.end_bundles()
 
     def run_ready(self) -> bool:
-        """Empties one inbox that has messages, if its stage is not at work already further up the stack."""
-        held = []
-        ran = False
-        while self._ready and not ran:
-            index = -heapq.heappop(self._ready)
-            if self.tasks[index].busy:
-                held.append(index)
-                continue
-            self._queued.discard(index)
-            self._drain(index)
-            ran = True
-        for index in held:
-            heapq.heappush(self._ready, -index)
-        return ran
+        """Empties one inbox that has messages; whether there was one.
+
+        While a stage is at work, as when it waits to send, only stages further downstream run. So what is at work
+        is always what is furthest downstream, and no stage waits under one that waits for the same stage elsewhere.
+        """
+        if not self._ready or -self._ready[0] <= self._at:
+            return False
+        index = -heapq.heappop(self._ready)
+        self._queued.discard(index)
+        self._drain(index)
+        return True
 
     def _poll(self) -> bool:
         task = self.tasks[self._sources[0]]
@@ -232,7 +230,7 @@ class Dataflow:
 
     def end_bundles(self) -> bool:
         """Ends all open bundles; whether there were any."""
-        was_open = [task for task in self.tasks.values() if task.in_bundle and not task.busy]
+        was_open = [task for task in self.tasks.values() if task.in_bundle]
         for task in was_open:
             with self._at_work(task):
                 task.end_bundle()
@@ -244,7 +242,7 @@ class Dataflow:
         woken = False
         for task in self.tasks.values():
             due = task.root.wakeup()
-            if due is not None and due <= now and not task.busy:
+            if due is not None and due <= now:
                 with self._at_work(task):
                     task.fire()
                     self._propagate(task)

@@ -39,7 +39,6 @@ class Task:
         self._watermarks = [MIN_MICROS] * len(self.inputs)
         self._in_bundle = False
         self.received = 0
-        self.busy = False
         self.busy_micros = 0
         context = TaskContext(job, plan.collections, emit)
         self.outputs = {c: Output(c) for step in stage.steps for c in step.outputs.values()}
