@@ -125,7 +125,7 @@ class StepError(SageError, RuntimeError):
     fault = Fault.USER_CODE
 
     def __new__(cls, step: str, cause: BaseException, *where: Location | None) -> StepError:
-        kind = _step_error_of(type(cause)) if cls is StepError else cls
+        kind = _step_error_of(type(cause)) if cls is StepError else cls  # type: ignore[arg-type] # types hash
         return _blank(kind)
 
     def __init__(

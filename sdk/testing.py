@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 
 from sage.environment import Environment
 from sage.functions import SinkFunction

@@ -18,7 +18,6 @@ from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Op, Output, ParDoOp, raise_step_error
 from sage.runners.engine.root import Root
 
-
 OUTPUTS_PER_TICK = 64
 BOUNDED_TURN_MICROS = 1_000_000
 

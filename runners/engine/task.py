@@ -12,7 +12,7 @@ from sage.runners.engine.compiled import compile_stage
 from sage.runners.engine.context import JobContext, TaskContext
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output
-from sage.runners.engine.root import SourceRoot
+from sage.runners.engine.root import Root, SourceRoot
 from sage.runners.engine.sides import GatedRoot
 from sage.runners.engine.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId
@@ -78,7 +78,8 @@ class Task:
     def close(self) -> None:
         """Tear-down of every step, once; a step's failure does not keep the others from theirs."""
         failed: Exception | None = None
-        for part in (self.root, *self.ops):
+        parts: list[Root | Op] = [self.root, *self.ops]
+        for part in parts:
             try:
                 part.close()
             except Exception as error:

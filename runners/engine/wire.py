@@ -10,9 +10,11 @@ window and pane once.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from apache_beam.internal import cloudpickle_pickler
+from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
 
 from sage.runners.engine.blocks import Block
@@ -22,27 +24,56 @@ _PLAIN, _CODED = 0, 1
 _cloudpickle = cloudpickle_pickler.cloudpickle
 
 
-def _distinct(column: Any) -> Any:
-    """A column as its distinct values and an index into them for each row; a shared value as it is."""
+def _distinct(column: Any, form: Callable[[Any], Any]) -> Any:
+    """A column as its distinct values and an index into them for each row; a shared value as it is.
+
+    Values go in the ``form`` that is quick to hash and to pickle.
+    """
     if not isinstance(column, list):
         return column
+    # Most equal values are one object, and telling objects apart takes less time than hashing them.
+    numbers = list(map(id, column))
     known: dict[Any, int] = {}
-    rows = [known.setdefault(value, len(known)) for value in column]
-    return list(known), rows
+    rows = {number: known.setdefault(form(value), len(known)) for number, value in dict(zip(numbers, column)).items()}
+    return list(known), [rows[number] for number in numbers]
 
 
-def _expanded(column: Any) -> Any:
+def _expanded(column: Any, value_of: Callable[[Any], Any]) -> Any:
     if isinstance(column, tuple) and len(column) == 2 and isinstance(column[1], list):
-        values, rows = column
-        return [values[row] for row in rows]
+        values = [value_of(form) for form in column[0]]
+        return [values[row] for row in column[1]]
     return column
+
+
+def _bounds(windows: tuple[Any, ...]) -> Any:
+    """Windows as a list of bounds (microseconds) in a tuple, where they are plain intervals."""
+    if all(window.__class__ is IntervalWindow for window in windows):
+        return tuple([(window.start.micros, window.end.micros) for window in windows])
+    return windows
+
+
+def _windows(form: Any) -> tuple[Any, ...]:
+    return tuple([
+        IntervalWindow(_timestamp(part[0]), _timestamp(part[1])) if part.__class__ is tuple else part for part in form
+    ])
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _timestamp(micros: int) -> Timestamp:
+    # The constructor takes seconds and what not, and several times as long.
+    stamp: Timestamp = Timestamp.__new__(Timestamp)
+    stamp.micros = micros
+    return stamp
 
 
 def encode_block(block: Block, coder: Any) -> bytes:
     """The bytes of a block whose elements ``coder`` can encode."""
     stamps: Any = block.timestamps
     stamps = [stamp.micros for stamp in stamps] if isinstance(stamps, list) else stamps.micros
-    rest = (stamps, _distinct(block.windows), _distinct(block.panes))
+    rest = (stamps, _distinct(block.windows, _bounds), _distinct(block.panes, _same))
     try:
         return pickle.dumps((_PLAIN, block.values, *rest), pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -60,14 +91,5 @@ def decode_block(data: bytes | memoryview, coder: Any) -> Block:
     if how == _CODED:
         decode = coder.get_impl().decode
         values = [decode(value) for value in values]
-    if isinstance(stamps, list):
-        known: dict[int, Timestamp] = {}
-        column: Any = []
-        for micros in stamps:
-            stamp = known.get(micros)
-            if stamp is None:
-                stamp = known[micros] = Timestamp(micros=micros)
-            column.append(stamp)
-    else:
-        column = Timestamp(micros=stamps)
-    return Block(values, column, _expanded(windows), _expanded(panes))
+    column = list(map(_timestamp, stamps)) if isinstance(stamps, list) else _timestamp(stamps)
+    return Block(values, column, _expanded(windows, _windows), _expanded(panes, _same))

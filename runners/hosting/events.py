@@ -37,7 +37,7 @@ class RemoteEvents(Iterable[Any]):
                 for event in stub.Events(request):
                     yield _event(event, self.coder)
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.CANCELLED:  # type: ignore[attr-defined]
+                if error.code() is not grpc.StatusCode.CANCELLED:
                     raise
 
 

@@ -164,9 +164,9 @@ class CompiledFront:
 
     def _step_of(self, traceback: TracebackType | None) -> str | None:
         while traceback is not None:
-            lines: Any = self._codes.get(traceback.tb_frame.f_code)
+            lines = self._codes.get(traceback.tb_frame.f_code)
             if lines is not None:
-                return lines.get(traceback.tb_lineno)  # type: ignore[no-any-return]
+                return lines.get(traceback.tb_lineno)
             traceback = traceback.tb_next
         return None
 

@@ -27,7 +27,6 @@ from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output, WindowOp
 from sage.runners.engine.windows import EVERYWHERE, KNOWN_WINDOWS, assigner
 
-
 _HEADER = "def run(values, stamps, windows, panes...):"
 
 

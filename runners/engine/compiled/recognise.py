@@ -200,7 +200,8 @@ def _closed_over(wrapper: FunctionType) -> Callable[..., Any]:
     cells = dict(zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True))
     function: Callable[..., Any] = cells["fn"].cell_contents
     if isinstance(function, MethodType) and function.__func__ is FastCoder.decode:
-        return function.__self__.get_impl().decode  # type: ignore[no-any-return]
+        coder: Any = function.__self__
+        function = coder.get_impl().decode
     return function
 
 
@@ -208,7 +209,7 @@ def _mentions(function: Any) -> bool:
     """Whether the source of a function names a timestamped or windowed value."""
     code = _code(inspect.unwrap(function)) or _code(getattr(function, "__func__", None))
     if code is None:
-        code = _code(getattr(type(function), "__call__", None))
+        code = _code(vars(type(function)).get("__call__"))
     pending = [code] if code is not None else []
     while pending:
         current = pending.pop()

@@ -75,7 +75,8 @@ class Writer:
         """Compiles the function; its names become its defaults, which are locals to it and so fast."""
         arguments = "".join(f", {name}={name}" for name in self.names)
         starts = ["    " + line for line, _ in self.starts]
-        text = "\n".join([header.replace("...", arguments), *starts, *self.lines, *("    " + line for line in self.ends)]) + "\n"
+        ends = ["    " + line for line in self.ends]
+        text = "\n".join([header.replace("...", arguments), *starts, *self.lines, *ends]) + "\n"
         first = len(starts) + 1
         lines = {number + first: step for number, step in self.step_of_line.items()}
         lines.update({number + 2: step for number, (_, step) in enumerate(self.starts) if step is not None})
