@@ -80,6 +80,7 @@ class Partitioner:
         self._workers = workers
         self._next = 0
         self._ids = KeyIds(key_coder(route.collection.coder))
+        self._worker = [worker_of(group, workers) for group in range(KEY_GROUPS)]
         self._known: dict[type, dict[Any, int]] = {cls: {} for cls in self._ids.direct}
 
     def parts(self, block: Block) -> Iterator[tuple[int, Block]]:
@@ -129,10 +130,11 @@ class Partitioner:
         if None in found:
             if len(known) > _CACHE_KEYS:
                 known.clear()
-            for index, worker in enumerate(found):
-                if worker is None:
-                    found[index] = known[keys[index]] = self._worker_of(keys[index])
+            groups = self._ids.groups([key for key, worker in zip(keys, found, strict=True) if worker is None], KEY_GROUPS)
+            for key, group in groups:
+                known[key] = self._worker[group]
+            found = [known[key] if worker is None else worker for key, worker in zip(keys, found, strict=True)]
         return found  # type: ignore[return-value]
 
     def _worker_of(self, key: Any) -> int:
-        return worker_of(self._ids.group(key, KEY_GROUPS), self._workers)
+        return self._worker[self._ids.group(key, KEY_GROUPS)]

@@ -17,11 +17,10 @@ from apache_beam.utils.windowed_value import PaneInfo
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.gathered import Gathered
-from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output, raise_step_error
-from sage.runners.engine.root import Root
+from sage.runners.engine.paneroot import PaneRoot
 from sage.runners.engine.runs import Envelope
-from sage.runners.engine.spec import CombinePerKey, Step
+from sage.runners.engine.spec import Step
 
 # The default trigger never says that a pane is the last: only a window function that is global says so.
 PANE = PaneInfo(True, False, windowed_value.PaneInfoTiming.ON_TIME, 0, 0)
@@ -39,27 +38,15 @@ def fires_once_merged(windowing: Any) -> bool:
     )
 
 
-class MergingRoot(Root):
+class MergingRoot(PaneRoot):
     """State: for each key, its open windows and the value in each, as (window, value), in order of arrival."""
 
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
+        super().__init__(step, output, context)
         source = context.collections[step.inputs[0]]
-        self.step = step
-        self._context = context
-        self._output = output
-        self._ids = KeyIds(key_coder(source.coder))
         self._windowfn = source.windowing.windowfn
         self._open = Gathered(source, context.job.memory, _ENVELOPE)
         self._earliest = MAX_MICROS
-        self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
-
-    def open(self) -> None:
-        if self._combine is not None:
-            self._combine.setup()
-
-    def close(self) -> None:
-        if self._combine is not None:
-            self._combine.teardown()
 
     def process_block(self, port: int, block: Block) -> None:
         of, keys, opened, watermark = self._ids.of, self._open.keys, self._open.lists, self.watermark
@@ -120,7 +107,7 @@ class MergingRoot(Root):
                 kept += [(window, value) for value in gathered]
                 self._earliest = min(self._earliest, stamp.micros)
                 continue
-            rows.append((key, gathered if self._combine is None else self._combine.apply(gathered)))
+            rows.append((key, self.result(gathered)))
             stamps.append(stamp)
             windows.append((window,))
         if kept:

@@ -72,24 +72,17 @@ class PassRoot(Root):
         self._output.receive_block(block)
 
 
-class OpRoot(Root):
-    """A step at the head of a stage that needs nothing but its elements."""
+class StepRoot(Root):
+    """A root that runs one step: the step's life is the root's."""
 
-    entry: Output
-
-    def __init__(self, op: Op, source: CollectionId) -> None:
+    def __init__(self, op: Op) -> None:
         self.op = op
-        self.entry = Output(source)
-        self.entry.consumers.append(op)
 
     def open(self) -> None:
         self.op.open()
 
     def start_bundle(self) -> None:
         self.op.start_bundle()
-
-    def process_block(self, port: int, block: Block) -> None:
-        self.entry.receive_block(block)
 
     def finish_bundle(self) -> None:
         self.op.finish_bundle()
@@ -99,6 +92,20 @@ class OpRoot(Root):
 
     def close(self) -> None:
         self.op.close()
+
+
+class OpRoot(StepRoot):
+    """A step at the head of a stage that needs nothing but its elements."""
+
+    entry: Output
+
+    def __init__(self, op: Op, source: CollectionId) -> None:
+        super().__init__(op)
+        self.entry = Output(source)
+        self.entry.consumers.append(op)
+
+    def process_block(self, port: int, block: Block) -> None:
+        self.entry.receive_block(block)
 
 
 class SourceRoot(Root):

@@ -16,7 +16,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Op, Output, ParDoOp, raise_step_error
-from sage.runners.engine.root import Root
+from sage.runners.engine.root import StepRoot
 
 OUTPUTS_PER_TICK = 64
 BOUNDED_TURN_MICROS = 1_000_000
@@ -79,7 +79,7 @@ class _Watched(Receiver):
             self._tick()
 
 
-class SplittableRoot(Root):
+class SplittableRoot(StepRoot):
     """Processes restrictions; what a DoFn defers waits for its time and holds the watermark.
 
     A restriction that takes longer than its time is split where it stands: what is left of it waits like what a DoFn
@@ -87,6 +87,8 @@ class SplittableRoot(Root):
 
     State: the residuals, each with its resume time (microseconds) and the watermark it reported.
     """
+
+    op: ParDoOp
 
     def __init__(
         self,
@@ -97,19 +99,13 @@ class SplittableRoot(Root):
     ) -> None:
         batches = getattr(step.dofn.fn, "output_batch_converter", None)
         watched: Any = outputs if batches else {tag: _Watched(out, self._tick) for tag, out in outputs.items()}
-        self.op = ParDoOp(step, watched, context, side_inputs)
+        super().__init__(ParDoOp(step, watched, context, side_inputs))
         self._context = context
         bounded = all(context.collections[out.collection].bounded for out in outputs.values())
         self._turn = BOUNDED_TURN_MICROS if bounded else context.job.options.bundle_micros
         self._turn_ends = MAX_MICROS
         self._numbers = itertools.count()
         self._waiting: list[tuple[int, int, int, WindowedValue]] = []
-
-    def open(self) -> None:
-        self.op.open()
-
-    def start_bundle(self) -> None:
-        self.op.start_bundle()
 
     def process_block(self, port: int, block: Block) -> None:
         for value in block.windowed_values():
@@ -153,12 +149,3 @@ class SplittableRoot(Root):
 
     def hold(self) -> int:
         return min((hold for _, _, hold, _ in self._waiting), default=MAX_MICROS)
-
-    def finish_bundle(self) -> None:
-        self.op.finish_bundle()
-
-    def finalize_bundle(self) -> None:
-        self.op.finalize_bundle()
-
-    def close(self) -> None:
-        self.op.close()

@@ -17,7 +17,7 @@ from sage.runners.engine.cells import make_cell
 from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output, ParDoOp
-from sage.runners.engine.root import Root
+from sage.runners.engine.root import OpRoot
 from sage.runners.engine.timers import TimerHandle, TimerQueue
 
 
@@ -88,10 +88,10 @@ class KeyedState(userstate.UserStateContext):
         """Cells outlive bundles."""
 
 
-class StatefulRoot(Root):
+class StatefulRoot(OpRoot):
     """Runs a keyed DoFn with its state and timers: bound by compiled code, or by Beam's ``DoFnRunner``."""
 
-    entry: Output
+    op: ParDoOp
 
     def __init__(
         self,
@@ -102,19 +102,11 @@ class StatefulRoot(Root):
     ) -> None:
         source = context.collections[step.inputs[0]]
         self._state = KeyedState(KeyIds(key_coder(source.coder)))
-        self.op = ParDoOp(step, outputs, context, side_inputs, self._state)
+        super().__init__(ParDoOp(step, outputs, context, side_inputs, self._state), source.id)
         self._context = context
         # On a clock that only the input moves, what lies behind the input's end is never reached.
         self._clock_goes_on = source.bounded or not isinstance(context.clock, VirtualClock)
         self._lateness = source.windowing.allowed_lateness.micros
-        self.entry = Output(source.id)
-        self.entry.consumers.append(self.op)
-
-    def open(self) -> None:
-        self.op.open()
-
-    def start_bundle(self) -> None:
-        self.op.start_bundle()
 
     def process_block(self, port: int, block: Block) -> None:
         self.entry.receive_block(self._in_time(block))
@@ -169,12 +161,6 @@ class StatefulRoot(Root):
     def hold(self) -> int:
         return min(self._state.event_timers.hold(), self._state.clock_timers.hold())
 
-    def finish_bundle(self) -> None:
-        self.op.finish_bundle()
-
-    def finalize_bundle(self) -> None:
-        self.op.finalize_bundle()
-
     def close(self) -> None:
         self._state.close()
-        self.op.close()
+        super().close()

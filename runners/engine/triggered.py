@@ -12,17 +12,16 @@ from apache_beam.utils.windowed_value import WindowedValue
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.gathered import Gathered
-from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output, raise_step_error
+from sage.runners.engine.paneroot import PaneRoot
 from sage.runners.engine.panes import KeyPanes, PaneDriver
-from sage.runners.engine.root import Root
 from sage.runners.engine.runs import Envelope
-from sage.runners.engine.spec import CombinePerKey, Step
+from sage.runners.engine.spec import Step
 
 _ENVELOPE = Envelope(lambda item: item.value, lambda item, value: item.with_value(value))
 
 
-class TriggeredRoot(Root):
+class TriggeredRoot(PaneRoot):
     """State: for each key, what its windows hold and which timers its triggers set.
 
     When a window is over for good, what no pane has had yet comes out in a last one, unless the trigger is one of
@@ -33,25 +32,13 @@ class TriggeredRoot(Root):
     """
 
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
+        super().__init__(step, output, context)
         source = context.collections[step.inputs[0]]
-        self.step = step
-        self._context = context
-        self._output = output
-        self._ids = KeyIds(key_coder(source.coder))
         self._bounded = source.bounded
         self._driver = PaneDriver(source.windowing, context.clock)
         self._keys: dict[Any, Any] = {}
         self._gathered = Gathered(source, context.job.memory, _ENVELOPE)
         self._states: dict[Any, KeyPanes] = {}
-        self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
-
-    def open(self) -> None:
-        if self._combine is not None:
-            self._combine.setup()
-
-    def close(self) -> None:
-        if self._combine is not None:
-            self._combine.teardown()
 
     def process_block(self, port: int, block: Block) -> None:
         touched: dict[Any, list[WindowedValue]] = self._gathered.lists if self._bounded else {}
@@ -105,12 +92,8 @@ class TriggeredRoot(Root):
                 self._emit(key, driver.fire(state, window, domain, at))
 
     def _emit(self, key: Any, panes: Iterable[WindowedValue]) -> None:
-        combine = self._combine
         try:
-            ready = [
-                pane.with_value((key, pane.value if combine is None else combine.apply(pane.value)))
-                for pane in panes
-            ]
+            ready = [pane.with_value((key, self.result(pane.value))) for pane in panes]
         except Exception as error:
             raise_step_error(self.step.name, error, self._context)
         for pane in ready:

@@ -33,8 +33,9 @@ def _distinct(column: Any, form: Callable[[Any], Any]) -> Any:
         return column
     # Most equal values are one object, and telling objects apart takes less time than hashing them.
     numbers = list(map(id, column))
+    objects = dict(zip(numbers, column, strict=True))
     known: dict[Any, int] = {}
-    rows = {number: known.setdefault(form(value), len(known)) for number, value in dict(zip(numbers, column)).items()}
+    rows = {number: known.setdefault(form(value), len(known)) for number, value in objects.items()}
     return list(known), [rows[number] for number in numbers]
 
 
@@ -63,17 +64,29 @@ def _same(value: Any) -> Any:
 
 
 def _timestamp(micros: int) -> Timestamp:
-    # The constructor takes seconds and what not, and several times as long.
-    stamp: Timestamp = Timestamp.__new__(Timestamp)
-    stamp.micros = micros
-    return stamp
+    return Timestamp(micros=micros)
+
+
+def _micros(stamps: Any) -> Any:
+    """Timestamps in microseconds; as they are, where those would not tell all of them."""
+    try:
+        return [stamp.micros for stamp in stamps] if isinstance(stamps, list) else stamps.micros
+    except ValueError:
+        return (stamps,)
+
+
+def _stamps(form: Any) -> Any:
+    if isinstance(form, tuple):
+        return form[0]
+    if not isinstance(form, list):
+        return _timestamp(form)
+    known = {micros: _timestamp(micros) for micros in set(form)}
+    return [known[micros] for micros in form]
 
 
 def encode_block(block: Block, coder: Any) -> bytes:
     """The bytes of a block whose elements ``coder`` can encode."""
-    stamps: Any = block.timestamps
-    stamps = [stamp.micros for stamp in stamps] if isinstance(stamps, list) else stamps.micros
-    rest = (stamps, _distinct(block.windows, _bounds), _distinct(block.panes, _same))
+    rest = (_micros(block.timestamps), _distinct(block.windows, _bounds), _distinct(block.panes, _same))
     try:
         return pickle.dumps((_PLAIN, block.values, *rest), pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -91,5 +104,4 @@ def decode_block(data: bytes | memoryview, coder: Any) -> Block:
     if how == _CODED:
         decode = coder.get_impl().decode
         values = [decode(value) for value in values]
-    column = list(map(_timestamp, stamps)) if isinstance(stamps, list) else _timestamp(stamps)
-    return Block(values, column, _expanded(windows, _windows), _expanded(panes, _same))
+    return Block(values, _stamps(stamps), _expanded(windows, _windows), _expanded(panes, _same))

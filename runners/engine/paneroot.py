@@ -1,0 +1,34 @@
+"""What roots have in common that keep each value until a pane takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sage.runners.engine.context import TaskContext
+from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.ops import Output
+from sage.runners.engine.root import Root
+from sage.runners.engine.spec import CombinePerKey, Step
+
+
+class PaneRoot(Root):
+    """Groups values by key and window, and combines those of a pane if the step does."""
+
+    def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
+        self.step = step
+        self._context = context
+        self._output = output
+        self._ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
+        self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
+
+    def open(self) -> None:
+        if self._combine is not None:
+            self._combine.setup()
+
+    def close(self) -> None:
+        if self._combine is not None:
+            self._combine.teardown()
+
+    def result(self, values: Any) -> Any:
+        """What a pane of these values has."""
+        return values if self._combine is None else self._combine.apply(values)
