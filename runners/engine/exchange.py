@@ -130,8 +130,8 @@ class Partitioner:
         if None in found:
             if len(known) > _CACHE_KEYS:
                 known.clear()
-            groups = self._ids.groups([key for key, worker in zip(keys, found, strict=True) if worker is None], KEY_GROUPS)
-            for key, group in groups:
+            new = [key for key, worker in zip(keys, found, strict=True) if worker is None]
+            for key, group in self._ids.groups(new, KEY_GROUPS):
                 known[key] = self._worker[group]
             found = [known[key] if worker is None else worker for key, worker in zip(keys, found, strict=True)]
         return found  # type: ignore[return-value]
