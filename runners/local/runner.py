@@ -6,7 +6,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.options import SageOptions
 from sage.runners.engine.context import VirtualClock
-from sage.runners.engine.spec import Plan, TestStream
+from sage.runners.engine.spec import ParDo, Plan, TestStream
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.order import PipelineProto
 from sage.runners.hosting.result import Running
@@ -31,12 +31,21 @@ class LocalRunner(HostRunner):
         test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
         if test_stream:
             plan = _with_remote_events(plan)
-        # A test stream fixes one order of events for the whole job, which only one worker can keep.
-        if sage.workers > 1 and not test_stream:
+        # A test stream fixes one order of events for the whole job, which only one worker can keep; and what Beam
+        # is to collect into this process's memory, as for `[1, 2] | beam.Map(f)`, only this process can.
+        if sage.workers > 1 and not test_stream and not _collects_here(plan):
             return Cluster(self.orders(proto, sage))
         wall = WallClock()
         clock = VirtualClock() if test_stream else wall
         return InProcess(plan, clock, self.job_options(sage, 1), sage.spill_dir)
+
+
+def _collects_here(plan: Plan) -> bool:
+    return any(
+        isinstance(step, ParDo) and getattr(step.dofn.fn, "is_materialize_values_do_fn", False)
+        for stage in plan.stages
+        for step in stage.steps
+    )
 
 
 def _with_remote_events(plan: Plan) -> Plan:
