@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from apache_beam.pvalue import TaggedOutput
-from apache_beam.runners.common import DoFnRunner, DoFnSignature, Receiver
+from apache_beam.runners.common import DoFnRunner, Receiver
 from apache_beam.transforms.core import DoFn
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue, WindowFn
 from apache_beam.utils.windowed_value import HomogeneousWindowedBatch, WindowedValue
@@ -171,9 +171,9 @@ class ParDoOp(Op):
         self.user_state = user_state
         self.outputs = outputs
         self.gives_stamps = False
-        method = DoFnSignature(step.dofn.fn).process_method
+        _, defaults = step.dofn.fn.get_function_arguments("process")
         param = DoFn.WindowedValueParam
-        self._sees_windows = any(isinstance(d, type(param)) and d == param for d in method.defaults)
+        self._sees_windows = any(isinstance(d, type(param)) and d == param for d in defaults)
         converter = getattr(step.dofn.fn, "output_batch_converter", None)
         receivers = _Receivers(
             {tag: BatchOutput(out, converter) if converter else out for tag, out in outputs.items()}
