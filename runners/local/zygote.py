@@ -7,6 +7,7 @@ each worker. The zygote is clean, started once, and each fork takes milliseconds
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from multiprocessing.connection import Connection
 
 from sage.errors import WorkerLost
 
+# What Beam complains of while it is imported, the driver has heard already.
+_START = "import logging; logging.disable(logging.WARNING); from sage.runners.local.zygote import main"
 _lock = threading.Lock()
 _zygote: Zygote | None = None
 
@@ -30,7 +33,7 @@ class Zygote:
         self.owner = os.getpid()
         self._socket = mine
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from sage.runners.local.zygote import main; main({theirs.fileno()})"],
+            [sys.executable, "-c", f"{_START}; main({theirs.fileno()})"],
             pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()
@@ -75,6 +78,7 @@ def main(descriptor: int) -> None:
     """The zygote's side: forks on request until the driver is gone."""
     from sage.runners.local.worker import work
 
+    logging.disable(logging.NOTSET)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies: the driver sees a dead worker's socket close
     control = socket.socket(fileno=descriptor)
