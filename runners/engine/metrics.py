@@ -56,6 +56,10 @@ class Tracker:
             frame = frame.f_back
         return None
 
+    def within(self, container: MetricsContainer) -> _Within:
+        """What runs inside ``with tracker.within(cells)`` counts in these cells."""
+        return _Within(self, container)
+
     # What Beam's own state sampler offers and user code may reach for.
     def update_metric(self, typed_metric_name: Any, value: Any) -> None:
         container = self.metrics_container
@@ -72,3 +76,21 @@ class Tracker:
     def restore(previous: Any) -> None:
         statesampler.set_current_tracker(previous)
 
+
+class _Within:
+    """Sets the tracker's container, and puts back what was there."""
+
+    __slots__ = ("_container", "_tracker")
+
+    def __init__(self, tracker: Tracker, container: MetricsContainer) -> None:
+        self._tracker = tracker
+        self._container: MetricsContainer | None = container
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *raised: object) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        self._tracker.container, self._container = self._container, self._tracker.container

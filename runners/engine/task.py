@@ -41,6 +41,8 @@ class Task:
         self.received = 0
         self.busy_micros = 0
         context = TaskContext(job, plan.collections, emit)
+        self._tracker = job.tracker
+        self._metrics = job.metrics_of(stage.root.name)
         self.outputs = {c: Output(c) for step in stage.steps for c in step.outputs.values()}
         self.ops: list[Op] = []
         for step in stage.fused:
@@ -109,7 +111,8 @@ class Task:
         """Takes a block."""
         self.received += len(block)
         self._begin()
-        self.root.process_block(port, block)
+        with self._tracker.within(self._metrics):
+            self.root.process_block(port, block)
 
     def poll(self) -> bool:
         """Lets a source make some elements; False when it has no more."""
@@ -134,7 +137,8 @@ class Task:
         """Puts out, in a bundle of its own, what time made ready."""
         self.end_bundle()
         self._begin()
-        self.root.fire()
+        with self._tracker.within(self._metrics):
+            self.root.fire()
         self.end_bundle()
 
     @property
