@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from apache_beam.internal import pickler
-from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
@@ -20,6 +20,7 @@ from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
+from sage.runners.plan.packing import pack_combines
 from sage.runners.plan.uses import uses_of
 from sage.trace import caller_location
 
@@ -71,6 +72,8 @@ class HostRunner(PipelineRunner):
             InvalidPipeline: a part of the proto cannot be decoded here.
             StepError: a step of the user's pipeline raised.
         """
+        if not options.view_as(StandardOptions).streaming:
+            proto = pack_combines(proto)
         refuse(uses_of(proto), self.host)
         running = self.start(proto, options)
         result = JobResult(str(options.get_all_options().get("job_name") or "sage-job"), running)

@@ -12,7 +12,6 @@ class Expected(NamedTuple):
     beams: tuple[str, ...] = ()
 
 
-_PACKING = "asks for the name that Beam's optimizer gives to several combines packed into one; ours stay as named"
 _RECORDER = (
     "expects the watermarks of Beam's old direct runner, where a processing-time timer does not hold the watermark;"
     " here it does, at the element's timestamp, as the Beam model has it"
@@ -24,7 +23,6 @@ _PRECISION = "compares with timestamps cut to milliseconds by Beam's coder; ours
 _UNTRANSLATABLE = "builds a window function that has no proto: fails before the runner is called, on every runner"
 
 EXPECTED_FAILURES: dict[str, Expected] = {
-    "FnApiCases::test_pack_combiners": Expected(_PACKING),
     "ReverseTestStreamTest::test_basic_execution": Expected(_RECORDER),
     "ReverseTestStreamTest::test_basic_execution_in_records_format": Expected(_RECORDER),
     "ReverseTestStreamTest::test_windowing": Expected(_RECORDER),
