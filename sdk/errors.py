@@ -113,7 +113,8 @@ class StepError(SageError, RuntimeError):
     """A step of the user's pipeline raised.
 
     The user's exception is kept as ``__cause__``. The error is also one of its type, where Python allows it: whoever
-    catches ``ValueError`` around a pipeline gets those of its steps, as on Beam's own runners.
+    catches ``ValueError`` around a pipeline gets those of its steps, as on Beam's own runners. Where the cause is an
+    error of ours, as a missing extra, its ``fault`` and ``retryable`` are this error's too.
 
     Args:
         step: the full name of the step, as ``Pipeline.apply`` gave it.
@@ -140,7 +141,9 @@ class StepError(SageError, RuntimeError):
         self.cause = cause
         self.raised_at = raised_at
         self.applied_at = applied_at
-        lines = [f"{type(cause).__name__}: {cause} [while running '{step}']"]
+        if isinstance(cause, SageError):
+            self.fault, self.retryable = cause.fault, cause.retryable
+        lines = [f"{_told(cause)} [while running '{step}']"]
         if raised_at is not None:
             lines.append(f"  raised at  {raised_at}" + (f"    {raised_at.text}" if raised_at.text else ""))
         if applied_at is not None:
@@ -152,6 +155,15 @@ class StepError(SageError, RuntimeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (StepError, (self.step, self.cause, self.raised_at, self.applied_at))
+
+
+def _told(cause: BaseException) -> str:
+    """Type and message of a user's exception, whose ``str`` may be empty or raise as well."""
+    try:
+        message = str(cause)
+    except Exception as error:
+        message = f"(its message cannot be had: {type(error).__name__})"
+    return f"{type(cause).__name__}: {message}" if message else type(cause).__name__
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,9 +10,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.failures import RAISED, naming, raise_step_error
 from sage.runners.engine.group import WindowTables
 from sage.runners.engine.keys import KeyIds, key_coder
-from sage.runners.engine.ops import Op, Output, raise_step_error
+from sage.runners.engine.ops import Op, Output
 from sage.runners.engine.sizes import KEY_OVERHEAD, size_of_values
 
 MERGE_EVERY = 16
@@ -27,10 +28,12 @@ class MergeRoot(WindowTables):
         self._fn: Any = step.combine_fn
 
     def open(self) -> None:
-        self._fn.setup()
+        with naming(self.step.name, self.context):
+            self._fn.setup()
 
     def close(self) -> None:
-        self._fn.teardown()
+        with naming(self.step.name, self.context):
+            self._fn.teardown()
 
     def add(self, table: dict[Any, Any], values: list[Any]) -> None:
         ids, keys, merge = self.ids, self.keys, self._fn.merge_accumulators
@@ -86,12 +89,15 @@ class PreCombineOp(Op):
         self._tables: dict[Any, dict[Any, Any]] = {}
         self._keys: dict[Any, Any] = {}
         self._windows = 0
+        self._metrics = context.metrics_of(step.name)
 
     def open(self) -> None:
-        self.fn.setup()
+        with naming(self.step.name, self._context):
+            self.fn.setup()
 
     def close(self) -> None:
-        self.fn.teardown()
+        with naming(self.step.name, self._context):
+            self.fn.teardown()
 
     def process(self, value: WindowedValue) -> None:
         for window in value.windows:
@@ -128,14 +134,15 @@ class PreCombineOp(Op):
         fn, identify = self.fn, self.identify
         create, add, direct = fn.create_accumulator, fn.add_input, self.ids.direct
         try:
-            for key, value in values:
-                identity = key if key.__class__ in direct else identify(key)
-                if identity in table:
-                    table[identity] = add(table[identity], value)
-                else:
-                    table[identity] = add(create(), value)
-        except Exception as error:
-            raise_step_error(self.step.name, error, self._context)
+            with self._context.tracker.within(self._metrics):
+                for key, value in values:
+                    identity = key if key.__class__ in direct else identify(key)
+                    if identity in table:
+                        table[identity] = add(table[identity], value)
+                    else:
+                        table[identity] = add(create(), value)
+        except RAISED as error:
+            raise_step_error(self.step.name, error, self._context, keyed=True)
         if len(table) >= self.MAX_KEYS:
             self.send()
 
@@ -152,11 +159,12 @@ class PreCombineOp(Op):
             if not table:
                 continue
             try:
-                rows = [
-                    (keys[identity] if identity.__class__ is tuple else identity, compact(accumulator))
-                    for identity, accumulator in table.items()
-                ]
-            except Exception as error:
+                with self._context.tracker.within(self._metrics):
+                    rows = [
+                        (keys[identity] if identity.__class__ is tuple else identity, compact(accumulator))
+                        for identity, accumulator in table.items()
+                    ]
+            except RAISED as error:
                 raise_step_error(self.step.name, error, self._context)
             table.clear()
             self._output.receive_block(Block(rows, window.max_timestamp(), (window,)))

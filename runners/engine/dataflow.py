@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sage.runners.engine.blocks import MIN_MICROS, Block
-from sage.runners.engine.context import JobContext
+from sage.runners.engine.context import JobContext, TaskContext
 from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of
+from sage.runners.engine.failures import RAISED, raise_step_error, unfit_key
+from sage.runners.engine.keys import key_coder
 from sage.runners.engine.sizes import approximate_size
 from sage.runners.engine.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId, Plan
@@ -64,6 +66,8 @@ class Dataflow:
             for stage in plan.stages
             if stages is None or stage.index in stages
         }
+        self._context = TaskContext(job, plan.collections, self._emit)
+        self._makers = {c: step.name for stage in plan.stages for step in stage.steps for c in step.outputs.values()}
         self._routes = routes_of(plan)
         self._partitioners: dict[tuple[int, int], Partitioner] = {}
         self._channels: dict[tuple[int, int], list[int]] = {}
@@ -115,14 +119,25 @@ class Dataflow:
             if partitioner is None:
                 self._hand(self._exchange.me, route, block)
             else:
-                for worker, part in partitioner.parts(block):
+                for worker, part in self._parts(route, partitioner, block):
                     self._hand(worker, route, part)
+
+    def _parts(self, route: Route, partitioner: Partitioner, block: Block) -> list[tuple[int, Block]]:
+        """A block in one part for each worker; keys that cannot be told apart are an error of the step they are for."""
+        try:
+            return list(partitioner.parts(block))
+        except RAISED as error:
+            cause = unfit_key(error, key_coder(route.collection.coder))
+            raise_step_error(self.plan.stages[route.stage].root.name, cause, self._context, keyed=True)
 
     def _hand(self, worker: int, route: Route, message: Message) -> None:
         if worker == self._exchange.me and route.stage in self.tasks:
             self.deliver(route.stage, route.port, message, worker)
         else:
-            self._exchange.send(worker, route.stage, route.port, message)
+            try:
+                self._exchange.send(worker, route.stage, route.port, message)
+            except RAISED as error:
+                raise_step_error(self._makers[route.collection.id], error, self._context)
 
     def deliver(self, index: int, port: int, message: Message, sender: int = 0, size: int = 0) -> None:
         """Puts a block, or a watermark (microseconds), into a stage's inbox.
@@ -254,10 +269,14 @@ class Dataflow:
         times = [due for task in self.tasks.values() if (due := task.root.wakeup()) is not None]
         return min(times, default=None)
 
+    def ended(self, task: Task) -> bool:
+        """Whether a task has seen the end of its input, and has put out what came of it."""
+        return task.at_end and task.stage.index not in self._sources
+
     @property
     def finished(self) -> bool:
         """Whether every stage has seen the end of its input and has nothing left to put out."""
-        return not self._ready and not self._sources and all(
-            task.at_end and task.root.wakeup() is None
+        return not self._ready and all(
+            self.ended(task) and task.root.wakeup() is None
             for task in self.tasks.values()
         )

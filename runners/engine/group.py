@@ -13,8 +13,9 @@ from apache_beam.utils.windowed_value import PaneInfo
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import TARGET_BYTES
+from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.keys import KeyIds, key_coder, value_coder
-from sage.runners.engine.ops import Output, raise_step_error
+from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root
 from sage.runners.engine.runs import Codec, Run, merge_runs, write_run
 from sage.runners.engine.sizes import size_of_pairs
@@ -83,8 +84,8 @@ class WindowTables(Root):
                     by_windows.setdefault(window, []).append(value)
             for window, values in by_windows.items():
                 self._gather(window, values)
-        except Exception as error:
-            raise_step_error(self.step.name, error, self.context)
+        except RAISED as error:
+            raise_step_error(self.step.name, error, self.context, keyed=True)
 
     def _gather(self, window: Any, values: list[Any]) -> None:
         table = self.table(window)
@@ -135,7 +136,7 @@ class WindowTables(Root):
                     piece = next(rows)
                 except StopIteration:
                     break
-                except Exception as error:
+                except RAISED as error:
                     raise_step_error(self.step.name, error, self.context)
                 self._output.receive_block(Block(piece, stamp, windows, ONLY_PANE))
         self._firing = False

@@ -16,8 +16,9 @@ from apache_beam.utils.windowed_value import PaneInfo
 
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.gathered import Gathered
-from sage.runners.engine.ops import Output, raise_step_error
+from sage.runners.engine.ops import Output
 from sage.runners.engine.paneroot import PaneRoot
 from sage.runners.engine.runs import Envelope
 from sage.runners.engine.spec import Step
@@ -70,8 +71,8 @@ class MergingRoot(PaneRoot):
                     else:
                         found.append((window, value))
             self._open.took(block.values, len(opened) - before)
-        except Exception as error:
-            raise_step_error(self.step.name, error, self._context)
+        except RAISED as error:
+            raise_step_error(self.step.name, error, self._context, keyed=True)
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
@@ -85,7 +86,7 @@ class MergingRoot(PaneRoot):
         for key, parts in self._open.drain():
             try:
                 self._fire_key(key, parts, rows, stamps, windows)
-            except Exception as error:
+            except RAISED as error:
                 raise_step_error(self.step.name, error, self._context)
             if len(rows) >= self._context.block_rows:
                 self._output.receive_block(Block(rows, stamps, windows, PANE))

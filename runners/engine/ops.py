@@ -20,13 +20,12 @@ from apache_beam.transforms.core import DoFn
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue, WindowFn
 from apache_beam.utils.windowed_value import HomogeneousWindowedBatch, WindowedValue
 
-from sage.errors import SageError, StepError
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.checks import CheckedOutput, constraints_of
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.failures import RAISED, naming, raise_step_error
 from sage.runners.engine.windows import KNOWN_WINDOWS, assigner
-from sage.trace import raise_location
 
 BATCH_ROWS = 4096
 
@@ -194,12 +193,12 @@ class ParDoOp(Op):
         tracker.container = self.metrics
         try:
             return function(*args)
-        except Exception as error:
+        except RAISED as error:
             self.fail(error)
         finally:
             tracker.container = outer
 
-    def fail(self, error: Exception) -> NoReturn:
+    def fail(self, error: BaseException) -> NoReturn:
         """Raises what the user's code raised as an error that names this step."""
         raise_step_error(self.step.name, error, self.context)
 
@@ -319,7 +318,7 @@ class WindowOp(Op):
                     windows = self._assign(value.timestamp, value.value)
                 else:
                     windows = self._assign_anew(WindowFn.AssignContext(value.timestamp, value.value, window))
-            except Exception as error:
+            except RAISED as error:
                 raise_step_error(self.step.name, error, self.context)
             self.output.receive(WindowedValue(value.value, value.timestamp, tuple(windows), value.pane_info))
 
@@ -331,24 +330,21 @@ class CombineValuesOp(Op):
         self.step = step
         self.output = output
         self.context = context
+        self.metrics = context.metrics_of(step.name)
 
     def open(self) -> None:
-        self.step.combine_fn.setup()  # type: ignore[attr-defined]
+        with naming(self.step.name, self.context):
+            self.step.combine_fn.setup()  # type: ignore[attr-defined]
 
     def process(self, value: WindowedValue) -> None:
-        key, values = value.value
         try:
-            result = self.step.combine_fn.apply(values)  # type: ignore[attr-defined]
-        except Exception as error:
-            raise_step_error(self.step.name, error, self.context)
+            with self.context.tracker.within(self.metrics):
+                key, values = value.value
+                result = self.step.combine_fn.apply(values)  # type: ignore[attr-defined]
+        except RAISED as error:
+            raise_step_error(self.step.name, error, self.context, keyed=True)
         self.output.receive(value.with_value((key, result)))
 
     def close(self) -> None:
-        self.step.combine_fn.teardown()  # type: ignore[attr-defined]
-
-
-def raise_step_error(name: str, error: Exception, context: TaskContext) -> NoReturn:
-    """Raises ``error`` as a StepError of this step, unless it already is an error of ours."""
-    if isinstance(error, SageError):
-        raise error
-    raise StepError(name, error, raise_location(error.__traceback__), context.locations.get(name)) from error
+        with naming(self.step.name, self.context):
+            self.step.combine_fn.teardown()  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.failures import naming
 from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root
@@ -23,11 +24,13 @@ class PaneRoot(Root):
 
     def open(self) -> None:
         if self._combine is not None:
-            self._combine.setup()
+            with naming(self.step.name, self._context):
+                self._combine.setup()
 
     def close(self) -> None:
         if self._combine is not None:
-            self._combine.teardown()
+            with naming(self.step.name, self._context):
+                self._combine.teardown()
 
     def result(self, values: Any) -> Any:
         """What a pane of these values has."""

@@ -17,7 +17,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from sage.errors import InvalidPipeline
 from sage.runners.engine.blocks import GLOBAL_WINDOWS, MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.context import TaskContext, VirtualClock
-from sage.runners.engine.ops import Output, raise_step_error
+from sage.runners.engine.failures import raise_step_error
+from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root, SourceRoot
 from sage.runners.engine.spec import TestStream
 

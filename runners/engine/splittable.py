@@ -15,7 +15,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.context import TaskContext
-from sage.runners.engine.ops import Op, Output, ParDoOp, raise_step_error
+from sage.runners.engine.failures import RAISED, raise_step_error
+from sage.runners.engine.ops import Op, Output, ParDoOp
 from sage.runners.engine.root import StepRoot
 
 OUTPUTS_PER_TICK = 64
@@ -42,7 +43,7 @@ class SplitRestrictionsOp(Op):
         outer, tracker.container = tracker.container, self._metrics
         try:
             parts = self._split(value.value)
-        except Exception as error:
+        except RAISED as error:
             raise_step_error(self.step.name, error, self._context)
         finally:
             tracker.container = outer

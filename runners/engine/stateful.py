@@ -15,6 +15,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.cells import make_cell
 from sage.runners.engine.context import TaskContext, VirtualClock
+from sage.runners.engine.failures import naming
 from sage.runners.engine.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import OpRoot
@@ -162,5 +163,6 @@ class StatefulRoot(OpRoot):
         return min(self._state.event_timers.hold(), self._state.clock_timers.hold())
 
     def close(self) -> None:
-        self._state.close()
+        with naming(self.op.step.name, self._context):
+            self._state.close()
         super().close()

@@ -11,8 +11,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.gathered import Gathered
-from sage.runners.engine.ops import Output, raise_step_error
+from sage.runners.engine.ops import Output
 from sage.runners.engine.paneroot import PaneRoot
 from sage.runners.engine.panes import KeyPanes, PaneDriver
 from sage.runners.engine.runs import Envelope
@@ -51,8 +52,8 @@ class TriggeredRoot(PaneRoot):
                 touched.setdefault(identity, []).append(WindowedValue(value, stamp, windows, pane))
             if self._bounded:
                 self._gathered.took(block.values, len(touched) - before)
-        except Exception as error:
-            raise_step_error(self.step.name, error, self._context)
+        except RAISED as error:
+            raise_step_error(self.step.name, error, self._context, keyed=True)
         if not self._bounded:
             watermark = Timestamp(micros=self.watermark)
             for identity, values in touched.items():
@@ -94,7 +95,7 @@ class TriggeredRoot(PaneRoot):
     def _emit(self, key: Any, panes: Iterable[WindowedValue]) -> None:
         try:
             ready = [pane.with_value((key, self.result(pane.value))) for pane in panes]
-        except Exception as error:
+        except RAISED as error:
             raise_step_error(self.step.name, error, self._context)
         for pane in ready:
             self._output.receive(pane)

@@ -6,7 +6,7 @@ import contextlib
 import struct
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from sage.errors import WorkerLost
 from sage.runners.engine.blocks import Block
@@ -87,7 +87,7 @@ class CreditExchange:
         if not isinstance(message, Block):
             self._write(worker, _HEAD.pack(_MARK, stage, port) + _NUMBER.pack(message))
             return
-        body = encode_block(message, self._coders[stage][port])
+        body = _encoded(message, self._coders[stage][port])
         while self._owed[worker, stage] > self._credit:
             assert self._flow is not None
             self.take(0 if self._flow.run_ready() else None)
@@ -126,3 +126,18 @@ class CreditExchange:
             self._flow.deliver(stage, port, number, sender)
         else:
             self._owed[sender, stage] -= number
+
+
+def _encoded(block: Block, coder: Any) -> bytes:
+    """A block's bytes.
+
+    Raises:
+        TypeError: pickle refuses an element, and so does the coder of its collection.
+    """
+    try:
+        return bytes(encode_block(block, coder))
+    except Exception as error:
+        raise TypeError(
+            "an element cannot go to another worker, for neither pickle nor the coder of its collection, "
+            f"{coder}, can encode it: {type(error).__name__}: {error}. Let the step give values that can be pickled"
+        ) from error

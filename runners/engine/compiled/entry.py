@@ -17,7 +17,8 @@ from sage.runners.engine.compiled.generate import Generator
 from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import EdgeOp
-from sage.runners.engine.ops import Op, Output, ParDoOp, WindowOp, raise_step_error
+from sage.runners.engine.failures import RAISED, raise_step_error
+from sage.runners.engine.ops import Op, Output, ParDoOp, WindowOp
 from sage.runners.engine.spec import CollectionId
 
 
@@ -136,7 +137,7 @@ class CompiledFront:
                 self._uniform((value.value,), value.timestamp, windows, value.pane_info)
             else:
                 self._mixed((value.value,), (value.timestamp,), (windows,), (value.pane_info,))
-        except Exception as error:
+        except RAISED as error:
             self._fail(error)
         finally:
             tracker.container = outer
@@ -150,17 +151,18 @@ class CompiledFront:
                 self._uniform(block.values, block.timestamps, block.windows, block.panes)
             else:
                 self._mixed(block.values, *block.columns())
-        except Exception as error:
+        except RAISED as error:
             self._fail(error)
         finally:
             tracker.container = outer
         self._learn()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         name = self._step_of(error.__traceback__)
         if name is None:
             raise error
-        raise_step_error(name, error, self._context)
+        keyed = any(isinstance(step, spec.PreCombine) and step.name == name for step in self.steps)
+        raise_step_error(name, error, self._context, keyed)
 
     def _step_of(self, traceback: TracebackType | None) -> str | None:
         while traceback is not None:

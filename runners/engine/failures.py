@@ -1,0 +1,80 @@
+"""How what user code raises becomes the error of a step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import NoReturn
+
+from sage.errors import StepError, WorkerLost
+from sage.runners.engine.context import TaskContext
+from sage.trace import is_framework, raise_location
+
+RAISED = (Exception, SystemExit)
+"""What user code may raise that is an error of its step: ``sys.exit()`` there ends the job, and not a process."""
+
+_NO_PAIR = re.compile(r"cannot unpack non-iterable (?P<a>.+) object|'(?P<b>.+)' object is not subscriptable")
+_UNPACKED = re.compile(r"(not enough|too many) values to unpack")
+
+
+def raise_step_error(
+    name: str, error: BaseException, context: TaskContext, keyed: bool = False
+) -> NoReturn:
+    """Raises ``error`` as a StepError of this step, unless a step behind it raised it.
+
+    Args:
+        name: the full name of the step.
+        error: what was raised.
+        context: knows the line that applied the step.
+        keyed: whether the step takes its elements apart into key and value.
+    """
+    if isinstance(error, StepError | WorkerLost):
+        raise error
+    cause = _no_pair(error) if keyed else error
+    raise StepError(name, cause, raise_location(error.__traceback__), context.locations.get(name)) from cause
+
+
+@contextmanager
+def naming(name: str, context: TaskContext, keyed: bool = False) -> Iterator[None]:
+    """What is raised inside names this step; for code that runs once for many elements."""
+    try:
+        yield
+    except RAISED as error:
+        raise_step_error(name, error, context, keyed)
+
+
+def _no_pair(error: BaseException) -> BaseException:
+    """Says what an element that is no key-value pair did wrong, in place of what Python says of our code."""
+    if not isinstance(error, TypeError | ValueError) or not _raised_by_us(error.__traceback__):
+        return error
+    found = _NO_PAIR.fullmatch(str(error))
+    if found:
+        got = f"of type {found['a'] or found['b']}"
+    elif _UNPACKED.match(str(error)):
+        got = "of another length"
+    else:
+        return error
+    return TypeError(
+        f"this step takes (key, value) pairs, and an element is {got}: let the step before it give pairs, and"
+        " declare them with type hints to have this found before the job runs"
+    ).with_traceback(error.__traceback__)
+
+
+def unfit_key(error: BaseException, coder: object) -> BaseException:
+    """Says whose type hints are wrong when a coder of Beam's refuses a key; what a user's coder says stands."""
+    if not isinstance(error, TypeError | ValueError) or str(error).startswith("Unable to determin"):
+        return error
+    if _NO_PAIR.fullmatch(str(error)) or _UNPACKED.match(str(error)) or raise_location(error.__traceback__):
+        return error
+    return TypeError(
+        f"a key does not fit the coder that its type hints ask for, {coder}: {error}. Make the output type of the"
+        " step before fit the keys that it gives"
+    ).with_traceback(error.__traceback__)
+
+
+def _raised_by_us(traceback: TracebackType | None) -> bool:
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and is_framework(traceback.tb_frame.f_code.co_filename)
