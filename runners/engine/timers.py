@@ -9,6 +9,7 @@ from typing import Any
 
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo
 
@@ -109,7 +110,11 @@ class TimerHandle(userstate.BaseTimer):
 
     def set(self, timestamp: Any, dynamic_timer_tag: str = "") -> None:
         fire = Timestamp.of(timestamp).micros
-        hold = fire if TimeDomain.is_event_time(self._spec.time_domain) else self._hold
+        if TimeDomain.is_event_time(self._spec.time_domain):
+            hold = fire
+        else:
+            # The hold keeps the window from being over before the timer fires; the global one never is.
+            hold = MAX_MICROS if isinstance(self._window, GlobalWindow) else self._hold
         timer = Timer(self._spec, self._key, self._window, dynamic_timer_tag, fire, hold, self._pane)
         self._queue.set(self._name(dynamic_timer_tag), timer)
 
