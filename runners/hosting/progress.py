@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sage.handle import StepProgress, StepState
-from sage.runners.engine.blocks import MAX_MICROS
 from sage.runners.engine.dataflow import Dataflow
 
 
@@ -14,7 +13,7 @@ def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
     """One entry for each step, in the order of the plan."""
     steps = []
     for task in flow.tasks.values():
-        done = task.input_watermark >= MAX_MICROS or state == "DONE"
+        done = state == "DONE" or flow.ended(task)
         for step in task.stage.steps:
             made = sum(task.outputs[c].count for c in step.outputs.values())
             came = task.received if step is task.stage.root else task.outputs[step.inputs[0]].count

@@ -1,0 +1,191 @@
+"""What several worker processes owe to the driver: the error that ended the job, a stop when asked, no orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from sage.errors import StepError, WorkerLost
+from sage.handle import StepProgress
+from sage.runners.hosting import result as results
+from sage.runners.local import LocalRunner
+
+WORKERS = 3
+
+
+def pipeline(workers: int = WORKERS) -> beam.Pipeline:
+    return beam.Pipeline(runner=LocalRunner(), options=PipelineOptions([f"--workers={workers}"]))
+
+
+def spread(p: beam.Pipeline, count: int = 3000) -> Any:
+    return p | beam.Create(range(count), reshuffle=False) | beam.Reshuffle()
+
+
+class NotPortable(Exception):
+    """Has what no pickler takes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+def refuse(number: int) -> int:
+    if number == 1500:
+        raise NotPortable("number 1500")
+    return number
+
+
+def test_an_error_that_cannot_travel_comes_as_its_text_with_the_workers_lines() -> None:
+    p = pipeline()
+    spread(p) | "refuse" >> beam.Map(refuse) | "more" >> beam.Reshuffle() | beam.Map(abs)
+    with pytest.raises(StepError, match="NotPortable: number 1500") as caught:
+        p.run()
+    assert caught.value.step == "refuse"
+    assert 'raise NotPortable("number 1500")' in str(caught.value.__cause__.__cause__)
+
+
+def fail_late(number: int) -> tuple[int, bytes]:
+    if number == 2999:
+        raise ValueError("the cause")
+    return number, b"x" * 20_000
+
+
+@pytest.mark.parametrize("_", range(4))
+def test_the_error_is_the_steps_and_not_that_of_a_peer_that_finds_it_gone(_: int) -> None:
+    p = pipeline()
+    many = spread(p) | "fail" >> beam.Map(fail_late) | "again" >> beam.Reshuffle() | beam.GroupByKey()
+    many | beam.Map(lambda pair: time.sleep(0.0001))
+    with pytest.raises(StepError, match="the cause"):
+        p.run()
+
+
+def die(number: int) -> int:
+    if number == 1000:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_is_killed_is_told_as_such() -> None:
+    p = pipeline()
+    spread(p) | "die" >> beam.Map(die) | "again" >> beam.Reshuffle() | beam.Map(abs)
+    with pytest.raises(WorkerLost, match=r"worker \d \(process \d+\) ended without a report: it was killed"):
+        p.run()
+
+
+class Slow(beam.DoFn):
+    """Runs for a minute, in one call."""
+
+    def process(self, element: Any) -> Iterator[int]:
+        for number in range(60_000):
+            time.sleep(0.001)
+            yield number
+
+
+def test_progress_comes_out_of_one_long_call_and_a_cancelled_job_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[StepProgress] = []
+    run = results.JobResult.run
+
+    def watched(self: results.JobResult) -> None:
+        threading.Thread(target=watch, args=(self,), daemon=True).start()
+        run(self)
+
+    def watch(job: results.JobResult) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            seen[:] = [step for step in job.progress() if step.name == "slow" and step.elements_in == 1]
+            if seen:
+                break
+            time.sleep(0.05)
+        job.cancel()
+
+    monkeypatch.setattr(results.JobResult, "run", watched)
+    p = pipeline()
+    p | beam.Impulse() | "slow" >> beam.ParDo(Slow()) | beam.Reshuffle() | beam.Map(abs)
+    started = time.monotonic()
+    result = p.run()
+    assert result.state == "CANCELLED"
+    assert [step.state for step in seen] == ["running"], "progress of a step that is at work in one call"
+    assert time.monotonic() - started < 40
+
+
+class Measured(beam.DoFn):
+    """Counts in every way there is."""
+
+    def process(self, number: int) -> Iterator[int]:
+        Metrics.counter("w", "count").inc()
+        Metrics.distribution("w", "numbers").update(number)
+        Metrics.gauge("w", "last").set(number)
+        Metrics.string_set("w", "thirds").add(str(number % 3))
+        yield number
+
+
+def test_metrics_of_all_workers_are_one() -> None:
+    p = pipeline()
+    spread(p) | "measured" >> beam.ParDo(Measured())
+    found = p.run().metrics().query(beam.metrics.MetricsFilter().with_namespace("w"))
+    (count,), (numbers,), (last,), (thirds,) = (
+        found[kind] for kind in ("counters", "distributions", "gauges", "string_sets")
+    )
+    assert count.committed == 3000
+    told = numbers.committed
+    assert (told.count, told.sum, told.min, told.max) == (3000, sum(range(3000)), 0, 2999)
+    assert 0 <= last.committed.value < 3000
+    assert set(thirds.committed) == {"0", "1", "2"}
+
+
+def test_workers_end_when_their_driver_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "import apache_beam as beam\n"
+        "from apache_beam.options.pipeline_options import PipelineOptions\n"
+        "from sage.runners.local import LocalRunner\n"
+        "def busy(element):\n"
+        f"    with open({str(tmp_path / 'pid')!r}, 'w') as f:\n"
+        "        f.write(f'{os.getpid()} ')\n"
+        "    for number in range(60_000):\n"
+        "        time.sleep(0.001)\n"
+        "        yield number\n"
+        "with beam.Pipeline(runner=LocalRunner(), options=PipelineOptions(['--workers=2'])) as p:\n"
+        "    p | beam.Impulse() | beam.FlatMap(busy) | beam.Reshuffle() | beam.Map(abs)\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, str(script)], env=environment)
+    try:
+        pid = _written(tmp_path / "pid")
+    finally:
+        driver.kill()
+        driver.wait()
+    deadline = time.monotonic() + 15
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _written(path: Path) -> int:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text(encoding="utf-8").endswith(" "):
+            return int(path.read_text(encoding="utf-8"))
+        time.sleep(0.05)
+    raise TimeoutError("no worker began")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
