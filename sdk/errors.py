@@ -143,27 +143,29 @@ class StepError(SageError, RuntimeError):
         self.applied_at = applied_at
         if isinstance(cause, SageError):
             self.fault, self.retryable = cause.fault, cause.retryable
-        lines = [f"{_told(cause)} [while running '{step}']"]
+        message, while_running = _message(cause), f" [while running '{step}']"
+        lines = [(f"{type(cause).__name__}: {message}" if message else type(cause).__name__) + while_running]
         if raised_at is not None:
             lines.append(f"  raised at  {raised_at}" + (f"    {raised_at.text}" if raised_at.text else ""))
         if applied_at is not None:
             lines.append(f"  applied at {applied_at}" + (f"    {applied_at.text}" if applied_at.text else ""))
-        super().__init__("\n".join(lines))
+        # The argument is what it is on Beam's runners; who prints the error reads more.
+        super().__init__(message + while_running)
+        self._text = "\n".join(lines)
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return self._text
 
     def __reduce__(self) -> tuple[object, ...]:
         return (StepError, (self.step, self.cause, self.raised_at, self.applied_at))
 
 
-def _told(cause: BaseException) -> str:
-    """Type and message of a user's exception, whose ``str`` may be empty or raise as well."""
+def _message(cause: BaseException) -> str:
+    """The message of a user's exception, whose ``str`` may be empty or raise as well."""
     try:
-        message = str(cause)
+        return str(cause)
     except Exception as error:
-        message = f"(its message cannot be had: {type(error).__name__})"
-    return f"{type(cause).__name__}: {message}" if message else type(cause).__name__
+        return f"(its message cannot be had: {type(error).__name__})"
 
 
 @functools.lru_cache(maxsize=256)
