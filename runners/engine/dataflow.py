@@ -273,10 +273,6 @@ class Dataflow:
         """Whether a task has seen the end of its input, and has put out what came of it."""
         return task.at_end and task.stage.index not in self._sources
 
-    def ended(self, task: Task) -> bool:
-        """Whether a task has seen the end of its input, and has put out what came of it."""
-        return task.at_end and task.stage.index not in self._sources
-
     @property
     def finished(self) -> bool:
         """Whether every stage has seen the end of its input and has nothing left to put out."""
