@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
-from apache_beam.portability.api import beam_interactive_api_pb2, beam_interactive_api_pb2_grpc
+from apache_beam.portability.api import beam_interactive_api_pb2, beam_runner_api_pb2
 from apache_beam.testing.test_stream import ElementEvent, ProcessingTimeEvent, WatermarkEvent
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from sage.runners.engine.spec import Plan, TestStream
+
+_METHOD = "/org.apache.beam.model.interactive.v1.TestStreamService/Events"
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,15 @@ class RemoteEvents(Iterable[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         with grpc.insecure_channel(self.endpoint) as channel:
-            stub = beam_interactive_api_pb2_grpc.TestStreamServiceStub(channel)
+            # Called by name: not every Beam has the generated stub in its wheel.
+            ask = channel.unary_stream(
+                _METHOD,
+                request_serializer=beam_interactive_api_pb2.EventsRequest.SerializeToString,
+                response_deserializer=beam_runner_api_pb2.TestStreamPayload.Event.FromString,
+            )
             request = beam_interactive_api_pb2.EventsRequest(output_ids=self.outputs)
             try:
-                for event in stub.Events(request):
+                for event in ask(request):
                     yield _event(event, self.coder)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.CANCELLED:
