@@ -22,6 +22,7 @@ __all__ = [
     "StepError",
     "UnsupportedFeature",
     "WorkerLost",
+    "message_of",
 ]
 
 
@@ -143,7 +144,7 @@ class StepError(SageError, RuntimeError):
         self.applied_at = applied_at
         if isinstance(cause, SageError):
             self.fault, self.retryable = cause.fault, cause.retryable
-        message, while_running = _message(cause), f" [while running '{step}']"
+        message, while_running = message_of(cause), f" [while running '{step}']"
         lines = [(f"{type(cause).__name__}: {message}" if message else type(cause).__name__) + while_running]
         if raised_at is not None:
             lines.append(f"  raised at  {raised_at}" + (f"    {raised_at.text}" if raised_at.text else ""))
@@ -160,8 +161,8 @@ class StepError(SageError, RuntimeError):
         return (StepError, (self.step, self.cause, self.raised_at, self.applied_at))
 
 
-def _message(cause: BaseException) -> str:
-    """The message of a user's exception, whose ``str`` may be empty or raise as well."""
+def message_of(cause: BaseException) -> str:
+    """The message of a user's exception, whose ``str`` may raise as well."""
     try:
         return str(cause)
     except Exception as error:

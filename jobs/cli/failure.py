@@ -13,7 +13,7 @@ from types import TracebackType
 
 import click
 
-from sage.errors import Fault, Location, SageError, StepError
+from sage.errors import Fault, Location, SageError, StepError, message_of
 from sage.source_line import operand_line
 from sage.trace import is_framework
 
@@ -65,7 +65,7 @@ def explain(error: BaseException) -> Failure:
         cause = step_error.cause
         return Failure(
             kind=type(cause).__name__,
-            message=_BEAM_STEP.sub("", str(cause)),
+            message=_BEAM_STEP.sub("", message_of(cause)),
             step=step_error.step,
             # A cause from a worker process has lost its traceback; the worker has looked at it then.
             raised_at=user_line(cause) or _with_text(step_error.raised_at),
@@ -91,10 +91,10 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         where = Location(error.filename, error.lineno, (error.text or "").strip())
         return Failure(kind=type(error).__name__, message=error.msg, raised_at=where)
-    found = _BEAM_STEP.search(str(error))
+    found = _BEAM_STEP.search(message_of(error))
     return Failure(
         kind=type(error).__name__,
-        message=_BEAM_STEP.sub("", str(error)),
+        message=_BEAM_STEP.sub("", message_of(error)),
         step=found["step"] if found else None,
         raised_at=user_line(error),
     )
@@ -108,9 +108,9 @@ def show(failure: Failure, error: BaseException, *, full: bool) -> None:
         head = click.style("error: ", fg="red", bold=True) + failure.message
     elif failure.step is not None:
         head = click.style("error: ", fg="red", bold=True) + f"step {failure.step!r} failed\n\n"
-        head += _indent(f"{failure.kind}: {failure.message}")
+        head += _indent(_said(failure))
     else:
-        head = click.style("error: ", fg="red", bold=True) + _indent(f"{failure.kind}: {failure.message}").strip()
+        head = click.style("error: ", fg="red", bold=True) + _indent(_said(failure)).strip()
     click.echo(head, err=True)
     for label, place in (("raised at", failure.raised_at), ("applied at", failure.applied_at)):
         if place is not None:
@@ -121,6 +121,10 @@ def show(failure: Failure, error: BaseException, *, full: bool) -> None:
         retry = "trying again may help" if failure.retryable else "trying again will not help"
         rest = "" if full else "; --traceback shows every frame"
         click.echo(f"\n  fault: {failure.fault.value} ({retry}{rest})", err=True)
+
+
+def _said(failure: Failure) -> str:
+    return f"{failure.kind}: {failure.message}" if failure.message else failure.kind
 
 
 def user_line(error: BaseException) -> Location | None:

@@ -9,12 +9,11 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import cloudpickle
-from apache_beam.internal import pickler
+from apache_beam.internal import cloudpickle_pickler, pickler
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from sage.errors import StepError, WorkerLost
+from sage.errors import StepError, WorkerLost, message_of
 from sage.runners.engine.context import JobContext, JobOptions
 from sage.runners.engine.spec import Plan
 from sage.runners.engine.spill import SpillStore
@@ -72,23 +71,68 @@ class Order:
         return JobContext(WallClock(), self.options, spill, fast_read, self.worker, self.workers)
 
 
-def portable_error(error: Exception) -> bytes:
-    """A ``("failed", error, traceback text)`` report; a cause that cannot travel is replaced by its text."""
-    text = "".join(traceback.format_exception(error))
-    try:
-        data = cloudpickle.dumps(("failed", error, text))
-        pickle.loads(data)
-        return bytes(data)
-    except Exception:
-        pass  # replaced below
-    cause: Any = error.cause if isinstance(error, StepError) else error
-    stand_in: Exception = RuntimeError(f"{type(cause).__name__}: {cause}")
+# The copy that Beam pickles functions with: a class that came with a function is the same class in an error.
+_cloudpickle = cloudpickle_pickler.cloudpickle
+
+
+def portable_error(error: BaseException) -> bytes:
+    """A ``("failed", error, traceback text)`` report.
+
+    An exception whose class wants other arguments than it hands on, or that holds what cannot be pickled, goes as
+    its class, its arguments and what of its attributes can travel; where that is not enough, as its text.
+    """
+    text = _traceback_text(error)
+    for carried in (error, _Carried(error)):
+        try:
+            data = _cloudpickle.dumps(("failed", carried, text))
+            pickle.loads(data)
+            return bytes(data)
+        except Exception:
+            continue
+    cause = error.cause if isinstance(error, StepError) else error
+    stand_in: Exception = RuntimeError(f"{type(cause).__name__}: {message_of(cause)}")
     if isinstance(error, StepError):
         stand_in = StepError(error.step, stand_in, error.raised_at, error.applied_at)
     return pickle.dumps(("failed", stand_in, text))
 
 
-def raise_reported(error: Exception, text: str) -> NoReturn:
+def _traceback_text(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as broken:  # a user's exception may refuse to be printed
+        return f"the traceback cannot be printed: {type(broken).__name__}"
+
+
+class _Carried:
+    """An exception on its way: it comes out as itself, or its cause does, without a call of its ``__init__``."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self._error
+        if isinstance(error, StepError):
+            return StepError, (error.step, _Carried(error.cause), error.raised_at, error.applied_at)
+        args = tuple(arg if _travels(arg) else repr(arg) for arg in error.args)
+        return _made_anew, (type(error), args, {k: v for k, v in vars(error).items() if _travels(v)})
+
+
+def _travels(value: Any) -> bool:
+    try:
+        pickle.loads(_cloudpickle.dumps(value))
+    except Exception:
+        return False
+    return True
+
+
+def _made_anew(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+def raise_reported(error: BaseException, text: str) -> NoReturn:
     """Raises what a worker reported as if it had been raised here; the worker's own traceback is the last cause."""
     error.worker_traceback = text  # type: ignore[attr-defined]
     cause = error.cause if isinstance(error, StepError) else None

@@ -35,6 +35,6 @@ def work(driver: Connection, connections: list[Connection]) -> None:
         worker.work(order, writer(peers), Mailbox({DRIVER: driver, **peers}), report)
     except Cancelled:
         return
-    except Exception as error:
+    except BaseException as error:  # whatever ends a worker is to be known to the driver
         with contextlib.suppress(OSError):
             driver.send_bytes(portable_error(error))
