@@ -50,6 +50,6 @@ def _collects_here(plan: Plan) -> bool:
 
 def _with_remote_events(plan: Plan) -> Plan:
     # Not at the top: gRPC takes its time to import, and few test streams come from a service.
-    from sage.runners.hosting.events import with_remote_events
+    from sage.runners.plan.remote_events import with_remote_events
 
     return with_remote_events(plan)
