@@ -96,10 +96,16 @@ class Partitioner:
             raise InvalidPipeline(f"blocks of {self._route.collection.name} stay at their worker")
 
     def _spread(self, block: Block) -> Iterator[tuple[int, Block]]:
-        rows, workers = len(block), self._workers
-        first, self._next = self._next, (self._next + rows) % workers
-        for offset in range(min(rows, workers)):
-            yield (first + offset) % workers, block.pick(slice(offset, None, workers))
+        """One run of rows for each worker: neighbours stay together, as they do in what users see of other runners."""
+        workers, first = self._workers, self._next
+        share, over = divmod(len(block), workers)
+        self._next = (first + over) % workers
+        start = 0
+        for number in range(workers):
+            end = start + share + (number < over)
+            if end > start:
+                yield (first + number) % workers, block.pick(slice(start, end))
+            start = end
 
     def _by_key(self, block: Block) -> Iterator[tuple[int, Block]]:
         targets = self._targets([pair[0] for pair in block.values])
