@@ -73,7 +73,6 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     },
     "runners/engine/ops.py": {
         "apache_beam.runners.common.DoFnRunner": "the general way to run a step is Beam's own",
-        "apache_beam.runners.common.DoFnSignature": "whether a DoFn sees whole windowed values",
         "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
         "apache_beam.runners.worker.operations.InefficientExecutionWarning": "what Beam warns of batches made anew",
     },
@@ -88,10 +87,6 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     "runners/engine/checks.py": {
         "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
         "apache_beam.typehints.decorators._check_instance_type": "a sampled value is checked as Beam checks it",
-    },
-    "runners/hosting/events.py": {
-        "apache_beam.portability.api.beam_interactive_api_pb2": "a test stream may come from a service, as events",
-        "apache_beam.portability.api.beam_interactive_api_pb2_grpc": "a test stream may come from a service",
     },
     "runners/hosting/result.py": {
         "apache_beam.metrics.cells": "the types of what a user gets from querying metrics",
