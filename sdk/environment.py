@@ -246,6 +246,8 @@ def _refusing_exit(owner: str) -> Iterator[None]:
     try:
         with contextlib.redirect_stderr(words):
             yield
+    except ConfigError as error:
+        raise ConfigError(f"{owner}: {error}") from None
     except SystemExit:
         said = words.getvalue().strip().splitlines() or ["an option's value does not fit"]
         raise ConfigError(f"{owner}: {said[-1].partition('error: ')[2] or said[-1]}") from None

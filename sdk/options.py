@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -50,33 +52,83 @@ def parse_duration_ms(text: str | int) -> int:
     return round(float(number) * _DURATION_MS[unit.lower()])
 
 
-def _argument(parse):  # type: ignore[no-untyped-def]
-    """An argparse type that keeps the message of a ConfigError."""
+def _workers(value: str | int) -> int:
+    try:
+        count = int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{value!r} is not a valid int") from None
+    if count < 1:
+        raise ConfigError(f"{count} workers cannot run a job: give 1 or more")
+    return count
 
-    def convert(text: str) -> int:
-        try:
-            return int(parse(text))
-        except ConfigError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
 
-    return convert
+def _memory(value: str | int) -> int:
+    size = parse_bytes(value)
+    if size < 1:
+        raise ConfigError("a job needs some memory: give more than 0, or leave the option out for no limit")
+    return size
+
+
+def _path(value: str) -> str:
+    if value not in PATHS:
+        raise ConfigError(f"{value!r} is not one of {', '.join(map(repr, PATHS))}")
+    return value
+
+
+PATHS = ("auto", "compiled", "bound", "general")
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "workers": _workers,
+    "memory_limit": _memory,
+    "max_bundle_time": parse_duration_ms,
+    "execution_path": _path,
+}
+
+
+def _checked(name: str, value: Any) -> Any:
+    try:
+        return _CHECKS[name](value)
+    except ConfigError as error:
+        raise ConfigError(f"--{name}: {error}") from None
+
+
+class _Checked(argparse.Action):
+    """Sets an option to what its check makes of it; a bad value is one ConfigError, where argparse would print the
+    usage of every option there is and end the process."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, _checked(self.dest, values))
 
 
 class SageOptions(PipelineOptions):
     """What SAGE's runners understand beside Beam's own options."""
 
+    def checked(self) -> SageOptions:
+        """These options with values that fit: those given by keyword are text or numbers that nobody has looked at.
+
+        Raises:
+            ConfigError: a value is wrong; the message names the option and what is accepted.
+        """
+        for name in _CHECKS:
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, _checked(name, value))
+        return self
+
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--workers",
-            type=int,
+            action=_Checked,
             default=1,
             metavar="N",
             help="How many worker processes run the job (count). 1 runs it in this process.",
         )
         parser.add_argument(
             "--memory_limit",
-            type=_argument(parse_bytes),
+            action=_Checked,
             default=None,
             metavar="SIZE",
             help="Memory that groupings and shuffles may hold, all workers together (bytes, as 512MB or 2GB). "
@@ -90,15 +142,16 @@ class SageOptions(PipelineOptions):
         )
         parser.add_argument(
             "--max_bundle_time",
-            type=_argument(parse_duration_ms),
+            action=_Checked,
             default=50,
             metavar="TIME",
             help="Longest time a bundle stays open in a streaming job (ms, as 50ms or 1s).",
         )
         parser.add_argument(
             "--execution_path",
-            choices=["auto", "compiled", "bound", "general"],
+            action=_Checked,
             default="auto",
+            metavar=f"[{'|'.join(PATHS)}]",
             help="Which way steps run (name). 'auto' takes the fastest that means the same; the others are for "
             "tests and for ruling a way out when something looks wrong.",
         )

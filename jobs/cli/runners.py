@@ -106,15 +106,15 @@ def _as_click(action: argparse.Action) -> click.Option:
 
 
 def _converter(action: argparse.Action) -> Callable[[str], Any]:
-    """What argparse would convert the text by, complaining in click's way."""
-    convert: Callable[[str], Any] = action.type if callable(action.type) else str
+    """What argparse would make of the text, complaining in click's way."""
+    parser, flag = argparse.ArgumentParser(add_help=False), action.option_strings[0]
 
     def checked(text: str) -> Any:
+        namespace = argparse.Namespace()
         try:
-            return convert(text)
-        except argparse.ArgumentTypeError as error:
-            raise click.BadParameter(str(error)) from error
-        except (TypeError, ValueError) as error:
-            raise click.BadParameter(f"{text!r} is not a valid {convert.__name__}") from error
+            action(parser, namespace, text, flag)
+        except ConfigError as error:
+            raise click.BadParameter(str(error).removeprefix(f"{flag}: ")) from error
+        return getattr(namespace, action.dest)
 
     return checked

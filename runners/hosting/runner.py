@@ -68,10 +68,12 @@ class HostRunner(PipelineRunner):
         """Runs a pipeline proto to its end.
 
         Raises:
+            ConfigError: an option has a value that cannot be.
             UnsupportedFeature: this host cannot run the pipeline; nothing of it has run.
             InvalidPipeline: a part of the proto cannot be decoded here.
             StepError: a step of the user's pipeline raised.
         """
+        options.view_as(SageOptions).checked()
         if not options.view_as(StandardOptions).streaming:
             proto = pack_combines(proto)
         refuse(uses_of(proto), self.host)

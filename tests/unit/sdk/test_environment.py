@@ -48,7 +48,7 @@ def test_config_goes_over_options_and_options_over_the_command_line(monkeypatch:
     ("config", "message"),
     [
         ({"worker": 2}, "unknown config key 'worker'; did you mean 'workers'. Accepted keys: runner, .*memory_limit"),
-        ({"workers": "many"}, "argument --workers: invalid int value: 'many'"),
+        ({"workers": "many"}, "--workers: 'many' is not a valid int"),
         ({"memory_limit": "lots"}, "'lots' is not a size in bytes"),
         ({"execution_path": "fast"}, "invalid choice: 'fast'"),
         ({"runner": "no.such.Runner"}, "No module named 'no'"),
