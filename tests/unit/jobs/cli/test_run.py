@@ -290,9 +290,14 @@ def test_ctrl_c_ends_with_130_and_one_line(script, as_json):
             p | beam.Create([1]) | beam.Map(slow)
     """)
     command = [sys.executable, "-c", "import sys; from sage.jobs.cli import main; sys.exit(main())", "run", str(job)]
-    running = subprocess.Popen(
-        command + ["--json"] * as_json, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # What runs in the background of a script ignores Ctrl-C, and so does what it starts; a terminal's does not.
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        running = subprocess.Popen(
+            command + ["--json"] * as_json, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert running.stderr is not None
     assert running.stderr.readline() == "started\n"
 
