@@ -42,3 +42,27 @@ EXPECTED_FAILURES: dict[str, Expected] = {
     "ReshuffleTest::test_reshuffle_windows_unchanged": Expected(_PRECISION),
     "ReshuffleTest::test_reshuffle_window_fn_preserved": Expected(_PRECISION),
 }
+
+_ONE_BUNDLE = "counts the bundles or instances of the whole job as one; each worker has its own"
+_DRIVER = "looks in the memory of the test's own process for what its functions did; they ran in the workers"
+_MERGE_ORDER = "expects accumulators to be merged in the order of the elements; several workers' come as they come"
+
+EXPECTED_WITH_SEVERAL_WORKERS: dict[str, Expected] = {
+    "CombineTest::test_combining_with_session_windows_and_fanout": Expected(_MERGE_ORDER),
+    "CombineTest::test_combining_with_sliding_windows_and_fanout": Expected(_MERGE_ORDER),
+    "ErrorHandlingTest::test_error_handling_pardo_with_exception_handling_kwargs": Expected(_DRIVER),
+    "FnApiCases::test_batch_rebatch_pardos": Expected("catches a warning; it is given in the workers"),
+    "PTransformTest::test_do_fn_with_finish": Expected(_ONE_BUNDLE),
+    "PTransformTest::test_do_fn_with_start": Expected(_ONE_BUNDLE),
+    "PTransformTest::test_group_by_key_allow_unsafe_triggers": Expected(
+        "expects a trigger to see the elements in the order of the list; several workers send theirs as they come"
+    ),
+    "PTransformTest::test_group_by_key_deterministic_coder": Expected(
+        "makes a class a global of its module while it runs; the workers import the module without it"
+    ),
+    "PTransformTypeCheckTestCase::test_combine_runtime_type_check_violation_using_decorators": Expected(
+        "its function gives the wrong type; where several workers' results are merged, it takes them in and fails first"
+    ),
+    "RuntimeTypeCheckTest::test_wrapper_pass_through": Expected(_ONE_BUNDLE),
+}
+"""What more is expected to fail with several workers; some of these pass where all elements come to one of them."""
