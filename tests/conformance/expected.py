@@ -20,6 +20,8 @@ _LAST_PANE = (
     "expects that values are lost which a repeated count has not reached at the end of the input;"
     " here they come out in a last pane, as the Beam model has it"
 )
+_KEYED_CHECK = "Beam 2.61 itself takes the combine for one of elements without keys; its own runners fail too"
+_TIE = "two quantiles have equal keys, and which of them comes depends on the order of elements"
 _UUIDS = "gives out two identifiers only, and cloudpickle, which we always use, asks for more"
 _OLD_RESHUFFLE = (
     "asks for the way Reshuffle lost the pane before Beam 2.65; our Reshuffle is no grouping and keeps it"
@@ -31,6 +33,9 @@ EXPECTED_FAILURES: dict[str, Expected] = {
     "ReverseTestStreamTest::test_windowing": Expected(_RECORDER),
     "LeaderBoardTest::test_leader_board_users": Expected(_LAST_PANE),
     "PipelineTest::test_auto_unique_labels": Expected(_UUIDS, beams=("2.61",)),
+    "PTransformTest::test_combine_per_key_with_side_input_as_arg": Expected(_KEYED_CHECK, beams=("2.61",)),
+    "PTransformTest::test_combine_with_side_input_as_arg": Expected(_KEYED_CHECK, beams=("2.61",)),
+    "ApproximateQuantilesTest::test_batched_quantiles": Expected(_TIE, beams=("2.61",)),
     "TestStreamTest::test_basic_execution_with_service": Expected(
         "the messages of that service are not in the wheel of Beam 2.61", beams=("2.61",)
     ),
