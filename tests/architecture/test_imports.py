@@ -107,7 +107,11 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     "runners/hosting/metrics.py": {
         "apache_beam.utils.histogram.Histogram": "a histogram goes to the driver without its lock",
     },
+    "runners/hosting/serialising.py": {
+        "apache_beam.internal.cloudpickle_pickler": "what cannot be pickled is found by what Beam pickles with",
+    },
     "runners/hosting/order.py": {
+        "apache_beam.internal.cloudpickle_pickler": "a class in an error must be the one that came with a function",
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is read",
         "apache_beam.portability.api.beam_runner_api_pb2": "a pipeline travels to a worker as Beam's proto",
     },
