@@ -94,10 +94,20 @@ def explain(error: BaseException) -> Failure:
     found = _BEAM_STEP.search(message_of(error))
     return Failure(
         kind=type(error).__name__,
-        message=_BEAM_STEP.sub("", message_of(error)),
+        message=_BEAM_STEP.sub("", message_of(error)) + _variable_at_fault(error),
         step=found["step"] if found else None,
         raised_at=user_line(error),
     )
+
+
+def _variable_at_fault(error: BaseException) -> str:
+    """What Beam leaves out when a function cannot be pickled: which of the things it holds on to is to blame."""
+    if not message_of(error).startswith("Unable to pickle fn"):
+        return ""
+    from sage.runners.hosting.serialising import unpicklable_in
+
+    variable = unpicklable_in(error.__traceback__)
+    return f" At fault: {variable}." if variable else ""
 
 
 def show(failure: Failure, error: BaseException, *, full: bool) -> None:

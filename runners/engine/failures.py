@@ -33,7 +33,11 @@ def raise_step_error(
     if isinstance(error, StepError | WorkerLost):
         raise error
     cause = _no_pair(error) if keyed else error
-    raise StepError(name, cause, raise_location(error.__traceback__), context.locations.get(name)) from cause
+    raised_at = raise_location(error.__traceback__)
+    if raised_at is None and error.__cause__ is not None:
+        # A generator that lets a StopIteration out gives an error that Python makes, and no line of the user's.
+        raised_at = raise_location(error.__cause__.__traceback__)
+    raise StepError(name, cause, raised_at, context.locations.get(name)) from cause
 
 
 @contextmanager

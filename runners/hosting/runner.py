@@ -20,6 +20,7 @@ from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
+from sage.runners.hosting.serialising import serialising
 from sage.runners.plan.packing import pack_combines
 from sage.runners.plan.uses import uses_of
 from sage.trace import caller_location
@@ -48,6 +49,8 @@ class HostRunner(PipelineRunner):
         return "cloudpickle"
 
     def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
+        # Beam 2.61 sets its default, dill, with the pipeline, and tries it on each function that comes.
+        pickler.set_library(pickler.USE_CLOUDPICKLE)
         label = _current_label(input)
         if label is not None:
             location = caller_location(sys._getframe(1))
@@ -57,11 +60,11 @@ class HostRunner(PipelineRunner):
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> JobResult:
         RuntimeValueProvider.set_runtime_options({})
-        pipeline.visit(
-            group_by_key_input_visitor(not options.view_as(TypeOptions).allow_non_deterministic_key_coders)
-        )
+        deterministic = not options.view_as(TypeOptions).allow_non_deterministic_key_coders
         pickler.set_library(pickler.USE_CLOUDPICKLE)
-        proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
+        with serialising(self._locations):
+            pipeline.visit(group_by_key_input_visitor(deterministic))
+            proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
         return self.run_proto(proto, options)
 
     def run_proto(self, proto: PipelineProto, options: PipelineOptions) -> JobResult:
@@ -72,6 +75,7 @@ class HostRunner(PipelineRunner):
             UnsupportedFeature: this host cannot run the pipeline; nothing of it has run.
             InvalidPipeline: a part of the proto cannot be decoded here.
             StepError: a step of the user's pipeline raised.
+            WorkerLost: a worker process died.
         """
         options.view_as(SageOptions).checked()
         if not options.view_as(StandardOptions).streaming:

@@ -6,7 +6,7 @@ line. What is read here is the same: the lines that begin within the range, with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from apache_beam import coders
@@ -65,10 +65,26 @@ def _lines(source: Any, name: str, tracker: Any) -> Iterator[str]:
                 at += len(chunk)
         if not tracker.try_claim(at):
             return
-        yield from _from(source, file, at, rest, stop)
+        yield from _from(source, file, at, rest, stop, name)
 
 
-def _from(source: Any, file: Any, at: int, rest: bytes, stop: Any) -> Iterator[str]:
+def _up_to_the_bad(lines: list[bytes], decode: Callable[[bytes], str], name: str, at: int) -> Iterator[str]:
+    """The lines before the one that cannot be decoded.
+
+    Raises:
+        UnicodeDecodeError: as the decoder gives it, and says which file and where in it.
+    """
+    for line in lines:
+        try:
+            text = decode(line)
+        except UnicodeDecodeError as error:
+            where = f"{error.reason} (in the line that begins at byte {at} of {name})"
+            raise UnicodeDecodeError(error.encoding, error.object, error.start, error.end, where) from None
+        yield text
+        at += len(line) + 1
+
+
+def _from(source: Any, file: Any, at: int, rest: bytes, stop: Any, name: str) -> Iterator[str]:
     """Lines from offset ``at`` on, up to the last that begins before ``stop``; ``rest`` was read behind ``at``."""
     decode = source._coder.decode
     while at < stop:
@@ -92,7 +108,7 @@ def _from(source: Any, file: Any, at: int, rest: bytes, stop: Any) -> Iterator[s
         try:
             lines: Iterable[str] = body.decode("utf-8").split("\n")
         except UnicodeDecodeError:
-            lines = (decode(line) for line in body.split(b"\n"))  # up to the line that raises
+            lines = _up_to_the_bad(body.split(b"\n"), decode, name, at)
         if b"\r\n" in whole:
             # A carriage return before the file's unended last line is part of that line.
             ended = len(whole) > len(body)

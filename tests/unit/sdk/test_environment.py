@@ -50,7 +50,7 @@ def test_config_goes_over_options_and_options_over_the_command_line(monkeypatch:
         ({"worker": 2}, "unknown config key 'worker'; did you mean 'workers'. Accepted keys: runner, .*memory_limit"),
         ({"workers": "many"}, "--workers: 'many' is not a valid int"),
         ({"memory_limit": "lots"}, "'lots' is not a size in bytes"),
-        ({"execution_path": "fast"}, "invalid choice: 'fast'"),
+        ({"execution_path": "fast"}, "--execution_path: 'fast' is not one of"),
         ({"runner": "no.such.Runner"}, "No module named 'no'"),
         ({"runner": "Nonesuch"}, "Unexpected pipeline runner: Nonesuch"),
         ({"runner": 7}, "runner must be a name or a PipelineRunner, not int"),
