@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import pickle
 import threading
@@ -34,6 +35,11 @@ def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report
         Cancelled: the driver asked this worker to stop, or is gone.
         StepError: a step failed.
     """
+    # In a context of its own: which subtask this is holds no longer than the order runs.
+    contextvars.copy_context().run(_work, order, write, inbox, report)
+
+
+def _work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
     plan = order.plan()
     with spill_store(order.options.memory_bytes, order.spill_dir) as spill:
         job = order.context(spill)
