@@ -118,10 +118,9 @@ class _Reader:
         return lambda id, proto: kind(**self._base(id, proto))
 
     def window_into(self, id: str, proto: Any) -> spec.Step:
-        payload = beam_runner_api_pb2.WindowIntoPayload.FromString(proto.spec.payload)
+        # The output's strategy holds the payload's window function, and more.
         output = self._proto.components.pcollections[next(iter(proto.outputs.values()))]
         windowing = self._context.windowing_strategies.get_by_id(output.windowing_strategy_id)
-        del payload  # the output's strategy holds the same window fn, and more
         return spec.AssignWindows(**self._base(id, proto), windowing=windowing)
 
     def combine(self, kind: type[spec.Step]) -> Callable[..., spec.Step]:
