@@ -6,19 +6,19 @@ from collections.abc import Mapping
 
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
-from sage.runners.engine.bounded import BoundedReadOp, reads_bounded_source
-from sage.runners.engine.combine import MergeRoot, PreCombineOp
 from sage.runners.engine.context import TaskContext
-from sage.runners.engine.group import GroupRoot, fires_once
-from sage.runners.engine.merging import MergingRoot, fires_once_merged
+from sage.runners.engine.grouping.combine import MergeRoot, PreCombineOp
+from sage.runners.engine.grouping.group import GroupRoot, fires_once
+from sage.runners.engine.grouping.merging import MergingRoot, fires_once_merged
+from sage.runners.engine.grouping.triggered import TriggeredRoot
+from sage.runners.engine.keyed.stateful import StatefulRoot
 from sage.runners.engine.ops import BatchOp, CombineValuesOp, Op, Output, ParDoOp, WindowOp
+from sage.runners.engine.reading.bounded import BoundedReadOp, reads_bounded_source
+from sage.runners.engine.reading.sources import TestStreamRoot, TimingRoot
+from sage.runners.engine.reading.splittable import SplitRestrictionsOp, SplittableRoot
 from sage.runners.engine.root import EmptyRoot, ImpulseRoot, OpRoot, PassRoot, Root
 from sage.runners.engine.sides import GatedRoot, SideView
-from sage.runners.engine.sources import TestStreamRoot, TimingRoot
 from sage.runners.engine.spec import CollectionId
-from sage.runners.engine.splittable import SplitRestrictionsOp, SplittableRoot
-from sage.runners.engine.stateful import StatefulRoot
-from sage.runners.engine.triggered import TriggeredRoot
 
 Outputs = Mapping[CollectionId, Output]
 

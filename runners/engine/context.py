@@ -12,7 +12,7 @@ from sage.errors import Location
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.metrics import StepMetrics, Tracker
 from sage.runners.engine.spec import Collection, CollectionId
-from sage.runners.engine.spill import Memory, SpillStore
+from sage.runners.engine.spilling.spill import Memory, SpillStore
 
 
 class Clock(Protocol):

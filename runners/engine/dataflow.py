@@ -13,10 +13,10 @@ from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.context import JobContext, TaskContext
 from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of
 from sage.runners.engine.failures import RAISED, raise_step_error, unfit_key
-from sage.runners.engine.keys import key_coder
-from sage.runners.engine.sizes import approximate_size
-from sage.runners.engine.sources import TestStreamRoot
+from sage.runners.engine.keyed.keys import key_coder
+from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId, Plan
+from sage.runners.engine.spilling.sizes import approximate_size
 from sage.runners.engine.task import Task
 
 INBOX_ROWS = 1 << 16

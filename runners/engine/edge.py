@@ -10,7 +10,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Op
-from sage.runners.engine.sizes import approximate_size
+from sage.runners.engine.spilling.sizes import approximate_size
 
 TARGET_BYTES = 4 << 20
 FIRST_ROWS = 64

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
-from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.keyed.keys import KeyIds, key_coder
 
 KEY_GROUPS = 128
 _CACHE_KEYS = 100_000

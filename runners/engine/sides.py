@@ -11,11 +11,11 @@ from apache_beam.transforms.trigger import DefaultTrigger
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
-from sage.runners.engine.backlog import Backlog
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
-from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.keyed.keys import KeyIds, key_coder
 from sage.runners.engine.root import Root
+from sage.runners.engine.spilling.backlog import Backlog
 
 _MULTIMAP = common_urns.side_inputs.MULTIMAP.urn
 

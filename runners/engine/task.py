@@ -12,9 +12,9 @@ from sage.runners.engine.compiled import compile_stage
 from sage.runners.engine.context import JobContext, TaskContext
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output
+from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.root import Root, SourceRoot
 from sage.runners.engine.sides import GatedRoot
-from sage.runners.engine.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId
 
 

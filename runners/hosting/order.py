@@ -16,7 +16,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from sage.errors import StepError, WorkerLost, message_of
 from sage.runners.engine.context import JobContext, JobOptions
 from sage.runners.engine.spec import Plan
-from sage.runners.engine.spill import SpillStore
+from sage.runners.engine.spilling.spill import SpillStore
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.textlines import fast_read
 from sage.runners.plan import plan_pipeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sage.runners.engine.spill import SpillStore
+from sage.runners.engine.spilling.spill import SpillStore
 from sage.runners.state.spill import FileSpillStore
 
 

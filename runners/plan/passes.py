@@ -8,8 +8,8 @@ from dataclasses import replace
 from apache_beam import coders
 
 from sage.runners.engine import spec
-from sage.runners.engine.group import fires_once
-from sage.runners.engine.keys import key_coder
+from sage.runners.engine.grouping.group import fires_once
+from sage.runners.engine.keyed.keys import key_coder
 from sage.runners.engine.spec import CollectionId, StepId
 from sage.runners.plan.read import Graph
 

@@ -55,7 +55,7 @@ BEAM_PUBLIC = (
 )
 # The plan reads Beam's protos, so it may know all of Beam. Who else knows what, and why.
 BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
-    "runners/engine/bounded.py": {
+    "runners/engine/reading/bounded.py": {
         "apache_beam.io.iobase._SDFBoundedSourceRestrictionProvider": "a bounded source is known by what wraps it",
         "apache_beam.runners.common.DoFnSignature": "which parameter of a DoFn is the restriction",
     },
@@ -80,7 +80,7 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
         "apache_beam.portability.common_urns": "the access pattern of a side input is told by its URN",
         "apache_beam.transforms.sideinputs._global_window_mapping_fn": "a mapping known to ignore the window",
     },
-    "runners/engine/splittable.py": {
+    "runners/engine/reading/splittable.py": {
         "apache_beam.runners.common.DoFnSignature": "which parameter of a DoFn is the restriction",
         "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
     },

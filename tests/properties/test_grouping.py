@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.combine import MergeRoot
-from sage.runners.engine.group import GroupRoot
+from sage.runners.engine.grouping.combine import MergeRoot
+from sage.runners.engine.grouping.group import GroupRoot
 from tests.models.grouping import Grouping
 from tests.models.harness import INPUT, OUTPUT, Harness
 

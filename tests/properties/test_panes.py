@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage.runners.engine.context import VirtualClock
-from sage.runners.engine.panes import KeyPanes, PaneDriver
+from sage.runners.engine.grouping.panes import KeyPanes, PaneDriver
 
 COUNTS = st.integers(1, 4).map(AfterCount)
 TRIGGERS = st.recursive(

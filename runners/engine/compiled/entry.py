@@ -11,14 +11,14 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
-from sage.runners.engine.bounded import BoundedReadOp
-from sage.runners.engine.combine import PreCombineOp
 from sage.runners.engine.compiled.generate import Generator
 from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.failures import RAISED, raise_step_error
+from sage.runners.engine.grouping.combine import PreCombineOp
 from sage.runners.engine.ops import Op, Output, ParDoOp, WindowOp
+from sage.runners.engine.reading.bounded import BoundedReadOp
 from sage.runners.engine.spec import CollectionId
 
 

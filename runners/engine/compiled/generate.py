@@ -12,7 +12,6 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
-from sage.runners.engine.combine import PreCombineOp
 from sage.runners.engine.compiled.here import Here
 from sage.runners.engine.compiled.outputs import (
     BAD_RESULTS,
@@ -24,6 +23,7 @@ from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Sp
 from sage.runners.engine.compiled.sinks import write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
+from sage.runners.engine.grouping.combine import PreCombineOp
 from sage.runners.engine.ops import Op, Output, WindowOp
 from sage.runners.engine.windows import EVERYWHERE, KNOWN_WINDOWS, assigner
 

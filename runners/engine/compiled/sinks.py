@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from apache_beam.transforms import combiners, core
 
-from sage.runners.engine.combine import PreCombineOp
 from sage.runners.engine.compiled.here import Here
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
+from sage.runners.engine.grouping.combine import PreCombineOp
 
 _WRAPPERS = (core.CallableWrapperCombineFn, core.NoSideInputsCallableWrapperCombineFn)
 _MISSING = object()

@@ -17,7 +17,7 @@ from apache_beam.utils.timestamp import Timestamp
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.exchange import KEY_GROUPS, Partitioner, Route, worker_of
-from sage.runners.engine.keys import KeyIds
+from sage.runners.engine.keyed.keys import KeyIds
 
 GENERAL = coders.FastPrimitivesCoder().as_deterministic_coder("test")
 
@@ -65,7 +65,7 @@ def test_a_class_that_came_by_pickle_has_the_groups_of_the_one_it_is_a_copy_of()
     script = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from collections import namedtuple; from apache_beam import coders\n"
-        "from sage.runners.engine.keys import KeyIds\n"
+        "from sage.runners.engine.keyed.keys import KeyIds\n"
         "coder = coders.FastPrimitivesCoder().as_deterministic_coder('test')\n"
         "print(KeyIds(coder).group(namedtuple('Local', 'x y')(1, 'a'), 128))"
     )

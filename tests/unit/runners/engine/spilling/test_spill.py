@@ -17,9 +17,9 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Sessions,
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.group import GroupRoot
-from sage.runners.engine.runs import Codec, SpilledValues, merge_runs, write_run
-from sage.runners.engine.spill import Memory, cut, pieces
+from sage.runners.engine.grouping.group import GroupRoot
+from sage.runners.engine.spilling.runs import Codec, SpilledValues, merge_runs, write_run
+from sage.runners.engine.spilling.spill import Memory, cut, pieces
 from sage.runners.local import LocalRunner
 from tests.models.harness import INPUT, OUTPUT, Harness
 from tests.models.spill_store import MemoryStore

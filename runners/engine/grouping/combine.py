@@ -11,10 +11,10 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import RAISED, naming, raise_step_error
-from sage.runners.engine.group import WindowTables
-from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.grouping.group import WindowTables
+from sage.runners.engine.keyed.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Op, Output
-from sage.runners.engine.sizes import KEY_OVERHEAD, size_of_values
+from sage.runners.engine.spilling.sizes import KEY_OVERHEAD, size_of_values
 
 MERGE_EVERY = 16
 SAMPLE_KEYS = 64

@@ -14,13 +14,13 @@ from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import TARGET_BYTES
 from sage.runners.engine.failures import RAISED, raise_step_error
-from sage.runners.engine.keys import KeyIds, key_coder, value_coder
+from sage.runners.engine.keyed.keys import KeyIds, key_coder, value_coder
 from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root
-from sage.runners.engine.runs import Codec, Run, merge_runs, write_run
-from sage.runners.engine.sizes import size_of_pairs
 from sage.runners.engine.spec import Step
-from sage.runners.engine.spill import cut, pieces
+from sage.runners.engine.spilling.runs import Codec, Run, merge_runs, write_run
+from sage.runners.engine.spilling.sizes import size_of_pairs
+from sage.runners.engine.spilling.spill import cut, pieces
 
 ONLY_PANE = PaneInfo(True, True, windowed_value.PaneInfoTiming.ON_TIME, 0, 0)
 

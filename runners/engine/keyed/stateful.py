@@ -13,13 +13,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.cells import make_cell
 from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.failures import naming
-from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.keyed.cells import make_cell
+from sage.runners.engine.keyed.keys import KeyIds, key_coder
+from sage.runners.engine.keyed.timers import TimerHandle, TimerQueue
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import OpRoot
-from sage.runners.engine.timers import TimerHandle, TimerQueue
 
 
 class KeyedState(userstate.UserStateContext):

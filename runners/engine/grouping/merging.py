@@ -17,11 +17,11 @@ from apache_beam.utils.windowed_value import PaneInfo
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import RAISED, raise_step_error
-from sage.runners.engine.gathered import Gathered
+from sage.runners.engine.grouping.gathered import Gathered
+from sage.runners.engine.grouping.paneroot import PaneRoot
 from sage.runners.engine.ops import Output
-from sage.runners.engine.paneroot import PaneRoot
-from sage.runners.engine.runs import Envelope
 from sage.runners.engine.spec import Step
+from sage.runners.engine.spilling.runs import Envelope
 
 # The default trigger never says that a pane is the last: only a window function that is global says so.
 PANE = PaneInfo(True, False, windowed_value.PaneInfoTiming.ON_TIME, 0, 0)

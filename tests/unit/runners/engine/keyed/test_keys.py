@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from apache_beam import coders
 
-from sage.runners.engine.keys import KeyIds
+from sage.runners.engine.keyed.keys import KeyIds
 
 GENERAL = coders.FastPrimitivesCoder()
 PAIR = coders.TupleCoder([coders.StrUtf8Coder(), coders.VarIntCoder()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from sage.runners.engine.sizes import SAMPLES, approximate_size, size_of_values
+from sage.runners.engine.spilling.sizes import SAMPLES, approximate_size, size_of_values
 
 
 class SpillArea(Protocol):

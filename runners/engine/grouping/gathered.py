@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sage.runners.engine.keys import key_coder, value_coder
-from sage.runners.engine.runs import Codec, Envelope, Run, merge_runs, write_run
-from sage.runners.engine.sizes import size_of_pairs
+from sage.runners.engine.keyed.keys import key_coder, value_coder
 from sage.runners.engine.spec import Collection
-from sage.runners.engine.spill import Memory
+from sage.runners.engine.spilling.runs import Codec, Envelope, Run, merge_runs, write_run
+from sage.runners.engine.spilling.sizes import size_of_pairs
+from sage.runners.engine.spilling.spill import Memory
 
 ENVELOPE_BYTES = 256
 

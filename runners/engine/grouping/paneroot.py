@@ -6,7 +6,7 @@ from typing import Any
 
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import naming
-from sage.runners.engine.keys import KeyIds, key_coder
+from sage.runners.engine.keyed.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root
 from sage.runners.engine.spec import CombinePerKey, Step

@@ -19,7 +19,7 @@ from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming, WindowedV
 
 from sage.runners.engine.blocks import MAX_MICROS
 from sage.runners.engine.context import Clock
-from sage.runners.engine.merging import merged_windows
+from sage.runners.engine.grouping.merging import merged_windows
 
 Element = tuple[Any, Timestamp]
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from apache_beam import coders
 
-from sage.runners.engine.sizes import size_of_values
-from sage.runners.engine.spill import Memory, SpillArea
+from sage.runners.engine.spilling.sizes import size_of_values
+from sage.runners.engine.spilling.spill import Memory, SpillArea
 
 LOADED_OVERHEAD = 48  # what a small value takes in memory above its bytes on disk
 _PICKLED = frozenset(

@@ -16,9 +16,9 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo
 
 from sage.runners.engine import spec
-from sage.runners.engine.backlog import Backlog
 from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.spill import Memory
+from sage.runners.engine.spilling.backlog import Backlog
+from sage.runners.engine.spilling.spill import Memory
 from sage.runners.local import LocalRunner
 from tests.models.spill_store import MemoryStore
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from apache_beam import coders
 
 from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.runs import Codec
-from sage.runners.engine.sizes import size_of_values
 from sage.runners.engine.spec import Collection
-from sage.runners.engine.spill import Memory, SpillArea
+from sage.runners.engine.spilling.runs import Codec
+from sage.runners.engine.spilling.sizes import size_of_values
+from sage.runners.engine.spilling.spill import Memory, SpillArea
 
 COLUMN_BYTES = 120  # a timestamp, a tuple of windows or a pane of its own
 

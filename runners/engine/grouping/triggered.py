@@ -12,12 +12,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import RAISED, raise_step_error
-from sage.runners.engine.gathered import Gathered
+from sage.runners.engine.grouping.gathered import Gathered
+from sage.runners.engine.grouping.paneroot import PaneRoot
+from sage.runners.engine.grouping.panes import KeyPanes, PaneDriver
 from sage.runners.engine.ops import Output
-from sage.runners.engine.paneroot import PaneRoot
-from sage.runners.engine.panes import KeyPanes, PaneDriver
-from sage.runners.engine.runs import Envelope
 from sage.runners.engine.spec import Step
+from sage.runners.engine.spilling.runs import Envelope
 
 _ENVELOPE = Envelope(lambda item: item.value, lambda item, value: item.with_value(value))
 

@@ -1,0 +1,1 @@
+"""Groupings: values or accumulators by key and window, and when they are put out."""

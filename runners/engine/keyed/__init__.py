@@ -1,0 +1,1 @@
+"""Keyed steps: keys, state cells, timers, and the stateful DoFns that use them."""

@@ -1,0 +1,1 @@
+"""What does not fit in memory: runs on disk, and the accounting that decides when."""
