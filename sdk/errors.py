@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "CheckpointError",
     "ConfigError",
+    "DataLoss",
     "Fault",
     "IncompatibleEnvironment",
     "InvalidPipeline",
@@ -92,6 +94,21 @@ class IncompatibleEnvironment(SageError, RuntimeError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.submission, self.runtime))
+
+
+class CheckpointError(SageError, RuntimeError):
+    """A checkpoint cannot be written, read, or restored into this pipeline; the message names the file or the step."""
+
+    fault = Fault.ENVIRONMENT
+
+
+class DataLoss(SageError, RuntimeError):
+    """What a checkpoint holds as prepared can be committed no more: its output is lost unless it is made again.
+
+    The message names the sink, what was lost and how to make it again.
+    """
+
+    fault = Fault.ENVIRONMENT
 
 
 class MissingExtra(SageError, ImportError):

@@ -75,6 +75,30 @@ def _path(value: str) -> str:
     return value
 
 
+def _positive_duration(value: str | int) -> int:
+    duration = parse_duration_ms(value)
+    if duration < 1:
+        raise ConfigError(f"{value!r} is not a duration above zero: write it like 100ms or 10s")
+    return duration
+
+
+def _count(value: str | int) -> int:
+    try:
+        count = int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{value!r} is not a valid int") from None
+    if count < 1:
+        raise ConfigError("give 1 or more")
+    return count
+
+
+def _backend(value: str) -> str:
+    if value not in STATE_BACKENDS:
+        raise ConfigError(f"{value!r} is not one of {', '.join(map(repr, STATE_BACKENDS))}")
+    return value
+
+
+STATE_BACKENDS = ("memory", "rocksdb")
 PATHS = ("auto", "compiled", "bound", "general")
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -82,6 +106,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "memory_limit": _memory,
     "max_bundle_time": parse_duration_ms,
     "execution_path": _path,
+    "checkpoint_interval": _positive_duration,
+    "retained_checkpoints": _count,
+    "state_backend": _backend,
 }
 
 
@@ -154,4 +181,44 @@ class SageOptions(PipelineOptions):
             metavar=f"[{'|'.join(PATHS)}]",
             help="Which way steps run (name). 'auto' takes the fastest that means the same; the others are for "
             "tests and for ruling a way out when something looks wrong.",
+        )
+        parser.add_argument(
+            "--checkpoint_dir",
+            default=None,
+            metavar="PATH",
+            help="Where checkpoints go: a folder, or any fsspec path. A job that finds a checkpoint of its own there "
+            "goes on from it. Default: no checkpoints; a job that is killed begins anew.",
+        )
+        parser.add_argument(
+            "--checkpoint_interval",
+            action=_Checked,
+            default=10_000,
+            metavar="TIME",
+            help="How often a checkpoint is taken (ms, as 500ms or 10s), if there is a --checkpoint_dir.",
+        )
+        parser.add_argument(
+            "--retained_checkpoints",
+            action=_Checked,
+            default=2,
+            metavar="N",
+            help="How many completed checkpoints are kept (count); older ones are removed.",
+        )
+        parser.add_argument(
+            "--restore_from",
+            default=None,
+            metavar="PATH",
+            help="A savepoint or checkpoint to begin from, in place of the latest in --checkpoint_dir.",
+        )
+        parser.add_argument(
+            "--state_backend",
+            action=_Checked,
+            default="memory",
+            metavar=f"[{'|'.join(STATE_BACKENDS)}]",
+            help="Where keyed state lives while the job runs (name). 'rocksdb' is for state that outgrows memory.",
+        )
+        parser.add_argument(
+            "--state_dir",
+            default=None,
+            metavar="DIR",
+            help="Folder for the files of the rocksdb backend. Default: the system's temporary folder.",
         )

@@ -8,6 +8,8 @@ The contract of a `Root`, which every kind keeps:
 3. ``advance`` is called outside a bundle, with a watermark that never goes back. It says by its result whether
    ``fire`` has something to do.
 4. ``hold`` is the earliest event time (microseconds) that the root may still put out, apart from its input.
+5. ``snapshot`` is called between bundles and gives all that the root would need to go on elsewhere; ``restore`` is
+   called after ``open`` and before anything else, with ``watermark`` set, and never on a root that was used.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.ops import Op, Output
 from sage.runners.engine.spec import CollectionId
 
@@ -51,6 +54,17 @@ class Root:
     def hold(self) -> int:
         """The earliest event time (microseconds) still to come out, apart from the input."""
         return MAX_MICROS
+
+    def snapshot(self, whole: bool) -> RootSnapshot:
+        """What the root holds, between bundles.
+
+        Args:
+            whole: whether all of it is wanted; else a root may give what changed since the last call.
+        """
+        return RootSnapshot()
+
+    def restore(self, state: RootState) -> None:
+        """Takes back what snapshots held."""
 
     def finish_bundle(self) -> None:
         """A bundle ends."""

@@ -1,0 +1,343 @@
+"""Streams of events read from positions: what a connector defines, and the transform that reads it.
+
+A `StreamSource` is cut into splits (a partition of a topic, a shard, a file); each is read in order by a `SplitReader`
+that can start at any position it has reported. `ReadStream` makes a Beam transform of it: a splittable DoFn, which runs
+on any runner. SAGE's engine knows it and takes whole batches from the readers.
+
+    pipeline | ReadStream(Ticks(rate=1000))
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import apache_beam as beam
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
+
+__all__ = ["Batch", "ReadStream", "SplitReader", "StreamSource"]
+
+Out = TypeVar("Out")
+END = "end"  # the position behind the last element of a split that has one
+_POLL_ROWS = 4096
+_IDLE = Duration(micros=10_000)
+
+
+class Batch(NamedTuple):
+    """Elements of one split.
+
+    Attributes:
+        values: the elements, in order.
+        timestamps: the event time of each (microseconds since the epoch), or one for all.
+    """
+
+    values: list[Any]
+    timestamps: list[int] | int
+
+
+class SplitReader(abc.ABC, Generic[Out]):
+    """Reads one split in order. Used by one thread."""
+
+    @abc.abstractmethod
+    def poll(self, limit: int) -> Batch | None:
+        """What is there now, at most ``limit`` elements (count); None if nothing is. Returns within milliseconds."""
+
+    @abc.abstractmethod
+    def position(self) -> Any:
+        """Where reading would go on after what `poll` has given: a small picklable value."""
+
+    @abc.abstractmethod
+    def watermark(self) -> int:
+        """No element before this event time (microseconds) is expected; the watermark of an idle split moves on too."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the split has ended for good."""
+        return False
+
+    def lag(self) -> int | None:
+        """How many elements of the split wait to be read (count); None if that is not known."""
+        return None
+
+    def committed(self, position: Any) -> None:
+        """A checkpoint that holds this position is durable: what lies before it will not be read again."""
+
+    def close(self) -> None:
+        """Lets go of what the reader holds."""
+
+
+class StreamSource(abc.ABC, Generic[Out]):
+    """A description of a stream: picklable, and opened in each worker that reads it.
+
+    Attributes:
+        bounded: whether every split ends.
+        discovery_ms: how often (ms) `splits` is asked again for new ones; None for once.
+    """
+
+    bounded: bool = False
+    discovery_ms: int | None = None
+
+    @abc.abstractmethod
+    def splits(self) -> Sequence[Any]:
+        """The parts of the stream that there are now: hashable, picklable values. Called at one worker."""
+
+    @abc.abstractmethod
+    def reader(self, split: Any, position: Any) -> SplitReader[Out]:
+        """A reader of one split from a position; None is its beginning."""
+
+    def open(self) -> None:
+        """Called once in a worker before its first reader is made."""
+
+    def close(self) -> None:
+        """Called once in a worker after its last reader is closed."""
+
+
+class ReadStream(beam.PTransform):
+    """Reads a `StreamSource`; gives its elements with their event times."""
+
+    def __init__(self, source: StreamSource[Any]) -> None:
+        super().__init__()
+        self.source = source
+
+    def expand(self, pbegin: Any) -> Any:
+        source = self.source
+        find = FindSplits(source) if source.discovery_ms is None else WatchSplits(source)
+        read = ReadBounded(source) if source.bounded else ReadSplit(source)
+        return (
+            pbegin
+            | "Start" >> beam.Impulse()
+            | "FindSplits" >> beam.ParDo(find)
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(read)
+        )
+
+
+class FindSplits(beam.DoFn):
+    """The splits of a source, once."""
+
+    def __init__(self, source: StreamSource[Any]) -> None:
+        self.source = source
+
+    def process(self, element: bytes) -> Iterable[Any]:
+        return self.source.splits()
+
+
+class _Seen(RestrictionTracker):
+    """The splits that were found: claimed as they are found; what is left is the same watch, knowing them."""
+
+    def __init__(self, seen: frozenset[Any] | None) -> None:
+        self._seen = seen
+        self._stopped = False
+
+    def current_restriction(self) -> Any:
+        return self._seen
+
+    def try_claim(self, found: frozenset[Any]) -> bool:
+        if self._stopped:
+            return False
+        self._seen = (self._seen or frozenset()) | found
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> Any:
+        if self._stopped:
+            return None
+        self._stopped = True
+        return None, self._seen
+
+    def current_progress(self) -> RestrictionProgress:
+        return RestrictionProgress(completed=0, remaining=1)
+
+    def check_done(self) -> None:
+        """A watch has no end of its own."""
+
+    def is_bounded(self) -> bool:
+        return False
+
+
+class _SeenProvider(RestrictionProvider):
+    def initial_restriction(self, element: Any) -> Any:
+        return frozenset()
+
+    def create_tracker(self, restriction: Any) -> _Seen:
+        return _Seen(restriction)
+
+    def restriction_size(self, element: Any, restriction: Any) -> int:
+        return 1
+
+    def truncate(self, element: Any, restriction: Any) -> Any:
+        return None
+
+
+_ESTIMATOR = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider())
+_SEEN = beam.DoFn.RestrictionParam(_SeenProvider())
+
+
+class WatchSplits(beam.DoFn):
+    """The splits of a source, and new ones as they appear."""
+
+    def __init__(self, source: StreamSource[Any]) -> None:
+        self.source = source
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        element: bytes,
+        tracker: Any = _SEEN,
+        estimator: Any = _ESTIMATOR,
+    ) -> Iterator[Any]:
+        seen = tracker.current_restriction() or frozenset()
+        fresh = [split for split in self.source.splits() if split not in seen]
+        if not tracker.try_claim(frozenset(fresh)):
+            return
+        yield from fresh
+        # What time it is for the events only the readers know: a worker that has no split must not hold others back.
+        estimator.set_watermark(MAX_TIMESTAMP - Duration(micros=1))
+        tracker.defer_remainder(Duration(micros=(self.source.discovery_ms or 0) * 1000))
+
+
+class _Positions(RestrictionTracker):
+    """From a position to the end of the split; a position is claimed when the elements before it are taken."""
+
+    def __init__(self, position: Any) -> None:
+        self._position = position
+        self._stopped = False
+
+    def current_restriction(self) -> Any:
+        return self._position
+
+    def try_claim(self, position: Any) -> bool:
+        if self._stopped:
+            return False
+        self._position = position
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> Any:
+        if self._stopped or self._position == END:
+            return None
+        self._stopped = True
+        return self._position, self._position
+
+    def current_progress(self) -> RestrictionProgress:
+        return RestrictionProgress(completed=0, remaining=1)
+
+    def check_done(self) -> None:
+        """Where a split ends only its reader knows."""
+
+    def is_bounded(self) -> bool:
+        return False
+
+
+class _PositionProvider(RestrictionProvider):
+    def initial_restriction(self, element: Any) -> Any:
+        return None
+
+    def create_tracker(self, restriction: Any) -> _Positions:
+        return _Positions(restriction)
+
+    def restriction_size(self, element: Any, restriction: Any) -> int:
+        return 1
+
+    def truncate(self, element: Any, restriction: Any) -> Any:
+        return None
+
+
+_POSITIONS = beam.DoFn.RestrictionParam(_PositionProvider())
+
+
+class _Read(beam.DoFn):
+    """Reads splits; each restriction is a position in one.
+
+    State: the readers that are open, by split, so that a split that is resumed goes on where its reader stands.
+    """
+
+    def __init__(self, source: StreamSource[Any]) -> None:
+        self.source = source
+        self._readers: dict[Any, tuple[SplitReader[Any], Any]] = {}
+        self._opened = False
+
+    def setup(self) -> None:
+        self._readers = {}
+
+    def teardown(self) -> None:
+        for reader, _ in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        if self._opened:
+            self._opened = False
+            self.source.close()
+
+    def _reader(self, split: Any, position: Any) -> SplitReader[Any]:
+        if not self._opened:
+            self._opened = True
+            self.source.open()
+        reader, stands = self._readers.pop(split, (None, None))
+        if reader is not None and stands != position:
+            reader.close()
+            reader = None
+        return reader or self.source.reader(split, position)
+
+    def _batches(self, split: Any, tracker: Any, estimator: Any) -> Iterator[TimestampedValue]:
+        reader = self._reader(split, tracker.current_restriction())
+        keep = False
+        try:
+            while True:
+                batch = reader.poll(_POLL_ROWS)
+                if batch is None and reader.finished:
+                    tracker.try_claim(END)
+                    return
+                if batch is None:
+                    tracker.defer_remainder(_IDLE)
+                    keep = True
+                    return
+                if not tracker.try_claim(reader.position()):
+                    return
+                yield from _stamped(batch)
+                if estimator is not None:
+                    estimator.set_watermark(_timestamp(reader.watermark()))
+        finally:
+            if keep:
+                self._readers[split] = reader, reader.position()
+            else:
+                reader.close()
+
+
+class ReadSplit(_Read):
+    """Reads splits that do not end."""
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        split: Any,
+        tracker: Any = _POSITIONS,
+        estimator: Any = _ESTIMATOR,
+    ) -> Iterator[Any]:
+        return self._batches(split, tracker, estimator)
+
+
+class ReadBounded(_Read):
+    """Reads splits that end."""
+
+    def process(
+        self,
+        split: Any,
+        tracker: Any = _POSITIONS,
+        estimator: Any = _ESTIMATOR,
+    ) -> Iterator[Any]:
+        return self._batches(split, tracker, estimator)
+
+
+def _stamped(batch: Batch) -> Iterator[TimestampedValue]:
+    stamps = batch.timestamps
+    if isinstance(stamps, int):
+        stamp = _timestamp(stamps)
+        return (TimestampedValue(value, stamp) for value in batch.values)
+    return (TimestampedValue(v, _timestamp(s)) for v, s in zip(batch.values, stamps, strict=True))
+
+
+def _timestamp(micros: int) -> Timestamp:
+    return min(max(Timestamp(micros=micros), MIN_TIMESTAMP), MAX_TIMESTAMP)

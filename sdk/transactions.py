@@ -1,0 +1,107 @@
+"""Sinks whose writes become visible in two phases: once for each checkpoint, and only when that is durable.
+
+A runner that takes checkpoints drives a `TransactionalDoFn` like this, for each subtask of it::
+
+    setup(); recover(context, prepared)       # the checkpoint's handles are committed, other leftovers aborted
+    process(...) ... process(...)             # elements of epoch 1
+    handle = prepare(1)                       # at the barrier: flushed, invisible; the handle goes into the checkpoint
+    process(...) ...                          # elements of epoch 2, in a transaction of their own
+    commit(handle)                            # the checkpoint is durable: epoch 1 becomes visible
+
+A job without checkpoints is one epoch: it is prepared when all input has ended, and committed when every subtask has
+prepared. On a runner that knows none of this, each bundle is prepared and committed by itself, so that the sink
+promises what that runner promises of bundles.
+
+Protocol: two-phase commit by an aligned barrier, as in Carbone et al., "State Management in Apache Flink", VLDB 2017.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+__all__ = ["SinkContext", "TransactionalDoFn"]
+
+
+@dataclass(frozen=True)
+class SinkContext:
+    """Which part of which sink this is.
+
+    Attributes:
+        job: the job's name. The same for a job that is resumed; so it may name transactions and temporary files.
+        step: the full name of the step.
+        subtask: which of the parallel subtasks this is, from 0.
+        subtasks: how many there are (count).
+        earlier: the subtasks of the run before this one that this subtask answers for. After a change of the number of
+            workers that may be several, or none; on a first start it is this subtask alone.
+    """
+
+    job: str
+    step: str
+    subtask: int = 0
+    subtasks: int = 1
+    earlier: tuple[int, ...] = (0,)
+
+
+class TransactionalDoFn(beam.DoFn):
+    """A sink that writes in transactions, one for each epoch and subtask.
+
+    Subclasses define `recover`, ``process``, `prepare`, `commit`, and may define ``setup`` and ``teardown``;
+    ``start_bundle`` and ``finish_bundle`` belong to this class.
+    """
+
+    _managed = False
+    _bundles: Any = None
+
+    def recover(self, context: SinkContext, prepared: Sequence[Any]) -> None:
+        """Called once after ``setup`` and before the first element, in every run.
+
+        Args:
+            context: which part of the sink this is.
+            prepared: the handles that the checkpoint holds for the subtasks in ``context.earlier``, oldest first. Each
+                must be committed, unless it was; whatever else those subtasks left open must be aborted.
+
+        Raises:
+            DataLoss: a handle can be committed no more, as when a broker has given its transaction up.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define recover(self, context, prepared)")
+
+    def prepare(self, epoch: int) -> Any:
+        """All that was written since the last call is made safe, and stays invisible.
+
+        Args:
+            epoch: the number of the checkpoint; it goes up, not always by one.
+
+        Returns:
+            What `commit` needs, in another process too: a small picklable value; None if nothing was written.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define prepare(self, epoch)")
+
+    def commit(self, handle: Any) -> None:
+        """Makes visible what was prepared. May be called again for what is visible already.
+
+        Raises:
+            DataLoss: it can be committed no more.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define commit(self, handle)")
+
+    def manage(self) -> None:
+        """Called by a runner that calls `recover`, `prepare` and `commit` itself."""
+        self._managed = True
+
+    def start_bundle(self) -> None:
+        if not self._managed and self._bundles is None:
+            self._bundles = itertools.count(1)
+            self.recover(SinkContext(uuid.uuid4().hex, type(self).__name__), ())
+
+    def finish_bundle(self) -> Iterable[Any] | None:
+        if not self._managed:
+            handle = self.prepare(next(self._bundles))
+            if handle is not None:
+                self.commit(handle)
+        return None
