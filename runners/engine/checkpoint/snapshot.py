@@ -25,12 +25,15 @@ class RootSnapshot:
             or not, but was taken.
         spread: items that any one worker can go on with.
         shared: what every worker holds equally.
+        files: state by key in files that never change, name to path: only those with a new name need be copied. They
+            stay where they are until the next snapshot is taken.
     """
 
     keyed: bytes | None = None
     whole: bool = True
     spread: Sequence[Any] = ()
     shared: bytes | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,14 @@ class RootState:
         spread: this worker's share of the items.
         shared: one of the equal parts; None if there was none.
         mine: whether a key group is this worker's; None when all rows of ``keyed`` are.
+        files: for each worker there was, its files, name to the path of a copy that may be used up.
     """
 
     keyed: Sequence[Sequence[bytes]] = ()
     spread: Sequence[Any] = ()
     shared: bytes | None = None
     mine: Callable[[int], bool] | None = None
+    files: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True)
