@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
+from sage.runners.engine.checkpoint.sinks import TransactionalOp, is_transactional
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.grouping.combine import MergeRoot, PreCombineOp
 from sage.runners.engine.grouping.group import GroupRoot, fires_once
@@ -14,6 +15,7 @@ from sage.runners.engine.grouping.triggered import TriggeredRoot
 from sage.runners.engine.keyed.stateful import StatefulRoot
 from sage.runners.engine.ops import BatchOp, CombineValuesOp, Op, Output, ParDoOp, WindowOp
 from sage.runners.engine.reading.bounded import BoundedReadOp, reads_bounded_source
+from sage.runners.engine.reading.polled import PolledRoot, reads_splits
 from sage.runners.engine.reading.sources import TestStreamRoot, TimingRoot
 from sage.runners.engine.reading.splittable import SplitRestrictionsOp, SplittableRoot
 from sage.runners.engine.root import EmptyRoot, ImpulseRoot, OpRoot, PassRoot, Root
@@ -41,7 +43,9 @@ def make_op(step: spec.Step, outputs: Outputs, context: TaskContext) -> Op:
 def _par_do(
     step: spec.ParDo, outputs: Outputs, context: TaskContext, views: tuple[SideView, ...] = ()
 ) -> ParDoOp:
-    kind = BatchOp if _takes_batches(step) else ParDoOp
+    kind: type[ParDoOp] = BatchOp if _takes_batches(step) else ParDoOp
+    if is_transactional(step) and context.job.options.epochs:
+        kind = TransactionalOp
     return kind(step, _tagged(step, outputs), context, views)
 
 
@@ -88,6 +92,8 @@ def _par_do_root(step: spec.ParDo, outputs: Outputs, context: TaskContext) -> Ro
         root = StatefulRoot(step, _tagged(step, outputs), context, views)
     elif step.splittable and context.job.options.execution_path != "general" and reads_bounded_source(step):
         root = OpRoot(BoundedReadOp(step, _tagged(step, outputs), context, views), step.inputs[0])
+    elif context.job.options.execution_path != "general" and reads_splits(step):
+        root = PolledRoot(step, _tagged(step, outputs), context)
     elif step.splittable:
         root = SplittableRoot(step, _tagged(step, outputs), context, views)
     else:

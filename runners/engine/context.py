@@ -46,7 +46,11 @@ class JobOptions:
         block_rows: the most values gathered before a block leaves a stage (count).
         memory_bytes: what the groupings of a worker may hold before they spill (bytes); None for no limit.
         draining: whether unbounded restrictions are truncated, as when a job is drained.
-        bundle_micros: how long an unbounded restriction is processed before it is split (microseconds).
+        bundle_micros: how long an unbounded restriction is processed before it is split, and how long a bundle of an
+            unbounded job stays open (microseconds).
+        job: the job's name.
+        epochs: whether the host drives transactional sinks: at least once, when all input has ended.
+        checkpoints: whether there will be snapshots before that, so that what changes between them is worth noting.
     """
 
     locations: Mapping[str, Location] = field(default_factory=dict)
@@ -55,6 +59,9 @@ class JobOptions:
     memory_bytes: int | None = None
     draining: bool = False
     bundle_micros: int = 50_000
+    job: str = "sage-job"
+    epochs: bool = False
+    checkpoints: bool = False
 
 
 @dataclass

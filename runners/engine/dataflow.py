@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Some
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sage.runners.engine.blocks import MIN_MICROS, Block
+from sage.runners.engine.checkpoint.alignment import Alignment
+from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, TaskContext
 from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of
 from sage.runners.engine.failures import RAISED, raise_step_error, unfit_key
@@ -86,19 +88,41 @@ class Dataflow:
         self._inside = 0
         self._at = -1
         self._sources = deque(i for i, task in self.tasks.items() if task.is_source)
+        self._alignment = Alignment(self._channel_counts())
+        self._wanted: deque[Barrier] = deque()
+        self._taken: Callable[[Barrier, Mapping[int, StageSnapshot]], None] | None = None
+        self._unbounded = any(not collection.bounded for collection in plan.collections.values())
+        self._bundles_end = 0
 
     def _crosses(self, route: Route) -> bool:
         return route.mode != "local" and self._exchange.workers > 1
 
-    def open(self) -> None:
-        """Set-up of every task."""
-        for task in self.tasks.values():
+    def _channel_counts(self) -> dict[int, int]:
+        counts = dict.fromkeys(self.tasks, 0)
+        for (index, _), marks in self._channels.items():
+            if index in counts:
+                counts[index] += len(marks)
+        return counts
+
+    def open(self, states: Mapping[int, StageState] | None = None) -> None:
+        """Set-up of every task.
+
+        Args:
+            states: what a checkpoint holds, by stage; None to begin anew.
+        """
+        for index, task in self.tasks.items():
             task.open()
-        if self._exchange.me:
-            # Sources run at the first worker; here they are at their end from the start.
-            ended, self._sources = self._sources, deque()
-            for index in ended:
-                self._propagate(self.tasks[index])
+            task.begin(states.get(index) if states is not None else None)
+        # Sources run at the first worker; elsewhere they are at their end from the start, as those are that had
+        # nothing left to give when the checkpoint was taken.
+        self._sources = deque(i for i in self._sources if not self._exchange.me and not self.tasks[i].over)
+        if states is not None:
+            for (index, port), marks in self._channels.items():
+                if index in states and port < len(self.tasks[index].stage.root.inputs):
+                    marks[:] = [states[index].watermark] * len(marks)
+        for index, task in self.tasks.items():
+            if (task.is_source and index not in self._sources) or states is not None:
+                self._propagate(task)
 
     def close(self) -> None:
         """Tear-down of every task; the first failure is raised when all are down."""
@@ -151,6 +175,14 @@ class Dataflow:
                 takes the block up.
         """
         inbox = self._inboxes[index]
+        if isinstance(message, Barrier) or self._alignment.at_hand:
+            channel = (port, sender if len(self._channels[index, port]) > 1 else 0)
+            if self._alignment.holds(index, channel, (port, message, sender, size)):
+                return
+            if isinstance(message, Barrier):
+                if self._alignment.pass_over(index, channel, message):
+                    self._order_snapshot(index)
+                return
         if isinstance(message, Block):
             inbox.append((port, message, sender, size))
             self._waiting[index] += _weight(message)
@@ -160,11 +192,14 @@ class Dataflow:
         else:
             marks = self._channels[index, port]
             before = min(marks)
-            channel = sender if len(marks) > 1 else 0
-            marks[channel] = max(marks[channel], message)
+            at = sender if len(marks) > 1 else 0
+            marks[at] = max(marks[at], message)
             if min(marks) <= before:
                 return
             inbox.append((port, min(marks), sender, 0))
+        self._queue(index)
+
+    def _queue(self, index: int) -> None:
         if index not in self._queued:
             self._queued.add(index)
             heapq.heappush(self._ready, -index)
@@ -194,6 +229,8 @@ class Dataflow:
                     if size:
                         self._exchange.consumed(sender, index, size)
                     task.receive(port, message)
+                elif isinstance(message, Barrier):
+                    self._snapshot(task, message)
                 else:
                     task.advance(port, message)
                     self._propagate(task)
@@ -208,10 +245,67 @@ class Dataflow:
                     for worker in targets:
                         self._hand(worker, route, watermark)
 
+    # Checkpoints.
+
+    def on_snapshots(self, taken: Callable[[Barrier, Mapping[int, StageSnapshot]], None]) -> None:
+        """Says who hears of the snapshots of a checkpoint, once every stage here has taken its own."""
+        self._taken = taken
+
+    def checkpoint(self, barrier: Barrier) -> None:
+        """Begins a checkpoint, at the next moment when no stage is at work. Every worker is told of each."""
+        self._wanted.append(barrier)
+
+    def _begin_checkpoint(self) -> None:
+        barrier = self._wanted.popleft()
+        for index in self._alignment.begin(barrier):
+            self._order_snapshot(index)
+        for task in self.tasks.values():
+            if not task.inputs:
+                with self._at_work(task):
+                    self._snapshot(task, barrier)
+
+    def _order_snapshot(self, index: int) -> None:
+        """Has a stage take its snapshot when it has seen what is in its inbox: all of that came before the barrier."""
+        assert self._alignment.barrier is not None
+        self._inboxes[index].append((-1, self._alignment.barrier, self._exchange.me, 0))
+        self._queue(index)
+
+    def _snapshot(self, task: Task, barrier: Barrier) -> None:
+        snapshot = task.snapshot(barrier.epoch, barrier.whole)
+        self._propagate(task)
+        for collection in task.leaving:
+            for route in self._routes[collection]:
+                targets = range(self._exchange.workers) if self._crosses(route) else (self._exchange.me,)
+                for worker in targets:
+                    self._hand(worker, route, barrier)
+        index = task.stage.index
+        for port, message, sender, size in self._alignment.taken(index, snapshot):
+            self.deliver(index, port, message, sender, size)
+        if len(self._alignment.snapshots) == len(self.tasks) and self._taken is not None:
+            self._taken(barrier, self._alignment.snapshots)
+
+    def durable(self) -> None:
+        """The last checkpoint is durable: sinks commit."""
+        for task in self.tasks.values():
+            with self._at_work(task):
+                task.durable()
+
+    def drain(self) -> None:
+        """Ends the input: what is read from outside is read no more, and what was read goes through."""
+        while self._sources:
+            self._propagate(self.tasks[self._sources.popleft()])
+        for task in self.tasks.values():
+            with self._at_work(task):
+                task.drain()
+                self._propagate(task)
+
     # Running.
 
     def step(self) -> bool:
         """Does one piece of work; False when there is none until time passes or messages come."""
+        if self._wanted:
+            self._begin_checkpoint()
+            return True
         if self.run_ready():
             return True
         if self._wake():
@@ -255,6 +349,9 @@ class Dataflow:
     def _wake(self) -> bool:
         now = self._job.clock.now_micros()
         woken = False
+        if self._unbounded and now >= self._bundles_end:
+            self._bundles_end = now + self._job.options.bundle_micros
+            woken = self.end_bundles()
         for task in self.tasks.values():
             due = task.root.wakeup()
             if due is not None and due <= now:

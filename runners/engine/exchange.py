@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
+from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.keyed.keys import KeyIds, key_coder
 
 KEY_GROUPS = 128
 _CACHE_KEYS = 100_000
 
-Message = Block | int
-"""What flows over a channel: a block, or a watermark in microseconds."""
+Message = Block | int | Barrier
+"""What flows over a channel: a block, a watermark in microseconds, or the barrier of a checkpoint."""
 
 
 class Exchange(Protocol):

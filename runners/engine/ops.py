@@ -55,7 +55,10 @@ class Op:
         """A bundle ends: what was kept back goes out."""
 
     def finalize_bundle(self) -> None:
-        """The bundle's outputs are durable."""
+        """The outputs of the bundles before the last `seal` are durable."""
+
+    def seal(self) -> None:
+        """A barrier: what the bundles so far want to hear when they are durable is set apart."""
 
     def close(self) -> None:
         """Tear-down, once."""
@@ -170,6 +173,7 @@ class ParDoOp(Op):
         self.user_state = user_state
         self.outputs = outputs
         self.gives_stamps = False
+        self._sealed = DoFn.BundleFinalizerParam()
         _, defaults = step.dofn.fn.get_function_arguments("process")
         param = DoFn.WindowedValueParam
         self._sees_windows = any(isinstance(d, type(param)) and d == param for d in defaults)
@@ -240,10 +244,17 @@ class ParDoOp(Op):
     def finish_bundle(self) -> None:
         self.guarded(self.runner.finish)
 
+    def seal(self) -> None:
+        finalizer = self.runner.bundle_finalizer_param
+        if finalizer.has_callbacks():
+            for callback in finalizer._callbacks:
+                self._sealed.register(callback)
+            finalizer.reset()
+
     def finalize_bundle(self) -> None:
-        if self.runner.bundle_finalizer_param.has_callbacks():
-            self.guarded(self.runner.finalize)
-            self.runner.bundle_finalizer_param.reset()
+        if self._sealed.has_callbacks():
+            self.guarded(self._sealed.finalize_bundle)
+            self._sealed.reset()
 
     def close(self) -> None:
         self.guarded(self.runner.teardown)

@@ -66,11 +66,19 @@ class Root:
     def restore(self, state: RootState) -> None:
         """Takes back what snapshots held."""
 
+    def durable(self) -> None:
+        """The last snapshot is part of a durable checkpoint."""
+
+    def drain(self) -> None:
+        """No more input is to be taken from outside: what the root reads of its own accord ends here."""
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The steps that the root runs itself."""
+        return ()
+
     def finish_bundle(self) -> None:
         """A bundle ends."""
-
-    def finalize_bundle(self) -> None:
-        """The bundle's outputs are durable."""
 
     def close(self) -> None:
         """Tear-down, once."""
@@ -92,6 +100,10 @@ class StepRoot(Root):
     def __init__(self, op: Op) -> None:
         self.op = op
 
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return (self.op,)
+
     def open(self) -> None:
         self.op.open()
 
@@ -100,9 +112,6 @@ class StepRoot(Root):
 
     def finish_bundle(self) -> None:
         self.op.finish_bundle()
-
-    def finalize_bundle(self) -> None:
-        self.op.finalize_bundle()
 
     def close(self) -> None:
         self.op.close()
@@ -125,9 +134,18 @@ class OpRoot(StepRoot):
 class SourceRoot(Root):
     """Has no input: `poll` makes elements until it says that there are no more."""
 
+    over = False
+
     def poll(self) -> bool:
         """Puts out some elements, inside a bundle; False when there is nothing left."""
         raise NotImplementedError(type(self))
+
+    def snapshot(self, whole: bool) -> RootSnapshot:
+        # Sources run at the first worker, and what every worker is given is the first one's.
+        return RootSnapshot(shared=b"over" if self.over else b"")
+
+    def restore(self, state: RootState) -> None:
+        self.over = state.shared == b"over"
 
 
 class ImpulseRoot(SourceRoot):

@@ -14,6 +14,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.keyed.keys import KeyIds, key_coder
+from sage.runners.engine.ops import Op
 from sage.runners.engine.root import Root
 from sage.runners.engine.spilling.backlog import Backlog
 
@@ -179,8 +180,9 @@ class GatedRoot(Root):
     def finish_bundle(self) -> None:
         self._inner.finish_bundle()
 
-    def finalize_bundle(self) -> None:
-        self._inner.finalize_bundle()
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return self._inner.ops
 
     def close(self) -> None:
         self._inner.close()

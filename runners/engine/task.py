@@ -8,6 +8,8 @@ from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.build import make_op, make_root
+from sage.runners.engine.checkpoint.sinks import TransactionalOp
+from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.engine.compiled import compile_stage
 from sage.runners.engine.context import JobContext, TaskContext
 from sage.runners.engine.edge import EdgeOp
@@ -55,6 +57,10 @@ class Task:
             self.outputs[collection].consumers.append(edge)
             self.ops.append(edge)
         self.root = make_root(stage.root, self.outputs, context)
+        self._steps: list[Op] = [*self.root.ops, *self.ops]
+        self._sinks = [op for op in self._steps if isinstance(op, TransactionalOp)]
+        self._worker = job.worker
+        self._defers = job.options.checkpoints
         compile_stage(stage, self.outputs, self.root.entry, context)
 
     @property
@@ -65,6 +71,11 @@ class Task:
     def is_source(self) -> bool:
         """Whether the stage makes elements of its own accord."""
         return isinstance(self.root, SourceRoot)
+
+    @property
+    def over(self) -> bool:
+        """Whether the stage is a source that has nothing left to give."""
+        return isinstance(self.root, SourceRoot) and self.root.over
 
     @property
     def in_bundle(self) -> bool:
@@ -103,9 +114,44 @@ class Task:
             for op in self.ops:
                 op.finish_bundle()
             self._in_bundle = False
-            self.root.finalize_bundle()
-            for op in self.ops:
-                op.finalize_bundle()
+            if not self._defers:
+                for op in self._steps:
+                    op.seal()
+                    op.finalize_bundle()
+
+    # Checkpoints.
+
+    def begin(self, state: StageState | None) -> None:
+        """Called after `open` and before anything else, with what a checkpoint holds for this task, if there is one."""
+        if state is not None:
+            self._watermarks[: self._main_ports] = [state.watermark] * self._main_ports
+            self.root.watermark = state.watermark
+            with self._tracker.within(self._metrics):
+                self.root.restore(state.root)
+        for sink in self._sinks:
+            earlier = (self._worker,) if state is None else state.earlier
+            sink.recover(earlier, state.sinks.get(sink.step.name, ()) if state is not None else ())
+
+    def snapshot(self, epoch: int, whole: bool) -> StageSnapshot:
+        """What the task holds: all its input before the barrier is in, all its output before the barrier is out."""
+        self.end_bundle()
+        for op in self._steps:
+            op.seal()
+        sinks = {sink.step.name: prepared for sink in self._sinks if (prepared := sink.prepare(epoch))}
+        return StageSnapshot(self.input_watermark, self.root.snapshot(whole), sinks)
+
+    def durable(self) -> None:
+        """The last snapshot is part of a durable checkpoint: sinks commit, finalizers run."""
+        for sink in self._sinks:
+            sink.commit()
+        for op in self._steps:
+            op.finalize_bundle()
+        self.root.durable()
+
+    def drain(self) -> None:
+        """What the task reads of its own accord ends here."""
+        self.end_bundle()
+        self.root.drain()
 
     def receive(self, port: int, block: Block) -> None:
         """Takes a block."""
@@ -120,6 +166,7 @@ class Task:
             raise InvalidPipeline(f"stage {self.name} is not a source")
         self._begin()
         more = self.root.poll()
+        self.root.over = not more
         self.end_bundle()
         return more
 

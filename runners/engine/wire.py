@@ -13,9 +13,11 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from apache_beam import coders
 from apache_beam.internal import cloudpickle_pickler
 from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine.blocks import Block
 
@@ -105,3 +107,19 @@ def decode_block(data: bytes | memoryview, coder: Any) -> Block:
         decode = coder.get_impl().decode
         values = [decode(value) for value in values]
     return Block(values, _stamps(stamps), _expanded(windows, _windows), _expanded(panes, _same))
+
+
+_GENERAL = coders.FastPrimitivesCoder()
+
+
+def encode_row(value: WindowedValue, beside: Any) -> bytes:
+    """The bytes of one element of any kind, and of what is to travel beside it."""
+    block = Block([(value.value, beside)], value.timestamp, tuple(value.windows), value.pane_info)
+    return encode_block(block, _GENERAL)
+
+
+def decode_row(data: bytes) -> tuple[WindowedValue, Any]:
+    """What `encode_row` made the bytes of."""
+    (value,) = decode_block(data, _GENERAL).windowed_values()
+    inner, beside = value.value
+    return value.with_value(inner), beside

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sage.errors import WorkerLost
 from sage.runners.engine.blocks import Block
+from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.exchange import Message
 from sage.runners.engine.spec import Plan
@@ -19,7 +20,7 @@ from sage.runners.engine.wire import decode_block, encode_block
 CREDIT_BYTES = 8 << 20
 DRIVER = -1
 
-_BLOCK, _MARK, _CREDIT = range(3)
+_BLOCK, _MARK, _CREDIT, _BARRIER = range(4)
 _HEAD = struct.Struct("!BII")
 _NUMBER = struct.Struct("!q")
 
@@ -44,8 +45,8 @@ class CreditExchange:
     therefore does not wait, and whose worker runs it before it sleeps. (With one credit for all stages of a peer,
     blocks for a stage that waits itself could use up the credit of the stage it waits for.)
 
-    A message is a head and a body: a block's bytes, a watermark (microseconds), or the size (bytes) of a block that
-    a stage took up. Only blocks need credit.
+    A message is a head and a body: a block's bytes, a watermark (microseconds), the size (bytes) of a block that
+    a stage took up, or a barrier. Only blocks need credit.
 
     Args:
         me: this worker.
@@ -84,6 +85,10 @@ class CreditExchange:
 
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         """Sends to a stage of another worker."""
+        if isinstance(message, Barrier):
+            number = message.epoch << 1 | message.whole
+            self._write(worker, _HEAD.pack(_BARRIER, stage, port) + _NUMBER.pack(number))
+            return
         if not isinstance(message, Block):
             self._write(worker, _HEAD.pack(_MARK, stage, port) + _NUMBER.pack(message))
             return
@@ -124,6 +129,8 @@ class CreditExchange:
         (number,) = _NUMBER.unpack_from(data, _HEAD.size)
         if kind == _MARK:
             self._flow.deliver(stage, port, number, sender)
+        elif kind == _BARRIER:
+            self._flow.deliver(stage, port, Barrier(number >> 1, bool(number & 1)), sender)
         else:
             self._owed[sender, stage] -= number
 

@@ -78,13 +78,40 @@ def _windowed(element: Any) -> WindowedValue:
 
 
 class TimingRoot(Root):
-    """Pairs each element with the time and the watermark at which it came."""
+    """Pairs each element with the time at which it came, and with the watermark as far as the element lets it move.
+
+    A block is kept until it is known whether a watermark came with it: what a window puts out at its end comes just
+    before the watermark that ended it, and was not late when it came.
+    """
 
     def __init__(self, output: Output, context: TaskContext) -> None:
         self._output = output
         self._clock = context.clock
+        self._kept: list[Block] = []
+        self._passed = MIN_MICROS
+        self._known = MIN_MICROS
 
     def process_block(self, port: int, block: Block) -> None:
-        timing = TimingInfo(Timestamp(micros=self._clock.now_micros()), Timestamp(micros=self.watermark))
-        values = [(value, timing) for value in block.values]
-        self._output.receive_block(Block(values, block.timestamps, block.windows, block.panes))
+        self._kept.append(block)
+
+    def advance(self, watermark: int) -> bool:
+        self._known = watermark
+        if not self._kept:
+            self._passed = watermark
+        self.watermark = watermark
+        return bool(self._kept)
+
+    def wakeup(self) -> int | None:
+        return self._clock.now_micros() if self._kept else None
+
+    def hold(self) -> int:
+        return min((earliest(block) for block in self._kept), default=MAX_MICROS)
+
+    def fire(self) -> None:
+        kept, self._kept = self._kept, []
+        for block in kept:
+            self._passed = max(self._passed, min(self.watermark, earliest(block) - 1))
+            timing = TimingInfo(Timestamp(micros=self._clock.now_micros()), Timestamp(micros=self._passed))
+            values = [(value, timing) for value in block.values]
+            self._output.receive_block(Block(values, block.timestamps, block.windows, block.panes))
+        self._passed = self.watermark

@@ -14,10 +14,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
-from sage.runners.engine.failures import RAISED, raise_step_error
+from sage.runners.engine.failures import RAISED, naming, raise_step_error
 from sage.runners.engine.ops import Op, Output, ParDoOp
 from sage.runners.engine.root import StepRoot
+from sage.runners.engine.wire import decode_row, encode_row
 
 OUTPUTS_PER_TICK = 64
 BOUNDED_TURN_MICROS = 1_000_000
@@ -102,15 +104,22 @@ class SplittableRoot(StepRoot):
         watched: Any = outputs if batches else {tag: _Watched(out, self._tick) for tag, out in outputs.items()}
         super().__init__(ParDoOp(step, watched, context, side_inputs))
         self._context = context
-        bounded = all(context.collections[out.collection].bounded for out in outputs.values())
-        self._turn = BOUNDED_TURN_MICROS if bounded else context.job.options.bundle_micros
+        self._bounded = all(context.collections[out.collection].bounded for out in outputs.values())
+        self._turn = BOUNDED_TURN_MICROS if self._bounded else context.job.options.bundle_micros
+        self._provider, _ = _providers(step.dofn.fn)
         self._turn_ends = MAX_MICROS
         self._numbers = itertools.count()
         self._waiting: list[tuple[int, int, int, WindowedValue]] = []
 
     def process_block(self, port: int, block: Block) -> None:
+        if self._bounded:
+            for value in block.windowed_values():
+                self._process(value)
+            return
+        # One turn after another, so that what else there is to do, as a barrier, has its turn between them.
+        now = self._context.clock.now_micros()
         for value in block.windowed_values():
-            self._process(value)
+            self._wait(now, MIN_MICROS, value)
 
     def _process(self, value: WindowedValue) -> None:
         self._turn_ends = self._context.clock.now_micros() + self._turn
@@ -135,18 +144,43 @@ class SplittableRoot(StepRoot):
                 resume = now + (Duration.of(wait).micros if wait else 0)
             mark = residual.current_watermark
             hold = MIN_MICROS if mark is None else mark.micros
-            heapq.heappush(self._waiting, (resume, next(self._numbers), hold, residual.residual_value))
+            self._wait(resume, hold, residual.residual_value)
+
+    def _wait(self, resume: int, hold: int, value: WindowedValue) -> None:
+        heapq.heappush(self._waiting, (resume, next(self._numbers), hold, value))
 
     def wakeup(self) -> int | None:
         return self._waiting[0][0] if self._waiting else None
 
     def fire(self) -> None:
         now = self._context.clock.now_micros()
-        due = []
-        while self._waiting and self._waiting[0][0] <= now:
-            due.append(heapq.heappop(self._waiting)[3])
-        for value in due:
-            self._process(value)
+        ends = now + self._turn
+        last = next(self._numbers)
+        while self._waiting and self._waiting[0][:2] <= (now, last):
+            self._process(heapq.heappop(self._waiting)[3])
+            if self._context.clock.now_micros() >= ends:
+                return
 
     def hold(self) -> int:
         return min((hold for _, _, hold, _ in self._waiting), default=MAX_MICROS)
+
+    def snapshot(self, whole: bool) -> RootSnapshot:
+        return RootSnapshot(spread=[encode_row(value, (resume, hold)) for resume, _, hold, value in self._waiting])
+
+    def restore(self, state: RootState) -> None:
+        for data in state.spread:
+            value, (resume, hold) = decode_row(data)
+            self._wait(resume, hold, value)
+
+    def drain(self) -> None:
+        """What is unbounded ends; what is left of the rest is processed."""
+        waiting, self._waiting = self._waiting, []
+        provider = self._provider
+        for _, _, hold, value in waiting:
+            (element, (restriction, estimator)), _ = value.value
+            with naming(self.op.step.name, self._context):
+                rest = provider.truncate(element, restriction)
+                if rest is None:
+                    continue
+                size = provider.restriction_size(element, rest)
+            self._wait(0, hold, value.with_value(((element, (rest, estimator)), size)))

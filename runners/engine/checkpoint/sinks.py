@@ -1,0 +1,47 @@
+"""Sinks in two phases: the operator that drives a `TransactionalDoFn` by the job's checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sage.runners.engine import spec
+from sage.runners.engine.ops import ParDoOp
+from sage.transactions import SinkContext, TransactionalDoFn
+
+
+def is_transactional(step: spec.Step) -> bool:
+    """Whether a step is a sink in two phases."""
+    return isinstance(step, spec.ParDo) and isinstance(step.dofn.fn, TransactionalDoFn)
+
+
+class TransactionalOp(ParDoOp):
+    """State: the handles that were prepared and are not committed, oldest first.
+
+    More than one waits when a checkpoint was given up: what it prepared is committed with the next that is durable.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fn: TransactionalDoFn = self.step.dofn.fn  # type: ignore[attr-defined]
+        self._fn.manage()
+        self._prepared: list[Any] = []
+
+    def recover(self, earlier: tuple[int, ...], prepared: Sequence[Any]) -> None:
+        """Commits what a checkpoint holds, and aborts what else an earlier run left open."""
+        job = self.context.job
+        context = SinkContext(job.options.job, self.step.name, job.worker, job.workers, earlier)
+        self.guarded(self._fn.recover, context, tuple(prepared))
+
+    def prepare(self, epoch: int) -> list[Any]:
+        """Prepares what was written; gives every handle that waits to be committed."""
+        handle = self.guarded(self._fn.prepare, epoch)
+        if handle is not None:
+            self._prepared.append(handle)
+        return list(self._prepared)
+
+    def commit(self) -> None:
+        """Commits all that `prepare` gave: the checkpoint that holds it is durable."""
+        while self._prepared:
+            self.guarded(self._fn.commit, self._prepared[0])
+            del self._prepared[0]

@@ -1,0 +1,178 @@
+"""Streams with positions: splits of a `StreamSource`, read batch by batch.
+
+`ReadSplit` is a splittable DoFn like any other, and runs as one on any runner. Here its readers are driven directly:
+a batch becomes a block, a position is what a snapshot holds. Its general twin is the splittable DoFn as it stands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from sage.runners.engine import spec
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
+from sage.runners.engine.context import TaskContext
+from sage.runners.engine.ops import Output, ParDoOp
+from sage.runners.engine.root import StepRoot
+from sage.runners.engine.wire import decode_row, encode_row
+from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader
+
+SHORTEST_WAIT_MICROS = 500
+LONGEST_WAIT_MICROS = 10_000
+
+
+def reads_splits(step: spec.Step) -> bool:
+    """Whether a step is the reader of a `StreamSource`."""
+    return isinstance(step, spec.ParDo) and type(step.dofn.fn) in (ReadSplit, ReadBounded) and not step.side_inputs
+
+
+class _Split:
+    """One split that is read: its reader, the element it came as, and when to ask it again."""
+
+    __slots__ = ("element", "mark", "next_poll", "reader", "wait")
+
+    def __init__(self, element: WindowedValue, reader: SplitReader[Any]) -> None:
+        self.element = element
+        self.reader = reader
+        self.mark = MIN_MICROS
+        self.next_poll = 0
+        self.wait = SHORTEST_WAIT_MICROS
+
+    @property
+    def split(self) -> Any:
+        (split, _), _ = self.element.value
+        return split
+
+
+class PolledRoot(StepRoot):
+    """Reads splits from their positions.
+
+    State: the splits that are read here. Each has its turn; one that had nothing is asked again after a while, which
+    grows to `LONGEST_WAIT_MICROS`. A split holds the watermark at what its reader said last. The reader of a split
+    that has ended stays open until a checkpoint that knows of the end is durable.
+    """
+
+    op: ParDoOp
+
+    def __init__(self, step: spec.ParDo, outputs: dict[str | None, Output], context: TaskContext) -> None:
+        super().__init__(ParDoOp(step, outputs, context))
+        self._context = context
+        self._clock = context.clock
+        self._source = step.dofn.fn.source
+        self._output = outputs[None]
+        self._rows = context.block_rows
+        self._turn = context.job.options.bundle_micros // 4
+        self._splits: list[_Split] = []
+        self._ended: list[SplitReader[Any]] = []
+        self._sealed: list[tuple[SplitReader[Any], Any]] = []
+        self._opened = False
+
+    def process_block(self, port: int, block: Block) -> None:
+        for value in block.windowed_values():
+            self._begin(value)
+
+    def _begin(self, element: WindowedValue) -> None:
+        (split, (position, _)), _ = element.value
+        if not self._opened:
+            self._opened = True
+            self.op.guarded(self._source.open)
+        if position == "end":
+            return
+        found = _Split(element, self.op.guarded(self._source.reader, split, position))
+        found.mark = self.op.guarded(found.reader.watermark)
+        self._splits.append(found)
+
+    def fire(self) -> None:
+        """Polls the splits that are due, round after round until the turn is over."""
+        now = self._clock.now_micros()
+        ends = now + self._turn
+        while True:
+            due = [split for split in self._splits if split.next_poll <= now]
+            self.op.guarded(self._poll, due)
+            now = self._clock.now_micros()
+            if now >= ends or not any(split.next_poll <= now for split in due):
+                break
+        self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
+
+    def _poll(self, due: list[_Split]) -> None:
+        for split in due:
+            if split.mark >= MAX_MICROS:
+                continue
+            batch = split.reader.poll(self._rows)
+            if batch is not None and batch.values:
+                self._send(split.element, batch)
+                split.wait = SHORTEST_WAIT_MICROS
+                split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+            elif split.reader.finished:
+                split.mark = MAX_MICROS
+                self._ended.append(split.reader)
+            else:
+                split.next_poll = self._clock.now_micros() + split.wait
+                split.wait = min(2 * split.wait, LONGEST_WAIT_MICROS)
+                split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+
+    def _send(self, element: WindowedValue, batch: Batch) -> None:
+        micros = batch.timestamps
+        stamps: Any
+        if isinstance(micros, int):
+            stamps = _timestamp(micros)
+        else:
+            known = {stamp: _timestamp(stamp) for stamp in set(micros)}
+            stamps = [known[stamp] for stamp in micros]
+        self._output.receive_block(Block(batch.values, stamps, tuple(element.windows), element.pane_info))
+
+    def wakeup(self) -> int | None:
+        return min((split.next_poll for split in self._splits), default=None)
+
+    def hold(self) -> int:
+        return min((split.mark for split in self._splits), default=MAX_MICROS)
+
+    def lag(self) -> int | None:
+        """How many elements wait to be read (count), as far as the readers know; None if none does."""
+        known = [lag for split in self._splits if (lag := split.reader.lag()) is not None]
+        return sum(known) if known else None
+
+    def snapshot(self, whole: bool) -> RootSnapshot:
+        readers = [*(split.reader for split in self._splits), *self._ended]
+        self._sealed = [(reader, reader.position()) for reader in readers]
+        rows = [
+            encode_row(split.element.with_value(((split.split, (position, None)), 1)), split.mark)
+            for split, (_, position) in zip(self._splits, self._sealed, strict=False)
+        ]
+        return RootSnapshot(spread=rows)
+
+    def restore(self, state: RootState) -> None:
+        for data in state.spread:
+            element, mark = decode_row(data)
+            self._begin(element)
+            if self._splits:
+                self._splits[-1].mark = mark
+
+    def durable(self) -> None:
+        sealed, self._sealed = self._sealed, []
+        for reader, position in sealed:
+            self.op.guarded(reader.committed, position)
+            if reader in self._ended:
+                self._ended.remove(reader)
+                self.op.guarded(reader.close)
+
+    def drain(self) -> None:
+        self._ended += [split.reader for split in self._splits]
+        self._splits = []
+
+    def close(self) -> None:
+        readers = [*(split.reader for split in self._splits), *self._ended]
+        self._splits, self._ended = [], []
+        for reader in readers:
+            self.op.guarded(reader.close)
+        if self._opened:
+            self._opened = False
+            self.op.guarded(self._source.close)
+        super().close()
+
+
+def _timestamp(micros: int) -> Timestamp:
+    return Timestamp(micros=min(max(micros, MIN_MICROS), MAX_MICROS))
