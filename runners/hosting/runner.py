@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from apache_beam.internal import pickler
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TypeOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, StreamingOptions, TypeOptions
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
@@ -21,6 +21,7 @@ from sage.runners.features import refuse
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
 from sage.runners.hosting.serialising import serialising
+from sage.runners.plan.compatibility import as_of
 from sage.runners.plan.packing import pack_combines
 from sage.runners.plan.uses import uses_of
 from sage.trace import caller_location
@@ -78,6 +79,7 @@ class HostRunner(PipelineRunner):
             WorkerLost: a worker process died.
         """
         options.view_as(SageOptions).checked()
+        proto = as_of(proto, options.view_as(StreamingOptions).update_compatibility_version)
         if not options.view_as(StandardOptions).streaming:
             proto = pack_combines(proto)
         refuse(uses_of(proto), self.host)

@@ -78,10 +78,10 @@ def _windowed(element: Any) -> WindowedValue:
 
 
 class TimingRoot(Root):
-    """Pairs each element with the time at which it came, and with the watermark as far as the element lets it move.
+    """Pairs each element with the time at which it came, and the watermark as far as the element let it move.
 
     A block is kept until it is known whether a watermark came with it: what a window puts out at its end comes just
-    before the watermark that ended it, and was not late when it came.
+    before the watermark that ended it, and was not late then.
     """
 
     def __init__(self, output: Output, context: TaskContext) -> None:
@@ -89,15 +89,13 @@ class TimingRoot(Root):
         self._clock = context.clock
         self._kept: list[Block] = []
         self._passed = MIN_MICROS
-        self._known = MIN_MICROS
 
     def process_block(self, port: int, block: Block) -> None:
+        if not self._kept:
+            self._passed = self.watermark
         self._kept.append(block)
 
     def advance(self, watermark: int) -> bool:
-        self._known = watermark
-        if not self._kept:
-            self._passed = watermark
         self.watermark = watermark
         return bool(self._kept)
 
@@ -105,13 +103,18 @@ class TimingRoot(Root):
         return self._clock.now_micros() if self._kept else None
 
     def hold(self) -> int:
-        return min((earliest(block) for block in self._kept), default=MAX_MICROS)
+        return min(map(_earliest, self._kept), default=MAX_MICROS)
 
     def fire(self) -> None:
         kept, self._kept = self._kept, []
+        now = Timestamp(micros=self._clock.now_micros())
         for block in kept:
-            self._passed = max(self._passed, min(self.watermark, earliest(block) - 1))
-            timing = TimingInfo(Timestamp(micros=self._clock.now_micros()), Timestamp(micros=self._passed))
+            self._passed = max(self._passed, min(self.watermark, _earliest(block) - 1))
+            timing = TimingInfo(now, Timestamp(micros=self._passed))
             values = [(value, timing) for value in block.values]
             self._output.receive_block(Block(values, block.timestamps, block.windows, block.panes))
-        self._passed = self.watermark
+
+
+def _earliest(block: Block) -> int:
+    stamps = block.timestamps
+    return int(min(stamps).micros if isinstance(stamps, list) else stamps.micros)
