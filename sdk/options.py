@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import ConfigError
 
-__all__ = ["SageOptions", "parse_bytes", "parse_duration_ms"]
+__all__ = ["SageOptions", "parse_bytes", "parse_duration_ms", "parse_restart"]
 
 _BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*", re.IGNORECASE)
@@ -92,6 +92,42 @@ def _count(value: str | int) -> int:
     return count
 
 
+_RESTARTS: dict[str, tuple[Callable[[str], int], ...]] = {
+    "none": (),
+    "fixed-delay": (_count, parse_duration_ms),
+    "exponential": (parse_duration_ms, parse_duration_ms),
+    "failure-rate": (_count, parse_duration_ms, parse_duration_ms),
+}
+
+
+def parse_restart(text: str) -> tuple[str, list[int]]:
+    """What a job does when it fails: the kind of policy, and its numbers (counts and milliseconds).
+
+    ``none``; ``fixed-delay:3:1s`` begins again three times, after a second; ``exponential:1s:60s`` without end, after
+    delays that double up to a minute, and begin anew after an hour without failure; ``failure-rate:5:10m:1s`` after a
+    second, unless there were more than five failures within ten minutes.
+
+    Raises:
+        ConfigError: the text is none of these.
+    """
+    kind, *parts = text.strip().split(":")
+    numbers = _RESTARTS.get(kind)
+    try:
+        if numbers is not None and len(numbers) == len(parts):
+            return kind, [number(part) for number, part in zip(numbers, parts, strict=True)]
+    except ConfigError as error:
+        raise ConfigError(f"{text!r}: {error}") from None
+    raise ConfigError(
+        f"{text!r} is not a way to begin again: write it like none, fixed-delay:3:1s, exponential:1s:60s or "
+        "failure-rate:5:10m:1s"
+    )
+
+
+def _restart(value: str) -> str:
+    parse_restart(value)
+    return value
+
+
 def _backend(value: str) -> str:
     if value not in STATE_BACKENDS:
         raise ConfigError(f"{value!r} is not one of {', '.join(map(repr, STATE_BACKENDS))}")
@@ -109,6 +145,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "checkpoint_interval": _positive_duration,
     "retained_checkpoints": _count,
     "state_backend": _backend,
+    "restart": _restart,
 }
 
 
@@ -182,43 +219,64 @@ class SageOptions(PipelineOptions):
             help="Which way steps run (name). 'auto' takes the fastest that means the same; the others are for "
             "tests and for ruling a way out when something looks wrong.",
         )
-        parser.add_argument(
-            "--checkpoint_dir",
-            default=None,
-            metavar="PATH",
-            help="Where checkpoints go: a folder, or any fsspec path. A job that finds a checkpoint of its own there "
-            "goes on from it. Default: no checkpoints; a job that is killed begins anew.",
-        )
-        parser.add_argument(
-            "--checkpoint_interval",
-            action=_Checked,
-            default=10_000,
-            metavar="TIME",
-            help="How often a checkpoint is taken (ms, as 500ms or 10s), if there is a --checkpoint_dir.",
-        )
-        parser.add_argument(
-            "--retained_checkpoints",
-            action=_Checked,
-            default=2,
-            metavar="N",
-            help="How many completed checkpoints are kept (count); older ones are removed.",
-        )
-        parser.add_argument(
-            "--restore_from",
-            default=None,
-            metavar="PATH",
-            help="A savepoint or checkpoint to begin from, in place of the latest in --checkpoint_dir.",
-        )
-        parser.add_argument(
-            "--state_backend",
-            action=_Checked,
-            default="memory",
-            metavar=f"[{'|'.join(STATE_BACKENDS)}]",
-            help="Where keyed state lives while the job runs (name). 'rocksdb' is for state that outgrows memory.",
-        )
-        parser.add_argument(
-            "--state_dir",
-            default=None,
-            metavar="DIR",
-            help="Folder for the files of the rocksdb backend. Default: the system's temporary folder.",
-        )
+        _add_checkpoint_args(parser)
+
+
+def _add_checkpoint_args(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint_dir",
+        default=None,
+        metavar="PATH",
+        help="Where checkpoints go: a folder, or any fsspec path. A job that finds a checkpoint of its own there "
+        "goes on from it. Default: no checkpoints; a job that is killed begins anew.",
+    )
+    parser.add_argument(
+        "--checkpoint_interval",
+        action=_Checked,
+        default=10_000,
+        metavar="TIME",
+        help="How often a checkpoint is taken (ms, as 500ms or 10s), if there is a --checkpoint_dir.",
+    )
+    parser.add_argument(
+        "--retained_checkpoints",
+        action=_Checked,
+        default=2,
+        metavar="N",
+        help="How many completed checkpoints are kept (count); older ones are removed.",
+    )
+    parser.add_argument(
+        "--restore_from",
+        default=None,
+        metavar="PATH",
+        help="A savepoint or checkpoint to begin from, in place of the latest in --checkpoint_dir.",
+    )
+    parser.add_argument(
+        "--allow_dropped_state",
+        action="store_true",
+        default=False,
+        help="Begin also where the checkpoint or savepoint holds state of a step that the pipeline has no more; that "
+        "state is lost.",
+    )
+    parser.add_argument(
+        "--restart",
+        action=_Checked,
+        default=None,
+        metavar="POLICY",
+        help="What a job does that fails or loses a worker: 'none', or begin again from the last checkpoint, as "
+        "'fixed-delay:3:1s' (at most 3 times, after 1 s), 'exponential:1s:60s' (after delays that double up to "
+        "60 s) or 'failure-rate:5:10m:1s' (after 1 s, unless it failed more than 5 times in 10 minutes). "
+        "Default: 'fixed-delay:3:1s' if there is a --checkpoint_dir, else 'none'.",
+    )
+    parser.add_argument(
+        "--state_backend",
+        action=_Checked,
+        default="memory",
+        metavar=f"[{'|'.join(STATE_BACKENDS)}]",
+        help="Where keyed state lives while the job runs (name). 'rocksdb' is for state that outgrows memory.",
+    )
+    parser.add_argument(
+        "--state_dir",
+        default=None,
+        metavar="DIR",
+        help="Folder for the files of the rocksdb backend. Default: the system's temporary folder.",
+    )
