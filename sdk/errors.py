@@ -67,8 +67,11 @@ class ConfigError(SageError, ValueError):
     fault = Fault.CONFIGURATION
 
 
-class InvalidPipeline(SageError, ValueError):
-    """The pipeline cannot be planned: a part of it is malformed or cannot be serialised."""
+class InvalidPipeline(SageError, ValueError, RuntimeError):
+    """The pipeline cannot be planned: a part of it is malformed or cannot be serialised.
+
+    Beam raises ``ValueError`` for the one and ``RuntimeError`` for the other, and this is both.
+    """
 
     fault = Fault.USER_CODE
 
