@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from apache_beam import coders
@@ -39,6 +39,9 @@ class Harness:
         windowing: Beam's windowing of the input.
         limit: the memory limit (bytes); None for none.
         coder: the coder of the input.
+        bounded: whether the input ends.
+        checkpoints: whether the job takes any.
+        others: more collections that the root knows.
     """
 
     def __init__(
@@ -47,20 +50,31 @@ class Harness:
         windowing: Windowing,
         limit: int | None = None,
         coder: Any = None,
+        bounded: bool = True,
+        checkpoints: bool = False,
+        others: Mapping[spec.CollectionId, spec.Collection] | None = None,
     ) -> None:
         general = coders.FastPrimitivesCoder()
         coder = coder or coders.TupleCoder([general, general])
         self.store = MemoryStore()
-        self.job = JobContext(VirtualClock(), JobOptions(memory_bytes=limit, block_rows=64), self.store)
-        collection = spec.Collection(INPUT, "in", coder, windowing)
+        self.clock = VirtualClock()
+        options = JobOptions(memory_bytes=limit, block_rows=64, checkpoints=checkpoints)
+        self.job = JobContext(self.clock, options, self.store)
+        collections = {INPUT: spec.Collection(INPUT, "in", coder, windowing, bounded), **(others or {})}
         output = Output(OUTPUT)
         self.kept = Kept()
         output.consumers.append(self.kept)
-        self.root = make(output, TaskContext(self.job, {INPUT: collection}, lambda _collection, _block: None))
+        self.root = make(output, TaskContext(self.job, collections, lambda _collection, _block: None))
         self.root.open()
 
     def advance(self, watermark: int) -> None:
         if self.root.advance(watermark):
+            self.root.fire()
+
+    def wake(self, now: int) -> None:
+        """The clock moves on to ``now`` (microseconds)."""
+        self.clock.micros = max(now, self.clock.micros)
+        while (due := self.root.wakeup()) is not None and due <= self.clock.micros:
             self.root.fire()
 
     def rows(self) -> list[tuple[Any, Any]]:

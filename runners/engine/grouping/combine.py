@@ -11,6 +11,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import RAISED, naming, raise_step_error
+from sage.runners.engine.grouping.changes import Table
 from sage.runners.engine.grouping.group import WindowTables
 from sage.runners.engine.keyed.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Op, Output
@@ -35,7 +36,7 @@ class MergeRoot(WindowTables):
         with naming(self.step.name, self.context):
             self._fn.teardown()
 
-    def add(self, table: dict[Any, Any], values: list[Any]) -> None:
+    def add(self, table: Table, values: list[Any]) -> None:
         ids, keys, merge = self.ids, self.keys, self._fn.merge_accumulators
         direct = ids.direct
         for key, accumulator in values:
@@ -52,12 +53,22 @@ class MergeRoot(WindowTables):
                 if len(found) >= MERGE_EVERY:
                     table[identity] = [merge(found)]
 
+    def joined(self, held: list[Any], values: list[Any]) -> list[Any]:
+        held += values
+        return [self._fn.merge_accumulators(held)] if len(held) >= MERGE_EVERY else held
+
+    def packed(self, window: Any, table: Table) -> bytes:
+        merge = self._fn.merge_accumulators
+        for identity, found in table.items():
+            if len(found) > 1:
+                table[identity] = [merge(found)]
+        return super().packed(window, table)
+
     def shed(self) -> None:
         # Sizes were added up as accumulators came, and merging may have made one of many: look again first.
         before = self.held
-        for window, table in self.tables.items():
-            sample = list(islice(table.values(), 0, None, max(1, len(table) // SAMPLE_KEYS)))
-            size = len(table) * (KEY_OVERHEAD + sum(map(size_of_values, sample)) // max(1, len(sample)))
+        for window in self.tables:
+            size = sum(map(_size, self.layers(window)))
             self._memory.shrink(self, self._bytes.get(window, 0) - size)
             self._bytes[window] = size
         if self.held > before // 2:
@@ -69,6 +80,11 @@ class MergeRoot(WindowTables):
             (key, extract(found[0] if len(found) == 1 else merge(found)))
             for key, found in zip(keys, gathered, strict=True)
         ]
+
+
+def _size(table: Table) -> int:
+    sample = list(islice(table.values(), 0, None, max(1, len(table) // SAMPLE_KEYS)))
+    return len(table) * (KEY_OVERHEAD + sum(map(size_of_values, sample)) // max(1, len(sample)))
 
 
 class PreCombineOp(Op):
