@@ -21,7 +21,7 @@ from sage.transforms.io.csv_files import ReadCsv
 from sage.transforms.io.files import existing_files
 from sage.transforms.io.json_lines import ReadJsonLines, WriteJsonLines
 from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult
-from sage.transforms.io.parquet import WriteParquetFile
+from sage.transforms.io.parquet import WriteParquet
 from sage.transforms.io.sqlite import WriteToSqlite
 
 __all__ = ["Lookup", "Parameters", "build", "main"]
@@ -118,7 +118,7 @@ def build(pipeline: beam.Pipeline, parameters: Parameters) -> None:
     joined, unmatched = {"left": left, "right": right} | "Join" >> Lookup(config)
 
     rows = joined | "Values" >> beam.Map(_value).with_output_types(dict[str, Any])
-    rows | "WriteParquet" >> WriteParquetFile(
+    rows | "WriteParquet" >> WriteParquet(
         parameters.path(f"{config.table}.parquet"), config.result.arrow_schema(), sort_by=config.result.key
     )
     rows | "WriteSqlite" >> WriteToSqlite(

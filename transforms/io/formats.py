@@ -1,0 +1,158 @@
+"""What a file format is to the sinks: a way to turn elements into the bytes of one file.
+
+A format is a description, picklable and frozen; it opens a `FileWriter` for each file. The compression of text files is
+told by their names: ``.gz``, ``.bz2``, ``.zst`` or ``.lz4``.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from sage.errors import ConfigError
+from sage.transforms.dead_letter import shorten
+
+__all__ = ["FileFormat", "FileWriter", "LineWriter", "Lines", "compressed", "compression_of", "encoded_lines"]
+
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+_CHUNK_CHARS = 1 << 16
+
+
+class FileWriter(abc.ABC):
+    """Writes the elements of one file; used by one thread, closed once."""
+
+    @abc.abstractmethod
+    def write(self, element: Any) -> int:
+        """Takes one element; about how large the file is so far (bytes, before compression)."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Writes what is left. The file itself stays open: whoever opened it makes it safe."""
+
+
+class FileFormat(abc.ABC):
+    """A description of a format.
+
+    Attributes:
+        suffix: the ending of the names of its files, as ``.jsonl``.
+    """
+
+    suffix: str
+
+    @abc.abstractmethod
+    def open(self, file: BinaryIO, suffix: str) -> FileWriter:
+        """A writer into an open, empty file whose name will end with ``suffix``."""
+
+
+class Lines(FileFormat):
+    """A format of one line for each element; subclasses say how an element becomes its line."""
+
+    @abc.abstractmethod
+    def line(self, element: Any) -> str:
+        """The line of an element, without its end."""
+
+    def open(self, file: BinaryIO, suffix: str) -> FileWriter:
+        return LineWriter(file, compression_of(suffix), self.line)
+
+
+class LineWriter(FileWriter):
+    """Lines of text in UTF-8, written in chunks.
+
+    State: the lines that are not written yet, about 64 KiB of them.
+    """
+
+    def __init__(self, file: BinaryIO, compression: str | None, line: Any) -> None:
+        self._stream = compressed(file, compression)
+        self._own = self._stream is not file
+        self._line = line
+        self._lines: list[str] = []
+        self._waiting = 0
+        self._size = 0
+
+    def write(self, element: Any) -> int:
+        line = self._line(element)
+        self._lines.append(line)
+        self._waiting += len(line) + 1
+        if self._waiting >= _CHUNK_CHARS:
+            self._flush()
+        return self._size + self._waiting
+
+    def close(self) -> None:
+        self._flush()
+        if self._own:
+            self._stream.close()
+
+    def _flush(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            data = encoded_lines(lines)
+            self._stream.write(data)
+            self._size += len(data)
+            self._waiting = 0
+
+
+def encoded_lines(lines: Sequence[str]) -> bytes:
+    """The lines in UTF-8, each with its end.
+
+    Raises:
+        ValueError: a line has half of a surrogate pair, which no encoding can hold.
+    """
+    try:
+        return "\n".join([*lines, ""]).encode()
+    except UnicodeEncodeError as error:
+        bad = next(line for line in lines if any("\ud800" <= char <= "\udfff" for char in line))
+        raise ValueError(f"a line cannot be written as UTF-8 ({error.reason}): {shorten(bad, 200)!r}") from error
+
+
+def compression_of(name: str) -> str | None:
+    """The compression that a file's name tells; None for none.
+
+    >>> compression_of("part-0-1.jsonl.gz")
+    'gzip'
+    """
+    return _COMPRESSIONS.get(os.path.splitext(name)[1].lower())
+
+
+def compressed(file: BinaryIO, compression: str | None) -> Any:
+    """A stream that compresses into ``file``, or the file itself. Equal input gives equal bytes.
+
+    Raises:
+        ConfigError: this installation of Arrow lacks the codec.
+    """
+    if compression is None:
+        return file
+    if not pa.Codec.is_available(compression):
+        raise ConfigError(f"this pyarrow is built without {compression}; choose another ending for the files")
+    # Closing the stream must not close the file: it is synced first.
+    return pa.CompressedOutputStream(_Unclosed(file), compression)
+
+
+class _Unclosed:
+    """A file that Arrow may write to and not close."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """The file is flushed when it is made safe."""
+
+    def close(self) -> None:
+        """The file is closed when it is made safe."""
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False

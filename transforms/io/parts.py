@@ -1,0 +1,337 @@
+"""Folders of part files, one set for each checkpoint: the sink behind `WriteText`, `WriteJsonLines`, `WriteParquet`
+and `WriteAvro` when they are given a folder.
+
+What lies in the folder::
+
+    events/part-0-7.jsonl              subtask 0, epoch 7
+    events/part-0-7-1.jsonl            the same, begun when the one before had ``max_file_bytes``
+    events/day=2024-02-29/part-0-7...  where ``destination`` says so
+    events/.sage-3f9a27c1/             what belongs to one step of one job, and is invisible to readers:
+        owner                          which step and job these are
+        0-b41c77aa-12.tmp              a file of an epoch that is not committed
+        done-0                         the last epoch that subtask 0 committed, of each of its starts
+        stale-0                        files of an earlier run that subtask 0 removes when it commits for the first time
+"""
+
+# Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+import collections
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
+
+import apache_beam as beam
+
+from sage.errors import ConfigError, DataLoss
+from sage.transactions import SinkContext, TransactionalDoFn
+from sage.transforms.io.formats import FileFormat, FileWriter
+from sage.transforms.io.storage import Folder, writing
+
+__all__ = ["PartOptions", "WriteParts", "WriteTimedParts"]
+
+_HIDDEN = re.compile(r"\.sage-[0-9a-z]+/")
+_PART = re.compile(r"(?:.*/)?part-(?:(r[0-9a-f]{7})-)?(\d+)-(\d+)(?:-\d+)?")
+# Each open file holds a descriptor and a buffer. The one that was written to least recently makes room.
+_MAX_OPEN = 100
+# How many starts of a subtask are remembered as committed: one that crashes again and again must not fill a file.
+_MAX_DONE = 100
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """How a folder of parts is laid out.
+
+    Attributes:
+        suffix: the ending of the names; one that ends with ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` compresses text.
+        destination: the folder below for an element: a function of it, or a pattern of ``strftime`` that is filled with
+            its event time (UTC); None for the folder itself.
+        max_file_bytes: a file that has so many (bytes, before compression) is followed by another; None for no limit.
+        existing: what a job that begins anew does about files that are there: ``refuse``, ``replace``, ``append``; None
+            to replace for bounded input and to refuse for other.
+    """
+
+    suffix: str
+    destination: Callable[[Any], str] | str | None = None
+    max_file_bytes: int | None = None
+    existing: str | None = None
+
+    def completed(self, bounded: bool) -> "PartOptions":
+        """These options for input with or without an end."""
+        return dataclasses.replace(self, existing=self.existing or ("replace" if bounded else "refuse"))
+
+
+class Prepared(NamedTuple):
+    """The files of one epoch and subtask: safe, and invisible. What a checkpoint holds of this sink."""
+
+    subtask: int
+    start: str
+    epoch: int
+    label: str
+    files: tuple[tuple[str, str], ...]
+    replaces: bool
+
+
+class _Part:
+    """A file that is being written."""
+
+    def __init__(self, hidden: str, file: BinaryIO, writer: FileWriter) -> None:
+        self.hidden = hidden
+        self.file = file
+        self.writer = writer
+
+
+class WriteParts(TransactionalDoFn):
+    """Writes elements into the parts of a folder.
+
+    A file is written under a hidden name in the folder, made safe at the barrier and renamed when the checkpoint is
+    durable. Which of its files a subtask committed last is noted, so that a file that a reader has taken away since is
+    not mistaken for a lost one.
+
+    State: the open files by destination, and the finished ones of the epoch.
+
+    Args:
+        path: the folder, a local path or one that fsspec knows.
+        format: what the files are made of.
+        options: how they are laid out.
+    """
+
+    def __init__(self, path: str, format: FileFormat, options: PartOptions) -> None:
+        self._path = path
+        self._format = format
+        self._options = options
+        self._open: collections.OrderedDict[str, _Part] = collections.OrderedDict()
+        self._finished: list[tuple[str, str]] = []
+
+    def display_data(self) -> dict[str, Any]:
+        return {"path": self._path, "suffix": self._options.suffix}
+
+    # -- the life of a subtask ------------------------------------------------------------------------------------
+
+    def recover(self, context: SinkContext, prepared: Sequence[Prepared]) -> None:
+        self._subtask = context.subtask
+        self._start = uuid.uuid4().hex[:8]
+        self._made = 0
+        self._open = collections.OrderedDict()
+        self._finished = []
+        self._folder = Folder(self._path)
+        self._replaces = False
+        if not self._managed:
+            # Nobody says which run or worker this is: names of its own, and no hand on anybody else's.
+            self._hidden = ".sage-tmp"
+            self._label = _new_label()
+            return
+        self._hidden = ".sage-" + hashlib.sha256(f"{context.job}\0{context.step}".encode()).hexdigest()[:8]
+        for handle in prepared:
+            self.commit(handle)
+        appends = self._options.existing == "append"
+        self._label = prepared[-1].label if prepared else _new_label() if appends else ""
+        first = not prepared and context.earlier == (context.subtask,)
+        self._remove_hidden(context, first)
+        if first:
+            self._claim(context)
+        elif prepared:
+            self._rewind(context.earlier, prepared)
+
+    def process(self, element: Any) -> None:
+        choose: Any = self._options.destination
+        self._write("" if choose is None else choose(element), element)
+
+    def prepare(self, epoch: int) -> Prepared:
+        for destination in list(self._open):
+            self._finish(destination)
+        finished, self._finished = self._finished, []
+        self._folder.sync(hidden for _, hidden in finished)
+        count: collections.Counter[str] = collections.Counter()
+        files = []
+        for destination, hidden in finished:
+            number = count[destination]
+            count[destination] += 1
+            name = f"{self._subtask}-{epoch}" + (f"-{number}" if number else "") + self._options.suffix
+            label = f"{self._label}-" if self._label else ""
+            files.append((hidden, f"{destination}/" * bool(destination) + f"part-{label}{name}"))
+        # An epoch without files is told too: that there is a handle is how a resumed subtask knows that it is one.
+        replaces, self._replaces = self._replaces, False
+        return Prepared(self._subtask, self._start, epoch, self._label, tuple(files), replaces)
+
+    def commit(self, handle: Prepared) -> None:
+        if handle.replaces:
+            self._remove_stale(handle.subtask)
+        if not handle.files:
+            return
+        missing = self._folder.publish(handle.files)
+        done = self._done(handle.subtask) if self._managed else {}
+        if missing and done.get(handle.start, -1) < handle.epoch:
+            raise DataLoss(
+                f"files of {self._path!r} that the checkpoint holds are gone, such as {missing[0]!r} (epoch "
+                f"{handle.epoch}): somebody removed them from {self._hidden!r}. Make them again by starting the job "
+                "from an older checkpoint or from its beginning."
+            )
+        if self._managed and done.get(handle.start, -1) < handle.epoch:
+            done.pop(handle.start, None)
+            kept = dict([*done.items(), (handle.start, handle.epoch)][-_MAX_DONE:])
+            self._folder.replace(f"{self._hidden}/done-{handle.subtask}", [json.dumps(kept).encode()])
+
+    def teardown(self) -> None:
+        for part in self._open.values():
+            self._folder.abandon(part.hidden, part.file)
+        self._open.clear()
+        if not self._managed and hasattr(self, "_folder"):
+            self._folder.remove_folder(self._hidden)
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def _write(self, destination: str, element: Any) -> None:
+        part = self._open.get(destination)
+        if part is None:
+            part = self._begin(destination)
+        elif len(self._open) > 1:
+            self._open.move_to_end(destination)
+        limit = self._options.max_file_bytes
+        with writing(f"{self._path}/{destination}"):
+            size = part.writer.write(element)
+        if limit is not None and size >= limit:
+            self._finish(destination)
+
+    def _begin(self, destination: str) -> _Part:
+        _check_destination(destination)
+        if len(self._open) >= _MAX_OPEN:
+            self._finish(next(iter(self._open)))
+        hidden = f"{self._hidden}/{self._subtask}-{self._start}-{self._made}.tmp"
+        self._made += 1
+        file = self._folder.create(hidden)
+        part = self._open[destination] = _Part(hidden, file, self._format.open(file, self._options.suffix))
+        return part
+
+    def _finish(self, destination: str) -> None:
+        part = self._open[destination]
+        with writing(f"{self._path}/{destination}"):
+            part.writer.close()
+        self._folder.seal(part.hidden, part.file)
+        del self._open[destination]
+        self._finished.append((destination, part.hidden))
+
+    # -- what earlier runs left -----------------------------------------------------------------------------------
+
+    def _remove_hidden(self, context: SinkContext, first: bool) -> None:
+        """Removes the files of epochs that no checkpoint holds, written by the subtasks this one answers for."""
+        mine = set(context.earlier)
+        leftovers = []
+        for name in self._folder.files(self._hidden):
+            subtask = name.rpartition("/")[2].partition("-")[0]
+            if name.endswith(".tmp") and subtask.isdigit():
+                beyond = first and context.subtask == 0 and int(subtask) >= context.subtasks
+                if int(subtask) in mine or beyond:
+                    leftovers.append(name)
+        self._folder.remove(leftovers)
+
+    def _rewind(self, earlier: tuple[int, ...], prepared: Sequence[Prepared]) -> None:
+        """Removes files of epochs after the checkpoint: a resumed job makes them again.
+
+        There are some only where the job goes on from an older checkpoint than its last.
+        """
+        labels, last = {handle.label for handle in prepared}, max(handle.epoch for handle in prepared)
+        later = [
+            name
+            for name, label, subtask, epoch in self._parts()
+            if label in labels and subtask in earlier and epoch > last
+        ]
+        if later:
+            _LOG.warning("%s: %d files of epochs after %d are written again", self._path, len(later), last)
+            self._folder.remove(later)
+
+    def _claim(self, context: SinkContext) -> None:
+        """Makes the folder this step's, or refuses it."""
+        owner = f"{self._hidden}/owner"
+        # Written once the folder is found fit: that it is there says that the parts are this step's own.
+        owned = self._folder.exists(owner)
+        existing = self._options.existing or "refuse"
+        if existing != "append":
+            self._refuse_others(context)
+            self._judge(context, owned, existing)
+        if not owned:
+            about = {"job": context.job, "step": context.step}
+            self._folder.replace(owner, [json.dumps(about).encode()])
+            if existing != "append":
+                self._refuse_others(context)
+
+    def _refuse_others(self, context: SinkContext) -> None:
+        for name in self._folder.files():
+            if name.endswith("/owner") and _HIDDEN.match(name) and not name.startswith(f"{self._hidden}/"):
+                about = json.loads(self._folder.read(name) or b"{}")
+                raise ConfigError(
+                    f"the folder {self._path!r} belongs to step {about.get('step')!r} of job {about.get('job')!r}. "
+                    "Give each step a folder of its own, or write beside it with existing='append'; if nobody needs "
+                    f"it any more, remove {name.partition('/')[0]!r} in it."
+                )
+
+    def _judge(self, context: SinkContext, owned: bool, existing: str) -> None:
+        there = [name for name in self._folder.files() if self._is_output(name)]
+        ours = {name: subtask for name, _, subtask, _ in self._parts()} if owned else {}
+        foreign = [name for name in there if name not in ours]
+        if foreign or (there and existing == "refuse"):
+            what = "files that this step did not write" if foreign else "files of an earlier run"
+            advice = "existing='append' writes beside them" + ("" if foreign else ", existing='replace' removes them")
+            raise ConfigError(
+                f"the folder {self._path!r} has {what}, such as {(foreign or there)[0]!r}. Choose another folder or "
+                f"move them away; {advice}. (A job that is resumed from a checkpoint goes on with its own files.)"
+            )
+        # Only subtask n makes names with n, so each removes what it may write anew.
+        stale = [name for name, n in ours.items() if (n if n < context.subtasks else 0) == context.subtask]
+        self._replaces = bool(stale)
+        if stale:
+            self._folder.replace(f"{self._hidden}/stale-{context.subtask}", [json.dumps(stale).encode()])
+
+    def _remove_stale(self, subtask: int) -> None:
+        note = f"{self._hidden}/stale-{subtask}"
+        stale = self._folder.read(note)
+        if stale is not None:
+            self._folder.remove(json.loads(stale))
+            self._folder.remove([note])
+
+    def _done(self, subtask: int) -> dict[str, int]:
+        return dict(json.loads(self._folder.read(f"{self._hidden}/done-{subtask}") or b"{}"))
+
+    def _is_output(self, name: str) -> bool:
+        return name.endswith(self._options.suffix) and not name.startswith(".sage-")
+
+    def _parts(self) -> Iterable[tuple[str, str, int, int]]:
+        """Name, label, subtask and epoch of each part in the folder."""
+        for name in self._folder.files():
+            match = _PART.fullmatch(name.removesuffix(self._options.suffix)) if self._is_output(name) else None
+            if match:
+                yield name, match[1] or "", int(match[2]), int(match[3])
+
+
+class WriteTimedParts(WriteParts):
+    """`WriteParts` with destinations by event time."""
+
+    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> None:
+        try:
+            destination = timestamp.to_utc_datetime().strftime(self._options.destination)
+        except (OverflowError, ValueError) as error:
+            raise ConfigError(
+                f"destination={self._options.destination!r} is filled with event times, and an element has "
+                f"{timestamp}: give the elements times, or choose by a function of the element"
+            ) from error
+        self._write(destination, element)
+
+
+def _new_label() -> str:
+    return "r" + uuid.uuid4().hex[:7]
+
+
+def _check_destination(destination: Any) -> None:
+    if not isinstance(destination, str):
+        raise ConfigError(f"destination must give a folder's name, not {type(destination).__name__} {destination!r}")
+    parts = destination.split("/")
+    if destination and any(part in ("", ".", "..") or part.startswith(".") for part in parts):
+        raise ConfigError(
+            f"destination gave {destination!r}: it must be a path below the folder, of names that do not begin with a "
+            "dot, as 'country=DE/day=2024-02-29'"
+        )
