@@ -90,6 +90,13 @@ class StreamSource(abc.ABC, Generic[Out]):
     def reader(self, split: Any, position: Any) -> SplitReader[Out]:
         """A reader of one split from a position; None is its beginning."""
 
+    def appeared(self, split: Any) -> Any:
+        """What to read of a split that was not there when reading began: by default the split itself.
+
+        The two must be equal. Nothing of such a split lies before the beginning of the job, whatever it begins with.
+        """
+        return split
+
     def open(self) -> None:
         """Called once in a worker before its first reader is made."""
 
@@ -161,7 +168,7 @@ class _Seen(RestrictionTracker):
 
 class _SeenProvider(RestrictionProvider):
     def initial_restriction(self, element: Any) -> Any:
-        return frozenset()
+        return None
 
     def create_tracker(self, restriction: Any) -> _Seen:
         return _Seen(restriction)
@@ -190,8 +197,10 @@ class WatchSplits(beam.DoFn):
         tracker: Any = _SEEN,
         estimator: Any = _ESTIMATOR,
     ) -> Iterator[Any]:
-        seen = tracker.current_restriction() or frozenset()
-        fresh = [split for split in self.source.splits() if split not in seen]
+        seen = tracker.current_restriction()
+        fresh = [split for split in self.source.splits() if not seen or split not in seen]
+        if seen is not None:
+            fresh = [self.source.appeared(split) for split in fresh]
         if not tracker.try_claim(frozenset(fresh)):
             return
         yield from fresh
@@ -291,19 +300,26 @@ class _Read(beam.DoFn):
                     tracker.try_claim(END)
                     return
                 if batch is None:
+                    self._move(estimator, reader)
                     tracker.defer_remainder(_IDLE)
                     keep = True
                     return
                 if not tracker.try_claim(reader.position()):
                     return
                 yield from _stamped(batch)
-                if estimator is not None:
-                    estimator.set_watermark(_timestamp(reader.watermark()))
+                self._move(estimator, reader)
         finally:
             if keep:
                 self._readers[split] = reader, reader.position()
             else:
                 reader.close()
+
+    @staticmethod
+    def _move(estimator: Any, reader: SplitReader[Any]) -> None:
+        """A reader that has just begun may know less than the one before it."""
+        watermark = _timestamp(reader.watermark())
+        if watermark > (estimator.current_watermark() or MIN_TIMESTAMP):
+            estimator.set_watermark(watermark)
 
 
 class ReadSplit(_Read):
