@@ -14,7 +14,10 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from sage.runners.engine.spec import Plan, TestStream
 
-_METHOD = "/org.apache.beam.model.interactive.v1.TestStreamService/Events"
+# The service moved between the supported versions.
+_MOVED = hasattr(beam_interactive_api_pb2, "EventsRequest")
+_api, _PACKAGE = (beam_interactive_api_pb2, "interactive") if _MOVED else (beam_runner_api_pb2, "pipeline")
+_METHOD = f"/org.apache.beam.model.{_PACKAGE}.v1.TestStreamService/Events"
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class RemoteEvents(Iterable[Any]):
             # Called by name: not every Beam has the generated stub in its wheel.
             ask = channel.unary_stream(
                 _METHOD,
-                request_serializer=beam_interactive_api_pb2.EventsRequest.SerializeToString,
+                request_serializer=_api.EventsRequest.SerializeToString,
                 response_deserializer=beam_runner_api_pb2.TestStreamPayload.Event.FromString,
             )
-            request = beam_interactive_api_pb2.EventsRequest(output_ids=self.outputs)
+            request = _api.EventsRequest(output_ids=self.outputs)
             try:
                 for event in ask(request):
                     yield _event(event, self.coder)
