@@ -58,14 +58,14 @@ class Receipt:
         size: of its part (bytes).
         checksum: CRC-32 of its part.
         whole: whether it says all; else it builds on the worker's part of the checkpoint before.
-        files: by stage and name, where the files are that the part refers to.
+        files: by stage and name, the path and the size (bytes) of each file that the part refers to.
     """
 
     path: str
     size: int
     checksum: int
     whole: bool
-    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, tuple[str, int]]] = field(default_factory=dict)
 
 
 # Facts.
