@@ -104,6 +104,9 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     "runners/engine/wire.py": {
         "apache_beam.internal.cloudpickle_pickler": "a class in a value must be the one that came with a function",
     },
+    "runners/state/parts.py": {
+        "apache_beam.internal.cloudpickle_pickler": "a class in a handle must be the one that came with a function",
+    },
     "runners/hosting/metrics.py": {
         "apache_beam.utils.histogram.Histogram": "a histogram goes to the driver without its lock",
     },
