@@ -1,34 +1,39 @@
-"""Rows into a SQLite table, upserted by key."""
+"""Rows into a SQLite table, upserted by key or added exactly once."""
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.transforms.window import GlobalWindows
-
 from sage.errors import ConfigError
+from sage.transforms.io.rows import TableSink
+from sage.transforms.io.tables import LEDGER_COLUMNS, STAGED_COLUMNS, Database, Dialect, Table
 
 __all__ = ["WriteToSqlite"]
 
-# How many rows one transaction holds: enough to make its fsync cheap, few enough to keep in memory.
-_ROWS_PER_TRANSACTION = 5_000
 # SQLite lets one writer in at a time; the others wait this long (seconds) before they give up.
 _LOCK_WAIT_S = 120.0
 
 
-class WriteToSqlite(beam.PTransform):
-    """Upsert mappings into one table of a SQLite database: a key that is there is updated, one that is not is added.
+class WriteToSqlite(TableSink):
+    """Write mappings or NamedTuples into one table of a SQLite database.
 
-    Input: mappings with the columns of the table (a missing one is NULL); dates and times are stored as ISO 8601
-    text, booleans as 0 and 1. Output: how many rows each transaction carried (count), once it is committed.
+    **With a key** rows are upserted: a key that is there is updated, one that is not is added. Up to 5,000 rows of a
+    bundle are one transaction. Promise, on every runner: a repetition upserts the same keys again, so the table ends
+    the same, and a row that is already equal is not touched; running a job twice leaves the file byte for byte as it
+    was. Rows can be seen before their checkpoint is durable. Two input rows with one key: either may win, unless one
+    worker gets both in order. Rows that an earlier run wrote and this one does not are left where they are.
 
-    Promise: up to 5,000 rows of a bundle are one transaction, written whole or not at all. A retry upserts the
-    same keys again, so the table ends the same, and a row that is already equal is not touched: running a job
-    twice leaves the file byte for byte as it was. Two input rows with one key: either may win; make keys unique
-    first. Rows that an earlier run wrote and this one does not are left where they are.
+    **Without a key** each row is added once. Rows are staged in a table beside and moved in one transaction with a note
+    of it (see `sage.transforms.io.tables`). Promise: on SAGE with checkpoints exactly once, seen when the checkpoint is
+    durable; on SAGE without checkpoints exactly once, all at the end (of input that ends); on other runners a bundle's
+    rows are added in one transaction, and a bundle that is repeated may add them twice. A job that begins anew adds to
+    what is there.
+
+    Input: mappings or NamedTuples with the columns of the table (a missing one is NULL, an unknown one fails the step);
+    dates and times are stored as ISO 8601 text, booleans as 0 and 1. Output: with a key how many rows each transaction
+    carried (count), once it is committed; without one nothing.
 
     The database is a file that all workers see: workers on several machines need a shared disk with locks.
 
@@ -36,135 +41,114 @@ class WriteToSqlite(beam.PTransform):
         path: the database file; made, with its folders, where it is missing.
         table: the table; made where it is missing.
         columns: column name to SQL type, in order: ``{"id": "INTEGER", "name": "TEXT"}``.
-        key: the columns that make a row unique (the table's primary key).
+        key: the columns that make a row unique (the table's primary key), to upsert; None to add rows.
 
     Raises:
         ConfigError: the path is not local, a name is not usable, or the key is not among the columns (when
             constructed); the table exists with other columns or another key (when run).
+        OSError: the database is locked by another program, or cannot be opened or written to (when run).
+        CheckpointError: the job goes on from an older checkpoint, and later rows were added (when run).
     """
 
-    def __init__(self, path: str, table: str, columns: Mapping[str, str], key: Sequence[str]) -> None:
-        super().__init__()
+    def __init__(self, path: str, table: str, columns: Mapping[str, str], key: Sequence[str] | None = None) -> None:
         if "://" in path:
             raise ConfigError(f"a SQLite database is a local file, not {path!r}")
-        missing = [name for name in key if name not in columns]
-        if missing or not key:
-            raise ConfigError(
-                f"the key of table {table!r} must be some of its columns ({', '.join(columns)}), not {list(key)}"
-            )
-        self._path = os.path.abspath(path)
-        self._table = table
-        self._columns = dict(columns)
-        self._key = tuple(key)
-
-    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[int]:
-        # The table is made once, and first, even when there are no rows: the writers wait for it as a side input.
-        ready = (
-            rows.pipeline
-            | "Once" >> beam.Create([self._path])
-            | "MakeTable" >> beam.Map(_make_table, self._table, self._columns, self._key)
-        )
-        return (
-            rows
-            | "Globally" >> beam.WindowInto(GlobalWindows())
-            | "Upsert"
-            >> beam.ParDo(
-                _Upsert(self._path, _upsert_sql(self._table, self._columns, self._key), tuple(self._columns)),
-                beam.pvalue.AsSingleton(ready),
-            )
-        )
+        if not isinstance(columns, Mapping):
+            raise ConfigError(f"table {table!r} needs its columns with their types, as {{'id': 'INTEGER'}}")
+        super().__init__(_Sqlite(os.path.abspath(path)), Table.of(table, columns, key))
 
 
-class _Upsert(beam.DoFn):
-    """Collects the rows of a bundle and writes them in transactions; keeps nothing between bundles."""
+class _Sqlite(Database):
+    """One file. A connection is opened for each transaction: it survives neither a fork nor a pickle."""
 
-    def __init__(self, path: str, sql: str, columns: tuple[str, ...]) -> None:
+    dialect = Dialect(mark="?", differs="IS NOT", schemas=False)
+
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._sql = sql
-        self._columns = columns
-        self._rows: list[tuple[Any, ...]] = []
 
-    def start_bundle(self) -> None:
-        # A bundle that failed half-way may have left rows here; its retry brings them again.
-        self._rows = []
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Any]:
+        with self._told():
+            database = sqlite3.connect(self._path, timeout=_LOCK_WAIT_S, isolation_level=None)
+            with contextlib.closing(database):
+                cursor = database.cursor()
+                # Take the write lock at once: one that reads first and writes later can deadlock with its like.
+                cursor.execute("BEGIN IMMEDIATE")
+                try:
+                    yield cursor
+                except BaseException:
+                    # A full disk rolls back by itself.
+                    if database.in_transaction:
+                        cursor.execute("ROLLBACK")
+                    raise
+                cursor.execute("COMMIT")
 
-    def process(self, row: dict[str, Any], _ready: str) -> Iterator[int]:
-        self._rows.append(tuple(_plain(row.get(name)) for name in self._columns))
-        if len(self._rows) >= _ROWS_PER_TRANSACTION:
-            yield self._flush()
+    def make(self, table: Table) -> None:
+        sql = self.dialect
+        with self._told():
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        with self.transaction() as cursor:
+            present = cursor.execute(f"PRAGMA table_info({sql.quoted(table.name)})").fetchall()
+            if not present:
+                parts = [f"{sql.quoted(name)} {kind}" for name, kind in zip(table.columns, table.types, strict=True)]
+                if table.key:
+                    parts.append(f"PRIMARY KEY ({sql.listed(table.key)})")
+                cursor.execute(f"CREATE TABLE {sql.quoted(table.name)} ({', '.join(parts)})")
+                return
+        names = [column[1] for column in present]
+        # The sixth field is the column's place in the primary key, from 1, or 0.
+        key = [name for place, name in sorted((column[5], column[1]) for column in present) if place]
+        fits = (names, key) == (list(table.columns), list(table.key)) if table.key else set(table.columns) <= set(names)
+        if not fits:
+            raise ConfigError(
+                f"table {table.name!r} in {self._path!r} has columns {names} with key {key}; this job writes "
+                f"{list(table.columns)} with key {list(table.key)}. Drop the table, or write to another one."
+            )
 
-    def finish_bundle(self) -> Iterator[Any]:
-        if self._rows:
-            yield GlobalWindows.windowed_value_at_end_of_window(self._flush())
+    def make_staging(self, table: Table) -> None:
+        sql = self.dialect
+        # Columns without a type keep values as they are; the table's own types apply when rows are moved.
+        with self.transaction() as cursor:
+            cursor.execute(
+                f"CREATE TABLE IF NOT EXISTS {sql.table(sql.staging(table))} "
+                f"({sql.listed((*STAGED_COLUMNS, *table.columns))}, "
+                "PRIMARY KEY (sage_run, sage_batch, sage_row)) WITHOUT ROWID"
+            )
+            cursor.execute(
+                f"CREATE TABLE IF NOT EXISTS {sql.table(sql.ledger(table))} "
+                f"({sql.listed(LEDGER_COLUMNS)}, PRIMARY KEY (run))"
+            )
 
-    def _flush(self) -> int:
-        with _transaction(self._path) as database:
-            database.executemany(self._sql, self._rows)
-        count = len(self._rows)
-        self._rows = []
-        return count
+    def plain(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple([value.isoformat() if hasattr(value, "isoformat") else value for value in row])
 
-
-@contextlib.contextmanager
-def _transaction(path: str) -> Iterator[sqlite3.Connection]:
-    """A connection inside one transaction: committed at the end, rolled back when the block raises."""
-    try:
-        database = sqlite3.connect(path, timeout=_LOCK_WAIT_S, isolation_level=None)
-    except sqlite3.OperationalError as error:
-        raise OSError(f"SQLite database {path!r} cannot be opened: {error}") from error
-    with contextlib.closing(database):
-        # Take the write lock at once: a transaction that reads first and writes later can deadlock with its like.
-        database.execute("BEGIN IMMEDIATE")
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Makes of what SQLite raises an error that names the database, the cause and what to do."""
+        where = f"SQLite database {self._path!r}"
         try:
-            yield database
-        except BaseException:
-            database.execute("ROLLBACK")
-            raise
-        database.execute("COMMIT")
+            yield
+        except sqlite3.IntegrityError as error:
+            raise ValueError(
+                f"{where}: a row does not fit its table: {error}. Rows that may be there already want key="
+            ) from error
+        except (sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError) as error:
+            raise ValueError(f"{where}: a value cannot be stored: {error}. Make it a number, text or bytes") from error
+        except sqlite3.DatabaseError as error:
+            raise OSError(f"{where} {_cause(str(error))}") from error
+        except OSError as error:
+            raise OSError(f"{where} cannot be made: {error}") from error
 
 
-def _make_table(path: str, table: str, columns: dict[str, str], key: tuple[str, ...]) -> str:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with _transaction(path) as database:
-        present = database.execute(f"PRAGMA table_info({_quoted(table)})").fetchall()
-        if not present:
-            parts = [f"{_quoted(name)} {kind}" for name, kind in columns.items()]
-            parts.append(f"PRIMARY KEY ({_listed(key)})")
-            database.execute(f"CREATE TABLE {_quoted(table)} ({', '.join(parts)})")
-            return path
-    names = [column[1] for column in present]
-    # The sixth field is the column's place in the primary key, from 1, or 0.
-    present_key = [name for place, name in sorted((column[5], column[1]) for column in present) if place]
-    if names != list(columns) or present_key != list(key):
-        raise ConfigError(
-            f"table {table!r} in {path!r} has columns {names} with key {present_key}; this job writes "
-            f"{list(columns)} with key {list(key)}. Drop the table, or write to another one."
-        )
-    return path
-
-
-def _upsert_sql(table: str, columns: Iterable[str], key: Sequence[str]) -> str:
-    names = list(columns)
-    insert = (
-        f"INSERT INTO {_quoted(table)} ({_listed(names)}) VALUES ({', '.join('?' * len(names))}) "
-        f"ON CONFLICT ({_listed(key)}) DO "
-    )
-    others = [name for name in names if name not in key]
-    if not others:
-        return insert + "NOTHING"
-    changes = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in others)
-    # Without this, a row that is already equal would be written again, and the file would change.
-    differs = " OR ".join(f"{_quoted(table)}.{_quoted(name)} IS NOT excluded.{_quoted(name)}" for name in others)
-    return f"{insert}UPDATE SET {changes} WHERE {differs}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(_quoted(name) for name in names)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value
+def _cause(text: str) -> str:
+    if "locked" in text:
+        return f"is locked by another program (waited {_LOCK_WAIT_S:g} s); end it, and start the job again"
+    if "full" in text:
+        return f"cannot be written to: {text}; free some space, and start the job again"
+    if "readonly" in text or "read-only" in text:
+        return f"cannot be written to: {text}; change the permissions of the file and of its folder"
+    if "unable to open" in text:
+        return f"cannot be opened: {text}; check that its folder is there and that this user may write to it"
+    if "not a database" in text or "malformed" in text:
+        return f"is not a SQLite database, or is damaged: {text}; name another file"
+    return f"cannot be written to: {text}"

@@ -171,7 +171,7 @@ class Folder:
             return None
 
     def replace(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Writes a whole file under a hidden name and renames it: there is the old file or the new one, never a part."""
+        """Writes a whole file under a hidden name and renames it: there is the old one or the new one, never a part."""
         parent, _, last = name.rpartition("/")
         # A name of its own for each attempt: two workers that try the same step must not write into one file.
         hidden = f"{parent}/" * bool(parent) + f".{last}.{uuid.uuid4().hex}.tmp"

@@ -1,0 +1,215 @@
+"""The steps that write rows into a table: upserted by key, or added in the transaction of a checkpoint."""
+
+# Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+
+from sage.errors import CheckpointError, DataLoss
+from sage.transactions import SinkContext, TransactionalDoFn
+from sage.transforms.io.tables import BATCH_ROWS, LEDGER_COLUMNS, STAGED_COLUMNS, Database, Table, as_row
+
+__all__ = ["AddRows", "TableSink", "UpsertRows"]
+
+
+class TableSink(beam.PTransform):
+    """Writes mappings or NamedTuples into a table: upserts them if it has a key, else adds each exactly once."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        super().__init__()
+        self._database = database
+        self._table = table
+
+    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        globally = rows | "Globally" >> beam.WindowInto(GlobalWindows())
+        if not self._table.key:
+            return globally | "Add" >> beam.ParDo(AddRows(self._database, self._table))
+        # The table is made once, and first, even when there are no rows: the writers wait for it as a side input.
+        ready = (
+            rows.pipeline
+            | "Once" >> beam.Create([self._table.name])
+            | "MakeTable" >> beam.Map(_make, self._database, self._table)
+        )
+        upsert = UpsertRows(self._database, self._table)
+        return globally | "Upsert" >> beam.ParDo(upsert, beam.pvalue.AsSingleton(ready))
+
+
+def _make(name: str, database: Any, table: Any) -> str:
+    database.make(table)
+    database.close()
+    return name
+
+
+class UpsertRows(beam.DoFn):
+    """Collects the rows of a bundle and upserts them in transactions; keeps nothing between bundles."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        self._database = database
+        self._table = table
+        self._places = [table.columns.index(name) for name in table.key]
+        self._sql = database.dialect.upsert(table.name, table.columns, table.key)
+        self._rows: list[tuple[Any, ...]] = []
+
+    def start_bundle(self) -> None:
+        # A bundle that failed half-way may have left rows here; its retry brings them again.
+        self._rows = []
+
+    def process(self, row: Any, _ready: str) -> Iterator[int]:
+        self._rows.append(self._database.plain(as_row(self._table, row)))
+        if len(self._rows) >= BATCH_ROWS:
+            yield self._flush()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._rows:
+            yield GlobalWindows.windowed_value_at_end_of_window(self._flush())
+
+    def teardown(self) -> None:
+        self._database.close()
+
+    def _flush(self) -> int:
+        rows, self._rows = self._rows, []
+        # In one order everywhere, so that two workers with the same keys wait for each other and never both.
+        rows.sort(key=self._key_of)
+        with self._database.transaction() as cursor:
+            cursor.executemany(self._sql, rows)
+        return len(rows)
+
+    def _key_of(self, row: tuple[Any, ...]) -> tuple[str, ...]:
+        return tuple(repr(row[place]) for place in self._places)
+
+
+class Staged(NamedTuple):
+    """The rows of one epoch and subtask, in the database and not in the table: what a checkpoint holds of the sink."""
+
+    run: str
+    origin: str
+    subtask: int
+    batch: int
+    epoch: int
+    rows: int
+
+
+class AddRows(TransactionalDoFn):
+    """Stages rows, and moves those of an epoch into the table in one transaction.
+
+    State: the rows that are not staged yet (at most 5,000), and how many of the epoch are.
+    """
+
+    def __init__(self, database: Database, table: Table) -> None:
+        dialect = database.dialect
+        self._database = database
+        self._table = table
+        self._staging = dialect.staging(table)
+        self._ledger = dialect.ledger(table)
+        self._rows: list[tuple[Any, ...]] = []
+
+    def recover(self, context: SinkContext, prepared: Sequence[Staged]) -> None:
+        self._job, self._step, self._subtask = context.job, context.step, context.subtask
+        self._run = uuid.uuid4().hex[:16]
+        self._origin = prepared[-1].origin if prepared else self._run
+        self._batch = self._staged = 0
+        self._rows = []
+        self._database.make(self._table)
+        self._database.make_staging(self._table)
+        if self._managed:
+            self._refuse_rewind(prepared)
+            for handle in prepared:
+                self.commit(handle)
+            self._unstage(context, first=not prepared and context.earlier == (context.subtask,))
+
+    def process(self, row: Any) -> None:
+        self._rows.append(self._database.plain(as_row(self._table, row)))
+        if len(self._rows) >= BATCH_ROWS:
+            self._stage()
+
+    def prepare(self, epoch: int) -> Staged:
+        if self._rows:
+            self._stage()
+        # An epoch without rows is told too: that there is a handle is how a resumed subtask knows that it is one.
+        handle = Staged(self._run, self._origin, self._subtask, self._batch, epoch, self._staged)
+        self._batch += 1
+        self._staged = 0
+        return handle
+
+    def commit(self, handle: Staged) -> None:
+        if not handle.rows:
+            return
+        sql = self._database.dialect
+        which = f"{sql.quoted('sage_run')} = {sql.mark} AND {sql.quoted('sage_batch')} = {sql.mark}"
+        columns = sql.listed(self._table.columns)
+        with self._database.transaction() as cursor:
+            cursor.execute(f"SELECT batch FROM {sql.table(self._ledger)} WHERE run = {sql.mark}", (handle.run,))
+            last = cursor.fetchone()
+            if last is not None and last[0] >= handle.batch:
+                return
+            cursor.execute(
+                f"INSERT INTO {sql.table(self._table.name)} ({columns}) SELECT {columns} "
+                f"FROM {sql.table(self._staging)} WHERE {which} ORDER BY sage_row",
+                (handle.run, handle.batch),
+            )
+            if cursor.rowcount != handle.rows:
+                raise DataLoss(
+                    f"of {handle.rows} rows for table {self._table.name!r} that the checkpoint holds (epoch "
+                    f"{handle.epoch}), {cursor.rowcount} are in {self._staging!r}: somebody removed the others. Make "
+                    "them again by starting the job from an older checkpoint or from its beginning."
+                )
+            cursor.execute(f"DELETE FROM {sql.table(self._staging)} WHERE {which}", (handle.run, handle.batch))
+            cursor.execute(
+                sql.upsert(self._ledger, LEDGER_COLUMNS, ("run",)),
+                (handle.run, handle.origin, self._job, self._step, handle.subtask, handle.batch, handle.epoch),
+            )
+
+    def teardown(self) -> None:
+        try:
+            if not self._managed and hasattr(self, "_run"):
+                with self._database.transaction() as cursor:
+                    sql = self._database.dialect
+                    cursor.execute(f"DELETE FROM {sql.table(self._staging)} WHERE sage_run = {sql.mark}", (self._run,))
+        finally:
+            self._database.close()
+
+    def _stage(self) -> None:
+        rows, self._rows = self._rows, []
+        about = (self._job, self._step, self._subtask, self._run, self._batch)
+        numbered = [(*about, number, *row) for number, row in enumerate(rows, start=self._staged)]
+        with self._database.transaction() as cursor:
+            self._database.add(cursor, self._staging, (*STAGED_COLUMNS, *self._table.columns), numbered)
+        self._staged += len(rows)
+
+    def _unstage(self, context: SinkContext, first: bool) -> None:
+        """Removes what epochs staged that no checkpoint holds, of the subtasks this one answers for."""
+        sql = self._database.dialect
+        which = [f"sage_subtask = {sql.mark}"] * len(context.earlier)
+        subtasks = list(context.earlier)
+        if first and context.subtask == 0:
+            which.append(f"sage_subtask >= {sql.mark}")
+            subtasks.append(context.subtasks)
+        if which:
+            with self._database.transaction() as cursor:
+                cursor.execute(
+                    f"DELETE FROM {sql.table(self._staging)} WHERE sage_job = {sql.mark} AND sage_step = {sql.mark} "
+                    f"AND ({' OR '.join(which)})",
+                    (context.job, context.step, *subtasks),
+                )
+
+    def _refuse_rewind(self, prepared: Sequence[Staged]) -> None:
+        """Rows of epochs after the checkpoint cannot be told from others, and would be there twice."""
+        if not prepared:
+            return
+        sql = self._database.dialect
+        last = max(handle.epoch for handle in prepared)
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                f"SELECT MAX(epoch) FROM {sql.table(self._ledger)} WHERE origin = {sql.mark} AND epoch > {sql.mark}",
+                (self._origin, last),
+            )
+            later = cursor.fetchone()[0]
+        if later is not None:
+            raise CheckpointError(
+                f"table {self._table.name!r} has rows of epochs up to {later}, and the job is to go on from epoch "
+                f"{last}: what it makes again would be there twice. Go on from the latest checkpoint; or remove the "
+                f"rows of the later epochs, and from {self._ledger!r} the notes with origin {self._origin!r} and epoch > {last}."
+            )
