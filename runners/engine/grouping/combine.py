@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from apache_beam.transforms import combiners, core
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
@@ -75,11 +76,9 @@ class MergeRoot(WindowTables):
             super().shed()
 
     def results(self, keys: list[Any], gathered: list[Any]) -> list[Any]:
+        # One accumulator is merged too, as on Beam's runners: what a function makes of it may differ.
         merge, extract = self._fn.merge_accumulators, self._fn.extract_output
-        return [
-            (key, extract(found[0] if len(found) == 1 else merge(found)))
-            for key, found in zip(keys, gathered, strict=True)
-        ]
+        return [(key, extract(merge(found))) for key, found in zip(keys, gathered, strict=True)]
 
 
 def _size(table: Table) -> int:
@@ -87,8 +86,17 @@ def _size(table: Table) -> int:
     return len(table) * (KEY_OVERHEAD + sum(map(size_of_values, sample)) // max(1, len(sample)))
 
 
+WRAPPERS = (core.CallableWrapperCombineFn, core.NoSideInputsCallableWrapperCombineFn)
+"""Beam's wrappers of a plain function; their accumulators are lists of values."""
+
+_SHARING = (*WRAPPERS, combiners.CountCombineFn, combiners.MeanCombineFn)
+
+
 class PreCombineOp(Op):
     """Gathers values into accumulators until the bundle ends or the tables are large.
+
+    There is a table for each set of windows that elements are in, where one accumulator can serve them all; else for
+    each window.
 
     A table that was sent is emptied and stays the same object until the bundle ends: compiled code holds on to it.
     """
@@ -102,7 +110,8 @@ class PreCombineOp(Op):
         self._output = output
         self._context = context
         self.ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
-        self._tables: dict[Any, dict[Any, Any]] = {}
+        self.shares = type(self.fn) in _SHARING
+        self._tables: dict[tuple[Any, ...], dict[Any, Any]] = {}
         self._keys: dict[Any, Any] = {}
         self._windows = 0
         self._metrics = context.metrics_of(step.name)
@@ -117,25 +126,25 @@ class PreCombineOp(Op):
 
     def process(self, value: WindowedValue) -> None:
         for window in value.windows:
-            self.add(window, (value.value,))
+            self.add((window,), (value.value,))
 
     def process_block(self, block: Block) -> None:
         if not isinstance(block.windows, list):
             for window in block.windows:
-                self.add(window, block.values)
+                self.add((window,), block.values)
             return
-        for value, windows in zip(block.values, block.windows, strict=True):
+        for value, windows in block.windowed():
             for window in windows:
-                self.add(window, (value,))
+                self.add((window,), (value,))
 
-    def table(self, window: Any) -> dict[Any, Any]:
-        """The accumulators of a window, by key identity."""
-        table = self._tables.get(window)
+    def table(self, windows: tuple[Any, ...]) -> dict[Any, Any]:
+        """The accumulators of elements that are in these windows, by key identity."""
+        table = self._tables.get(windows)
         if table is None:
             self._windows += 1
             if self._windows > self.MAX_WINDOWS:
                 self.send()
-            table = self._tables[window] = {}
+            table = self._tables[windows] = {}
         return table
 
     def identify(self, key: Any) -> Any:
@@ -144,9 +153,9 @@ class PreCombineOp(Op):
         self._keys.setdefault(identity, key)
         return identity
 
-    def add(self, window: Any, values: Any) -> None:
-        """Gathers key-value pairs of one window."""
-        table = self.table(window)
+    def add(self, windows: tuple[Any, ...], values: Any) -> None:
+        """Gathers key-value pairs that are in these windows."""
+        table = self.table(windows)
         fn, identify = self.fn, self.identify
         create, add, direct = fn.create_accumulator, fn.add_input, self.ids.direct
         try:
@@ -171,7 +180,7 @@ class PreCombineOp(Op):
         keys, self._keys = self._keys, {}
         self._windows = 0
         compact = self.fn.compact
-        for window, table in self._tables.items():
+        for windows, table in self._tables.items():
             if not table:
                 continue
             try:
@@ -183,4 +192,8 @@ class PreCombineOp(Op):
             except RAISED as error:
                 raise_step_error(self.step.name, error, self._context)
             table.clear()
-            self._output.receive_block(Block(rows, window.max_timestamp(), (window,)))
+            for window in windows[1:]:
+                # Whoever merges accumulators may do it in place, so each window has lists of its own.
+                own = [(key, list(held) if held.__class__ is list else held) for key, held in rows]
+                self._output.receive_block(Block(own, window.max_timestamp(), (window,)))
+            self._output.receive_block(Block(rows, windows[0].max_timestamp(), windows[:1]))
