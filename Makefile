@@ -11,8 +11,8 @@ VENV_MIN := .venv-beam-min
 PY := $(VENV)/bin/python
 PY_MIN := $(VENV_MIN)/bin/python
 PACKAGING := pyproject.toml setup.cfg
-EXTRAS := dev,yaml
-EXTRAS_MIN := dev,yaml,flink,java,ray
+EXTRAS := dev,yaml,confluent
+EXTRAS_MIN := dev,yaml,confluent,flink,java,ray
 
 # Beam 2.61 and apache-flink 2.3 have no wheels for Python 3.13: with such a PYTHON, an older one beside it is looked for.
 # Without one, the low end is Beam 2.69 and there is no Flink (tests/constraints/beam-min.in).
@@ -23,7 +23,7 @@ PYTHON_MIN ?= $(or $(shell for python in $(PYTHON) python3.12 python3.11 python3
 PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-beam-min lint format typing-tree bench conformance pins wheel clean
+.PHONY: help demo test test-beam-min lint format typing-tree bench conformance kafka pins wheel clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: $(VENV)/.installed-bench ## Measure speed against peers in the same run, 
 
 conformance: $(VENV)/.installed ## Run Beam's own test-suites on the local runner, print passed of reached
 	$(PY) -m tests.conformance $(ARGS)
+
+kafka: $(VENV)/.installed ## Run a Kafka broker and print its host:port (needs Java 17 and Maven); Ctrl-C ends it
+	@$(PY) -m tests.kafka
 
 wheel: $(VENV)/.installed ## Build the wheel into dist/
 	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .

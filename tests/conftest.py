@@ -1,12 +1,18 @@
-"""What all tests share: what `ray` and `flink` marks need, and which environment brings it."""
+"""What all tests share: what the marks `ray`, `flink` and `kafka` need, and who brings it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.kafka.cluster import Cluster
 
 # mark -> (module, why it may be missing)
 NEEDS = {
@@ -27,3 +33,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _has_java() -> bool:
     return bool(os.environ.get("JAVA_HOME") or shutil.which("java"))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
+    """A Kafka broker: that of ``SAGE_TEST_KAFKA=host:port``, or one that all processes of this test run share."""
+    from tests.kafka.broker import Unavailable, shared
+    from tests.kafka.cluster import Cluster
+
+    base = tmp_path_factory.getbasetemp()
+    lease = None
+    try:
+        address = os.environ.get("SAGE_TEST_KAFKA")
+        if not address:
+            address, lease = shared(_of_the_run(base, worker_id) / "kafka")
+    except Unavailable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    cluster = Cluster(address)
+    yield cluster
+    cluster.close()
+    if lease is not None:
+        os.close(lease)
+
+
+def _of_the_run(base: Path, worker_id: str) -> Path:
+    """The folder of a test run; each process of pytest-xdist has one of its own in it."""
+    return base if worker_id == "master" else base.parent

@@ -14,7 +14,10 @@ FUNCTION_LINES_99TH = 50
 CONSTRUCTOR_PARAMETERS = 8
 
 # path, or path::name -> (the raised budget, why the code would be worse within the common one)
-RAISED: dict[str, tuple[int, str]] = {}
+RAISED: dict[str, tuple[int, str]] = {
+    "transforms/io/kafka/read.py::ReadFromKafka": (23, "its call shape is Beam's, so that pipelines port by an import"),
+    "transforms/io/kafka/write.py::WriteToKafka": (9, "its call shape is Beam's, so that pipelines port by an import"),
+}
 
 
 def budget(key: str, common: int) -> int:
@@ -66,8 +69,15 @@ def test_no_constructor_takes_too_much() -> None:
 def test_a_raised_budget_is_needed_and_says_why() -> None:
     lines = {source.path: source.text.count("\n") for source in sources(*LAYERS, "tests")}
     lines.update({f"{source.path}::{node.name}": size for source, node, size in functions(*LAYERS, "tests")})
+    made = {
+        f"{source.path}::{node.name}": constructor_parameters(node)
+        for source in sources()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    lines.update(made)
     for key, (raised, why) in RAISED.items():
-        common = FUNCTION_LINES if "::" in key else FILE_LINES
+        common = CONSTRUCTOR_PARAMETERS if key in made else FUNCTION_LINES if "::" in key else FILE_LINES
         assert len(why.split()) > 5, f"{key}: say why"
         assert common < lines.get(key, 0) <= raised, f"{key} fits the common budget, or is gone: take it off the list"
 
