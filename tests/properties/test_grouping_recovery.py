@@ -119,3 +119,34 @@ def test_a_grouping_by_window_goes_on(script: Any, limit: int | None) -> None:
 @given(SCRIPTS, LIMITS)
 def test_a_combine_by_window_goes_on(script: Any, limit: int | None) -> None:
     recovers(MergeRoot, MERGE, Windowing(FixedWindows(10)), script, limit=limit)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SCRIPTS, LIMITS, st.booleans(), st.sampled_from([GROUP, COMBINE]))
+def test_a_grouping_by_merging_windows_goes_on(script: Any, limit: int | None, bounded: bool, step: Any) -> None:
+    recovers(MergingRoot, step, Windowing(Sessions(4)), script, bounded, limit)
+
+
+TRIGGERS = st.sampled_from(
+    [
+        DefaultTrigger(),
+        Repeatedly(AfterCount(3)),
+        Repeatedly(AfterProcessingTime(5)),
+        AfterWatermark(early=AfterCount(2), late=AfterCount(1)),
+        AfterWatermark(early=AfterProcessingTime(3)),
+        Repeatedly(AfterAny(AfterCount(4), AfterProcessingTime(7))),
+        AfterEach(AfterCount(1), AfterCount(2), Repeatedly(AfterCount(3))),
+        AfterCount(2),
+    ]
+)
+WINDOWS = st.sampled_from([GlobalWindows(), FixedWindows(10), SlidingWindows(10, 5), Sessions(4)])
+MODES = st.sampled_from([AccumulationMode.ACCUMULATING, AccumulationMode.DISCARDING])
+
+
+@settings(max_examples=400, deadline=None)
+@given(SCRIPTS, TRIGGERS, WINDOWS, MODES, st.sampled_from([0, 7]), st.sampled_from([GROUP, COMBINE]), st.booleans())
+def test_a_grouping_under_any_trigger_goes_on(
+    script: Any, trigger: Any, fn: Any, mode: Any, lateness: int, step: Any, bounded: bool
+) -> None:
+    windowing = Windowing(fn, trigger, mode, allowed_lateness=lateness)
+    recovers(TriggeredRoot, step, windowing, script, bounded)

@@ -12,35 +12,35 @@ SPARE = 64
 class DueTimes:
     """Times of things, the earliest first; to ask costs nothing, to set a time the logarithm of how many there are.
 
-    State: the time of each thing, and a heap of settings, in which one that no longer holds is skipped.
+    State: the time of each thing in ``times``, and a heap of settings, in which one that no longer holds is skipped.
     """
 
     def __init__(self) -> None:
-        self._times: dict[Any, int] = {}
+        self.times: dict[Any, int] = {}
         self._heap: list[tuple[int, int, Any]] = []
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._times)
+        return len(self.times)
 
     def set(self, thing: Any, time: int | None) -> None:
         """Gives a thing a time (microseconds) in place of the one it had; None takes it out."""
-        known = self._times.get(thing)
+        known = self.times.get(thing)
         if time == known:
             return
         if time is None:
-            del self._times[thing]
+            del self.times[thing]
             return
-        self._times[thing] = time
-        if len(self._heap) > 2 * len(self._times) + SPARE:
-            self._heap = [(at, next(self._numbers), each) for each, at in self._times.items()]
+        self.times[thing] = time
+        if len(self._heap) > 2 * len(self.times) + SPARE:
+            self._heap = [(at, next(self._numbers), each) for each, at in self.times.items()]
             heapq.heapify(self._heap)
         else:
             heapq.heappush(self._heap, (time, next(self._numbers), thing))
 
     def earliest(self) -> int | None:
         """The earliest time (microseconds), if there is any."""
-        heap, times = self._heap, self._times
+        heap, times = self._heap, self.times
         while heap and times.get(heap[0][2]) != heap[0][0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
@@ -50,11 +50,11 @@ class DueTimes:
         taken = []
         while (time := self.earliest()) is not None and time <= limit:
             thing = heapq.heappop(self._heap)[2]
-            del self._times[thing]
+            del self.times[thing]
             taken.append(thing)
         return taken
 
     def clear(self) -> None:
         """Forgets all."""
-        self._times.clear()
+        self.times.clear()
         self._heap.clear()

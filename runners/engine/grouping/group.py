@@ -285,7 +285,7 @@ class WindowTables(Root):
         """Forgets a window that fired after it was put into a snapshot."""
         self._open.set(window, None)
         for tables in (self.tables, self._base, self._runs):
-            tables.pop(window, None)  # type: ignore[attr-defined]
+            tables.pop(window, None)
         self._memory.shrink(self, self._bytes.pop(window, 0))
 
 

@@ -6,6 +6,7 @@ same windows as merging at each element, without a merge at each element.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from apache_beam.transforms.trigger import DefaultTrigger
@@ -15,18 +16,21 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo
 
 from sage.runners.engine.blocks import MAX_MICROS, Block
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import RAISED, raise_step_error
-from sage.runners.engine.grouping.gathered import Gathered
+from sage.runners.engine.grouping.due import DueTimes
+from sage.runners.engine.grouping.gathered import Gathered, Item
 from sage.runners.engine.grouping.paneroot import PaneRoot
+from sage.runners.engine.grouping.rows import WindowForms
+from sage.runners.engine.keyed.keys import value_coder
 from sage.runners.engine.ops import Output
 from sage.runners.engine.spec import Step
 from sage.runners.engine.spilling.runs import Envelope
 
 # The default trigger never says that a pane is the last: only a window function that is global says so.
 PANE = PaneInfo(True, False, windowed_value.PaneInfoTiming.ON_TIME, 0, 0)
-
-_ENVELOPE = Envelope(lambda part: part[1], lambda part, value: (part[0], value))
+CROWDED = 64
 
 
 def fires_once_merged(windowing: Any) -> bool:
@@ -40,19 +44,36 @@ def fires_once_merged(windowing: Any) -> bool:
 
 
 class MergingRoot(PaneRoot):
-    """State: for each key, its open windows and the value in each, as (window, value), in order of arrival."""
+    """State: for each key its open windows and what is in each, as (window, value), in order of arrival; and when the
+    first window of each key ends.
+
+    A combine over an unbounded input holds an accumulator in place of each value, and makes one of those whose windows
+    merge once they are many.
+    """
 
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
         super().__init__(step, output, context)
-        source = context.collections[step.inputs[0]]
-        self._windowfn = source.windowing.windowfn
-        self._open = Gathered(source, context.job.memory, _ENVELOPE)
-        self._earliest = MAX_MICROS
+        self._windowfn = self._source.windowing.windowfn
+        self._gathers = self._combine is not None and not self._bounded
+        held = self._held_coder if self._gathers else value_coder(self._source.coder)
+        forms = WindowForms(self._windowfn)
+        item = Item(
+            Envelope(lambda part: part[1], lambda part, value: (part[0], value)),
+            lambda part: forms.form(part[0]),
+            lambda rest, value: (forms.window(rest), value),
+        )
+        self._open = Gathered(self._source, held, item, context.job)
+        if self._gathers:
+            self._open.joined = self._joined
+        self._due = DueTimes()
+        self._most: dict[Any, int] = {}
 
     def process_block(self, port: int, block: Block) -> None:
         of, keys, opened, watermark = self._ids.of, self._open.keys, self._open.lists, self.watermark
+        times, due, gathers, first = self._due.times, self._due, self._gathers, self._holding.first
         before = len(opened)
         ends: dict[Any, int] = {}
+        crowded: set[Any] = set()
         try:
             for (key, value), _, windows, _ in block.rows():
                 identity = of(key)
@@ -60,30 +81,70 @@ class MergingRoot(PaneRoot):
                     end = ends.get(window)
                     if end is None:
                         end = ends[window] = window.max_timestamp().micros
-                        if watermark <= end < self._earliest:
-                            self._earliest = end
                     if end < watermark:
                         continue  # too late: the window has been put out
+                    known = times.get(identity)
+                    if known is None or end < known:
+                        due.set(identity, end)
+                    part = (window, first(value) if gathers else value)
                     found = opened.get(identity)
                     if found is None:
                         keys.setdefault(identity, key)
-                        opened[identity] = [(window, value)]
+                        opened[identity] = [part]
                     else:
-                        found.append((window, value))
+                        found.append(part)
+                        if gathers and len(found) > CROWDED:
+                            crowded.add(identity)
+            for identity in crowded:
+                self._thin_out(identity)
             self._open.took(block.values, len(opened) - before)
         except RAISED as error:
             raise_step_error(self.step.name, error, self._context, keyed=True)
 
+    def _thin_out(self, identity: Any) -> None:
+        """Makes one accumulator of those of a key whose windows merge."""
+        parts = self._open.lists[identity]
+        if len(parts) > self._most.get(identity, 0):
+            merged = self._open.lists[identity] = self._thinned(parts)
+            # A key that has many open windows is looked at again only when it has twice as many parts.
+            if len(merged) > CROWDED // 2:
+                self._most[identity] = 2 * len(merged)
+            else:
+                self._most.pop(identity, None)
+
+    def _thinned(self, parts: list[Any]) -> list[Any]:
+        return [(window, self._holding.merged(held)) for window, held in self._by_window(parts).items()]
+
+    def _joined(self, held: list[Any], parts: list[Any]) -> list[Any]:
+        held += parts
+        return self._thinned(held) if len(held) > CROWDED else held
+
+    def _by_window(self, parts: list[Any]) -> dict[Any, list[Any]]:
+        """What is in each window when all have merged."""
+        into = merged_windows(self._windowfn, {window for window, _ in parts})
+        values: dict[Any, list[Any]] = {}
+        for window, value in parts:
+            values.setdefault(into[window], []).append(value)
+        return values
+
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
-        return watermark > self._earliest
+        end = self._due.earliest()
+        return end is not None and watermark > end
+
+    def _ready(self) -> Iterator[tuple[Any, list[Any]]]:
+        """Takes out the keys that may have a window to fire; all of them where they cannot be told apart."""
+        if self._open.spilled or self.watermark >= MAX_MICROS:
+            self._due.clear()
+            yield from self._open.drain()
+        else:
+            yield from map(self._open.take, self._due.take(self.watermark - 1))
 
     def fire(self) -> None:
-        self._earliest = MAX_MICROS
         rows: list[Any] = []
         stamps: list[Timestamp] = []
         windows: list[tuple[Any, ...]] = []
-        for key, parts in self._open.drain():
+        for key, parts in self._ready():
             try:
                 self._fire_key(key, parts, rows, stamps, windows)
             except RAISED as error:
@@ -95,24 +156,43 @@ class MergingRoot(PaneRoot):
             self._output.receive_block(Block(rows, stamps, windows, PANE))
 
     def _fire_key(
-        self, key: Any, open_parts: list[Any], rows: list[Any], stamps: list[Any], windows: list[Any]
+        self, key: Any, parts: list[Any], rows: list[Any], stamps: list[Any], windows: list[Any]
     ) -> None:
-        into = merged_windows(self._windowfn, {window for window, _ in open_parts})
-        values: dict[Any, list[Any]] = {}
-        for window, value in open_parts:
-            values.setdefault(into[window], []).append(value)
         kept = []
-        for window, gathered in values.items():
+        first = MAX_MICROS
+        for window, gathered in self._by_window(parts).items():
             stamp = window.max_timestamp()
             if stamp.micros >= self.watermark:
                 kept += [(window, value) for value in gathered]
-                self._earliest = min(self._earliest, stamp.micros)
+                first = min(first, stamp.micros)
                 continue
-            rows.append((key, self.result(gathered)))
+            rows.append((key, self._result(gathered)))
             stamps.append(stamp)
             windows.append((window,))
+        identity = self._ids.of(key)
+        self._most.pop(identity, None)
         if kept:
-            self._open.put_back(self._ids.of(key), key, kept)
+            self._open.put_back(identity, key, kept)
+            self._due.set(identity, first)
+
+    def _result(self, gathered: list[Any]) -> Any:
+        """What a pane of these values, or of these accumulators, has."""
+        if self._gathers:
+            return self._holding.result(self._holding.merged(gathered))
+        return gathered if self._combine is None else self._combine.apply(gathered)
+
+    def snapshot(self, whole: bool) -> RootSnapshot:
+        try:
+            return self._open.snapshot(whole)
+        except RAISED as error:
+            raise_step_error(self.step.name, error, self._context)
+
+    def restore(self, state: RootState) -> None:
+        self._open.restore(state)
+        for identity, parts in self._open.items():
+            first = min(int(window.max_timestamp().micros) for window, _ in parts)
+            self._due.set(identity, min(first, self._due.times.get(identity, first)))
+        self._open.weigh()
 
 
 def merged_windows(fn: WindowFn, windows: set[Any]) -> dict[Any, Any]:

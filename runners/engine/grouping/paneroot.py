@@ -1,4 +1,4 @@
-"""What roots have in common that keep each value until a pane takes it."""
+"""What roots have in common that keep what was gathered until a pane takes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import naming
-from sage.runners.engine.keyed.keys import KeyIds, key_coder
+from sage.runners.engine.grouping.held import Accumulators, Values
+from sage.runners.engine.keyed.keys import KeyIds, key_coder, value_coder
 from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root
 from sage.runners.engine.spec import CombinePerKey, Step
@@ -19,8 +20,16 @@ class PaneRoot(Root):
         self.step = step
         self._context = context
         self._output = output
-        self._ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
+        self._source = context.collections[step.inputs[0]]
+        self._bounded = self._source.bounded
+        self._ids = KeyIds(key_coder(self._source.coder))
         self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
+        self._holding = Values() if self._combine is None else Accumulators(self._combine)
+
+    @property
+    def _held_coder(self) -> Any:
+        """The coder of what is held."""
+        return value_coder(self._source.coder) if self._combine is None else self._combine.get_accumulator_coder()
 
     def open(self) -> None:
         if self._combine is not None:
@@ -31,7 +40,3 @@ class PaneRoot(Root):
         if self._combine is not None:
             with naming(self.step.name, self._context):
                 self._combine.teardown()
-
-    def result(self, values: Any) -> Any:
-        """What a pane of these values has."""
-        return values if self._combine is None else self._combine.apply(values)

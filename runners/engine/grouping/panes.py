@@ -14,11 +14,12 @@ from apache_beam.transforms.combiners import CountCombineFn
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.trigger import AccumulationMode
 from apache_beam.transforms.window import TimestampCombiner
-from apache_beam.utils.timestamp import TIME_GRANULARITY, Timestamp
+from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming, WindowedValue
 
-from sage.runners.engine.blocks import MAX_MICROS
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS
 from sage.runners.engine.context import Clock
+from sage.runners.engine.grouping.held import NOTHING, Values
 from sage.runners.engine.grouping.merging import merged_windows
 
 Element = tuple[Any, Timestamp]
@@ -27,22 +28,37 @@ Element = tuple[Any, Timestamp]
 class WindowState:
     """One window of one key.
 
-    State: the elements no pane has taken for good, the watermark hold, whether the trigger is finished, how many
-    panes there were (and how many of them on time or late), how many elements the last pane had, what the
+    State: what is held of the elements that no pane has taken for good, how many of them no pane has had, the watermark
+    hold, whether the trigger is finished, how many panes there were (and how many of them on time or late), what the
     trigger's parts remember by tag, and their timers by name and time domain.
+
+    Args:
+        key: whose window it is.
+        window: the window.
     """
 
-    __slots__ = ("done", "hold", "index", "put_out", "settled", "tags", "timers", "values")
+    __slots__ = ("done", "fresh", "held", "hold", "index", "key", "settled", "tags", "timers", "window")
 
-    def __init__(self) -> None:
-        self.values: list[Any] = []
+    def __init__(self, key: KeyPanes, window: Any) -> None:
+        self.key = key
+        self.window = window
+        self.held: Any = NOTHING
+        self.fresh = 0
         self.hold: Timestamp | None = None
         self.done = False
         self.index = 0
         self.settled = 0
-        self.put_out = 0
         self.tags: dict[str, Any] = {}
         self.timers: dict[tuple[str, str], Timestamp] = {}
+
+    def clock_timer(self) -> int | None:
+        """When the first processing-time timer is due (microseconds)."""
+        times = [int(stamp.micros) for (_, domain), stamp in self.timers.items() if domain == TimeDomain.REAL_TIME]
+        return min(times, default=None)
+
+    def earliest(self) -> int | None:
+        """The earliest event time (microseconds) that a pane may still carry."""
+        return None if self.hold is None else max(MIN_MICROS, int(self.hold.micros) - 1)
 
 
 class _Context:
@@ -65,8 +81,10 @@ class _Context:
         tags = self._state.tags
         if _counts(tag):
             tags[tag.tag] = tags.get(tag.tag, 0) + 1
-        else:
-            tags.setdefault(tag.tag, []).append(value)
+            return
+        held = tags.setdefault(tag.tag, [])
+        if hasattr(tag, "combine_fn") or value not in held:  # the others are sets
+            held.append(value)
 
     def get_state(self, tag: Any) -> Any:
         held = self._state.tags.get(tag.tag)
@@ -84,28 +102,39 @@ def _counts(tag: Any) -> bool:
 
 
 class KeyPanes:
-    """The windows of one key."""
+    """State: the windows of one key.
 
-    def __init__(self) -> None:
+    Args:
+        identity: of the key.
+        key: the key.
+    """
+
+    __slots__ = ("identity", "key", "windows")
+
+    def __init__(self, identity: Any = None, key: Any = None) -> None:
+        self.identity = identity
+        self.key = key
         self.windows: dict[Any, WindowState] = {}
 
-    def earliest_hold(self) -> int:
-        """The earliest event time (microseconds) that a pane may still carry."""
-        holds = (s.hold - TIME_GRANULARITY for s in self.windows.values() if s.hold is not None)
-        return min((int(hold.micros) for hold in holds), default=MAX_MICROS)
-
-    def clock_timers(self) -> Iterator[int]:
-        """When processing-time timers are due (microseconds)."""
-        for state in self.windows.values():
-            for (_, domain), stamp in state.timers.items():
-                if domain == TimeDomain.REAL_TIME:
-                    yield int(stamp.micros)
+    def has(self, state: WindowState) -> bool:
+        """Whether this is the state of one of the windows, still."""
+        return self.windows.get(state.window) is state
 
 
 class PaneDriver:
-    """Runs the trigger of one windowing strategy over the windows of keys."""
+    """Runs the trigger of one windowing strategy over the windows of keys.
 
-    def __init__(self, windowing: Any, clock: Clock) -> None:
+    State: in ``touched``, the windows that something happened to since somebody cleared it, gone ones too.
+
+    Args:
+        windowing: Beam's.
+        clock: processing time.
+        holding: what the windows hold.
+    """
+
+    def __init__(self, windowing: Any, clock: Clock, holding: Values | None = None) -> None:
+        self.touched: list[WindowState] = []
+        self._holding = holding or Values()
         self._trigger = windowing.triggerfn
         self._windowfn = windowing.windowfn
         self._merging = windowing.windowfn.is_merging()
@@ -132,7 +161,8 @@ class PaneDriver:
         for window, found in by_window.items():
             state = key.windows.get(window)
             if state is None:
-                state = key.windows[window] = WindowState()
+                state = key.windows[window] = WindowState(key, window)
+            self.touched.append(state)
             if state.done:
                 continue
             self._add(window, state, found, watermark)
@@ -148,9 +178,12 @@ class PaneDriver:
         if hold is not None:
             state.hold = hold if state.hold is None else stamps.combine_all([state.hold, hold])
         context, on_element = _Context(state, self._clock), self._trigger.on_element
+        held, add = state.held, self._holding.add
         for value, _ in found:
-            state.values.append(value)
+            held = self._holding.first(value) if held is NOTHING else add(held, value)
             on_element(value, window, context)
+        state.held = held
+        state.fresh += len(found)
 
     def _merge(self, key: KeyPanes, by_window: dict[Any, list[Element]]) -> dict[Any, list[Element]]:
         if all(window in key.windows for window in by_window):
@@ -168,12 +201,15 @@ class PaneDriver:
         return merged
 
     def _merge_states(self, key: KeyPanes, target: Any, windows: list[Any]) -> None:
-        held = [(window, key.windows.pop(window)) for window in windows if window in key.windows]
-        if not held:
+        found = [(window, key.windows.pop(window)) for window in windows if window in key.windows]
+        if not found:
             return
-        whole = key.windows[target] = WindowState()
-        for window, state in held:
-            whole.values += state.values
+        whole = key.windows[target] = WindowState(key, target)
+        self.touched += [whole, *(state for _, state in found)]
+        parts = [state.held for _, state in found if state.held is not NOTHING]
+        whole.held = self._holding.merged(parts) if parts else NOTHING
+        for window, state in found:
+            whole.fresh += state.fresh
             whole.done = whole.done or state.done
             if window == target:  # panes are counted for a window, and a merged one begins anew
                 whole.index, whole.settled = state.index, state.settled
@@ -182,22 +218,30 @@ class PaneDriver:
             for timer, stamp in state.timers.items():
                 later = max if timer[1] == TimeDomain.WATERMARK else min
                 whole.timers[timer] = later(whole.timers[timer], stamp) if timer in whole.timers else stamp
-        holds = [state.hold for _, state in held if state.hold is not None]
+        holds = [state.hold for _, state in found if state.hold is not None]
         whole.hold = self._stamps.merge(target, holds) if holds else None
         self._trigger.on_merge(windows, target, _Context(whole, self._clock))
 
-    def due(self, key: KeyPanes, watermark: Timestamp, now: Timestamp | None) -> list[tuple[Any, str, Timestamp]]:
+    def next_event(self, state: WindowState) -> int:
+        """The event time (microseconds) at which a window has something to do: a timer, or its end for good."""
+        times = [stamp.micros for (_, domain), stamp in state.timers.items() if domain == TimeDomain.WATERMARK]
+        return int(min([*times, (state.window.end + self._lateness).micros + 1, MAX_MICROS]))
+
+    def due(
+        self, states: Iterable[WindowState], watermark: Timestamp, now: Timestamp | None
+    ) -> list[tuple[Any, str, Timestamp]]:
         """Takes out the timers that are due as (window, domain, time): event time first, each in order of time.
 
         ``now`` is processing time; None leaves its timers alone.
         """
         found = []
-        for window, state in key.windows.items():
+        for state in states:
             for timer, stamp in list(state.timers.items()):
                 limit = now if timer[1] == TimeDomain.REAL_TIME else watermark
                 if limit is not None and stamp <= limit:
                     del state.timers[timer]
-                    found.append((window, timer[1], stamp))
+                    self.touched.append(state)
+                    found.append((state.window, timer[1], stamp))
         found.sort(key=lambda timer: (timer[1] == TimeDomain.REAL_TIME, timer[2]))
         return found
 
@@ -206,21 +250,24 @@ class PaneDriver:
         state = key.windows.get(window)
         if state is None or state.done:
             return
+        self.touched.append(state)
         context = _Context(state, self._clock)
         if self._trigger.should_fire(domain, at, window, context):
             finished = self._trigger.on_fire(at, window, context)
             yield self._pane(window, state, finished, at, domain == TimeDomain.WATERMARK)
 
-    def close(self, key: KeyPanes, watermark: Timestamp, ended: bool) -> Iterator[WindowedValue]:
-        """Forgets the windows that are over; gives what no pane of theirs has had, in a last one.
+    def close(self, states: Iterable[WindowState], watermark: Timestamp, ended: bool) -> Iterator[WindowedValue]:
+        """Forgets those windows that are over; gives what no pane of theirs has had, in a last one.
 
         A trigger of those that Beam counts as unsafe may lose data, and does.
         """
-        for window, state in list(key.windows.items()):
-            if not ended and watermark <= window.end + self._lateness:
+        for state in states:
+            window, key = state.window, state.key
+            if not key.has(state) or not (ended or watermark > window.end + self._lateness):
                 continue
             del key.windows[window]
-            if not state.done and not self._loses and len(state.values) > state.put_out:
+            self.touched.append(state)
+            if not state.done and not self._loses and state.fresh:
                 yield self._pane(window, state, True, watermark, True)
 
     def _pane(
@@ -237,16 +284,14 @@ class PaneDriver:
             on_time = may_be_on_time and settled == 0
             timing, settled_index = PaneInfoTiming.ON_TIME if on_time else PaneInfoTiming.LATE, settled
             state.settled += 1
-        values = state.values
+        held, state.held, state.fresh = state.held, NOTHING, 0
         if finished:
-            state.values, state.done = [], True
-        elif not self._accumulates:
-            state.values = []
-        else:
-            values = list(values)
-            state.put_out = len(values)
+            state.done = True
+        elif self._accumulates and held is not NOTHING:
+            state.held = self._holding.kept(held)
+        value = self._holding.result(held)
         stamp = window.max_timestamp() if state.hold is None else state.hold
         # The hold stays while an empty pane may still have to come at the end of the window.
         if not (watermark < window.end and self._keeps_hold):
             state.hold = None
-        return WindowedValue(values, stamp, (window,), PaneInfo(index == 0, finished, timing, index, settled_index))
+        return WindowedValue(value, stamp, (window,), PaneInfo(index == 0, finished, timing, index, settled_index))

@@ -1,0 +1,74 @@
+"""What a window of a key holds until a pane takes it: the values, or an accumulator of a combine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NOTHING: Any = object()
+"""What a window holds that has no value: an accumulator may be None."""
+
+
+class Values:
+    """Holds values as they come."""
+
+    def first(self, value: Any) -> Any:
+        """What is held after the first value."""
+        return [value]
+
+    def add(self, held: Any, value: Any) -> Any:
+        """What is held after one more; the old is used up."""
+        held.append(value)
+        return held
+
+    def merged(self, parts: list[Any]) -> Any:
+        """What several windows that became one hold; the parts are used up."""
+        return [value for part in parts for value in part]
+
+    def result(self, held: Any) -> Any:
+        """What a pane has; ``held`` is `NOTHING` where there was no value."""
+        return [] if held is NOTHING else held
+
+    def kept(self, held: Any) -> Any:
+        """What goes on being held while ``held`` is put out."""
+        return list(held)
+
+    def listed(self, held: Any) -> list[Any]:
+        """What is held, as a list for a snapshot."""
+        return [] if held is NOTHING else held
+
+    def unlisted(self, values: list[Any]) -> Any:
+        """What `listed` made the list of."""
+        return values or NOTHING
+
+
+class Accumulators(Values):
+    """Holds one accumulator, to which each value is added as it comes.
+
+    Args:
+        fn: the CombineFn, set up by whoever has the step.
+    """
+
+    def __init__(self, fn: Any) -> None:
+        self._fn = fn
+
+    def first(self, value: Any) -> Any:
+        return self._fn.add_input(self._fn.create_accumulator(), value)
+
+    def add(self, held: Any, value: Any) -> Any:
+        return self._fn.add_input(held, value)
+
+    def merged(self, parts: list[Any]) -> Any:
+        return parts[0] if len(parts) == 1 else self._fn.merge_accumulators(parts)
+
+    def result(self, held: Any) -> Any:
+        return self._fn.extract_output(self._fn.create_accumulator() if held is NOTHING else held)
+
+    def kept(self, held: Any) -> Any:
+        # A result may be the accumulator itself, as that of a list is. Merging may change its first part only.
+        return self._fn.merge_accumulators([self._fn.create_accumulator(), held])
+
+    def listed(self, held: Any) -> list[Any]:
+        return [] if held is NOTHING else [held]
+
+    def unlisted(self, values: list[Any]) -> Any:
+        return values[0] if values else NOTHING
