@@ -1,16 +1,61 @@
-"""State cells: Beam's kinds of user state over values held in memory."""
+"""State cells: Beam's kinds of user state, and SAGE's map, over values held in memory.
+
+The contract of a `Cell`, on which snapshots and stores rest:
+
+1. ``dump`` gives the content as plain values that ``load`` of an empty cell of the same kind takes back; None says that
+   there is none, and a cell without content is as good as no cell.
+2. The user's values in a content are reached by ``converted`` and by nothing else, so that they can be encoded.
+3. Whoever hands a cell to user code sets ``touched`` first; a cell does not tell that it was written.
+"""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from apache_beam.transforms import userstate
 from apache_beam.utils.timestamp import Timestamp
 
+Convert = Callable[[Any], Any]
 
-class ValueCell(userstate.ReadModifyWriteRuntimeState):
+
+class Cell:
+    """What all kinds share.
+
+    Attributes:
+        touched: whether it may have changed since it was last written down.
+        row: where a store keeps it; empty where there is no store.
+    """
+
+    touched = False
+    row = b""
+
+    def dump(self) -> Any:
+        """The content, or None."""
+        raise NotImplementedError(type(self))
+
+    def load(self, content: Any) -> None:
+        """Takes a content."""
+        raise NotImplementedError(type(self))
+
+    @staticmethod
+    def converted(content: Any, convert: Convert) -> Any:
+        """A content with each of the user's values converted."""
+        return [convert(value) for value in content]
+
+    def expire(self, expired: Callable[[int], bool]) -> bool:
+        """Drops what was last written at an instant (ms) that is ``expired``; whether that was anything.
+
+        Called for states with a time to live only, whose values carry that instant.
+        """
+        return False
+
+    def commit(self) -> None:
+        """Writes are in place already."""
+
+
+class ValueCell(Cell, userstate.ReadModifyWriteRuntimeState):
     """One value, or None."""
 
     def __init__(self, spec: Any) -> None:
@@ -25,8 +70,21 @@ class ValueCell(userstate.ReadModifyWriteRuntimeState):
     def clear(self) -> None:
         self._value = None
 
-    def commit(self) -> None:
-        """Writes are in place already."""
+    def dump(self) -> Any:
+        return self._value
+
+    def load(self, content: Any) -> None:
+        self._value = content
+
+    @staticmethod
+    def converted(content: Any, convert: Convert) -> Any:
+        return convert(content)
+
+    def expire(self, expired: Callable[[int], bool]) -> bool:
+        if self._value is None or not expired(self._value[0]):
+            return False
+        self._value = None
+        return True
 
 
 class Values(list):  # type: ignore[type-arg]
@@ -38,7 +96,7 @@ class Values(list):  # type: ignore[type-arg]
         return next(self._rest)
 
 
-class BagCell(userstate.BagRuntimeState):
+class BagCell(Cell, userstate.BagRuntimeState):
     """Values in order of arrival."""
 
     def __init__(self, spec: Any) -> None:
@@ -53,11 +111,20 @@ class BagCell(userstate.BagRuntimeState):
     def clear(self) -> None:
         self._values = []
 
-    def commit(self) -> None:
-        """Writes are in place already."""
+    def dump(self) -> Any:
+        return self._values or None
+
+    def load(self, content: Any) -> None:
+        self._values = content
+
+    def expire(self, expired: Callable[[int], bool]) -> bool:
+        left = [value for value in self._values if not expired(value[0])]
+        dropped = len(left) < len(self._values)
+        self._values = left
+        return dropped
 
 
-class SetCell(userstate.SetRuntimeState):
+class SetCell(Cell, userstate.SetRuntimeState):
     """Distinct values; two are one when their encoded bytes are equal."""
 
     def __init__(self, spec: Any) -> None:
@@ -73,11 +140,14 @@ class SetCell(userstate.SetRuntimeState):
     def clear(self) -> None:
         self._values = {}
 
-    def commit(self) -> None:
-        """Writes are in place already."""
+    def dump(self) -> Any:
+        return list(self._values.values()) or None
+
+    def load(self, content: Any) -> None:
+        self._values = {self._encode(value): value for value in content}
 
 
-class CombiningCell(userstate.CombiningValueRuntimeState):
+class CombiningCell(Cell, userstate.CombiningValueRuntimeState):
     """One accumulator of a CombineFn."""
 
     def __init__(self, spec: Any) -> None:
@@ -99,11 +169,25 @@ class CombiningCell(userstate.CombiningValueRuntimeState):
         self._empty = True
         self._accumulator = None
 
-    def commit(self) -> None:
-        """Writes are in place already."""
+    def dump(self) -> Any:
+        return None if self._empty else (self._accumulator,)
+
+    def load(self, content: Any) -> None:
+        (self._accumulator,) = content
+        self._empty = False
+
+    @staticmethod
+    def converted(content: Any, convert: Convert) -> Any:
+        return (convert(content[0]),)
+
+    def expire(self, expired: Callable[[int], bool]) -> bool:
+        if self._empty or not expired(self._accumulator[0]):
+            return False
+        self.clear()
+        return True
 
 
-class OrderedListCell(userstate.OrderedListRuntimeState):
+class OrderedListCell(Cell, userstate.OrderedListRuntimeState):
     """Timestamped values, sorted by timestamp and then by arrival."""
 
     def __init__(self, spec: Any) -> None:
@@ -142,11 +226,18 @@ class OrderedListCell(userstate.OrderedListRuntimeState):
         del self._stamps[part]
         del self._values[part]
 
-    def commit(self) -> None:
-        """Writes are in place already."""
+    def dump(self) -> Any:
+        return (self._stamps, self._values) if self._stamps else None
+
+    def load(self, content: Any) -> None:
+        self._stamps, self._values = content
+
+    @staticmethod
+    def converted(content: Any, convert: Convert) -> Any:
+        return content[0], [convert(value) for value in content[1]]
 
 
-CELLS: dict[type, type] = {
+KINDS: dict[type, type[Cell]] = {
     userstate.ReadModifyWriteStateSpec: ValueCell,
     userstate.BagStateSpec: BagCell,
     userstate.SetStateSpec: SetCell,
@@ -155,6 +246,12 @@ CELLS: dict[type, type] = {
 }
 
 
+def kind_of(spec: Any) -> type[Cell]:
+    """The class of cells for a state spec; a spec of somebody's own is of the kind that it is derived from."""
+    return next(KINDS[cls] for cls in type(spec).__mro__ if cls in KINDS)
+
+
 def make_cell(spec: Any) -> Any:
     """An empty cell for a state spec. A combining spec's function is used as it is: set up by the caller."""
-    return CELLS[type(spec)](spec)
+    kind = KINDS.get(type(spec)) or kind_of(spec)
+    return kind(spec)  # type: ignore[call-arg]

@@ -55,12 +55,18 @@ class KeyIds:
                 return decoded
         return (..., data)
 
-    def encoded(self, key: Any) -> bytes:
-        """The key's bytes: what partitions and storage go by."""
-        return bytes(self._encode(key))
+    def key_of(self, identity: Any) -> Any:
+        """A key with this identity."""
+        if identity.__class__ is tuple and identity and identity[0] is ...:
+            return self._decode(identity[1])
+        return identity
+
+    def stored(self, key: Any) -> bytes:
+        """The key's bytes for storage, the same in every process and with every version of Beam and Python."""
+        return bytes(self._encode(key if key.__class__ in _SELF else self._canonical(key)))
 
     def group(self, key: Any, groups: int) -> int:
-        """The key group of a key, the same in every process and with every version of Beam and Python."""
+        """The key group of a key, the same wherever its stored bytes are."""
         return zlib.crc32(self._encode(key if key.__class__ in _SELF else self._canonical(key))) % groups
 
     def groups(self, keys: Sequence[Any], groups: int) -> Iterator[tuple[Any, int]]:

@@ -2,91 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from apache_beam.transforms import userstate
-from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.failures import naming
-from sage.runners.engine.keyed.cells import make_cell
-from sage.runners.engine.keyed.keys import KeyIds, key_coder
-from sage.runners.engine.keyed.timers import TimerHandle, TimerQueue
+from sage.runners.engine.keyed.chunks import Declared
+from sage.runners.engine.keyed.keys import key_coder
+from sage.runners.engine.keyed.state import KeyedState
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import OpRoot
-
-
-class KeyedState(userstate.UserStateContext):
-    """State and timers of one step, by window and key identity.
-
-    State kept: cells by window, then by (state name, key identity); two timer queues.
-    """
-
-    def __init__(self, ids: KeyIds) -> None:
-        self._ids = ids
-        self._cells: dict[Any, dict[Any, Any]] = {}
-        self._specs: dict[str, Any] = {}
-        self._key: Any = object()
-        self._identity: Any = None
-        self.event_timers = TimerQueue()
-        self.clock_timers = TimerQueue()
-
-    def _identify(self, key: Any) -> Any:
-        if key is not self._key:
-            self._identity = self._ids.of(key)
-            self._key = key
-        return self._identity
-
-    def get_state(self, state_spec: Any, key: Any, window: Any) -> Any:
-        cells = self._cells.get(window)
-        if cells is None:
-            cells = self._cells[window] = {}
-        place = (state_spec.name, self._identify(key))
-        cell = cells.get(place)
-        if cell is None:
-            cell = cells[place] = make_cell(self._prepared(state_spec))
-        return cell
-
-    def _prepared(self, state_spec: Any) -> Any:
-        """The spec with a set-up copy of its CombineFn: the user's own object may serve other steps."""
-        if not isinstance(state_spec, userstate.CombiningValueStateSpec):
-            return state_spec
-        if state_spec.name not in self._specs:
-            prepared = copy.copy(state_spec)
-            prepared.combine_fn = copy.deepcopy(state_spec.combine_fn)
-            prepared.combine_fn.setup()
-            self._specs[state_spec.name] = prepared
-        return self._specs[state_spec.name]
-
-    def close(self) -> None:
-        """Tears down what was set up."""
-        for prepared in self._specs.values():
-            prepared.combine_fn.teardown()
-        self._specs.clear()
-
-    def get_timer(self, timer_spec: Any, key: Any, window: Any, timestamp: Any, pane: Any) -> TimerHandle:
-        event = TimeDomain.is_event_time(timer_spec.time_domain)
-        queue = self.event_timers if event else self.clock_timers
-        place = (self._identify(key), key, window)
-        return TimerHandle(queue, timer_spec, place, timestamp.micros, pane)
-
-    def expire(self, watermark: int, lateness_micros: int) -> None:
-        """Forgets the state of windows that the watermark has passed for good."""
-        gone = [w for w in self._cells if w.max_timestamp().micros + lateness_micros < watermark]
-        for window in gone:
-            del self._cells[window]
-
-    def commit(self) -> None:
-        """Cells are written in place."""
-
-    def reset(self) -> None:
-        """Cells outlive bundles."""
 
 
 class StatefulRoot(OpRoot):
@@ -102,7 +34,15 @@ class StatefulRoot(OpRoot):
         side_inputs: Sequence[Any] = (),
     ) -> None:
         source = context.collections[step.inputs[0]]
-        self._state = KeyedState(KeyIds(key_coder(source.coder)))
+        states, timers = userstate.get_dofn_specs(step.dofn.fn)
+        declared = Declared(
+            step.name,
+            {state.name: state for state in states},
+            {timer.name: timer for timer in timers},
+            key_coder(source.coder),
+            source.windowing.windowfn.get_window_coder(),
+        )
+        self._state = KeyedState(declared, context.job.options.checkpoints)
         super().__init__(ParDoOp(step, outputs, context, side_inputs, self._state), source.id)
         self._context = context
         # On a clock that only the input moves, what lies behind the input's end is never reached.
@@ -111,6 +51,8 @@ class StatefulRoot(OpRoot):
 
     def process_block(self, port: int, block: Block) -> None:
         self.entry.receive_block(self._in_time(block))
+        if self._state.made > self._state.most_made:
+            self._state.trim(self._expired)
 
     def _in_time(self, block: Block) -> Block:
         """The block without the windows whose state is gone for good."""
@@ -152,6 +94,8 @@ class StatefulRoot(OpRoot):
             op.guarded(
                 op.runner.process_user_timer, timer.spec, timer.key, timer.window, stamp, timer.pane, timer.tag
             )
+            if state.made > state.most_made:
+                state.trim(self._expired)
         if ended:
             state.clock_timers.drop_all()
         state.expire(self.watermark, self._lateness)
@@ -161,6 +105,19 @@ class StatefulRoot(OpRoot):
 
     def hold(self) -> int:
         return min(self._state.event_timers.hold(), self._state.clock_timers.hold())
+
+    def snapshot(self, whole: bool) -> RootSnapshot:
+        return self._state.snapshot(whole, self._expired)
+
+    def restore(self, state: RootState) -> None:
+        self._state.restore(state)
+        self._state.expire(self.watermark, self._lateness)
+
+    def _expired(self, ttl: Any) -> Callable[[int], bool]:
+        """Whether what was last written at an instant (ms) is past its time to live."""
+        now = self.watermark if ttl.event_time else self._context.clock.now_micros()
+        bound = now // 1000 - ttl.ms
+        return lambda instant: instant <= bound
 
     def close(self) -> None:
         with naming(self.op.step.name, self._context):

@@ -36,14 +36,15 @@ class TimerQueue:
     """The timers of one time domain.
 
     State: the current setting of each timer (family, key, window, tag), and a heap of settings in which a stale
-    one is recognised by its number and skipped.
+    one is recognised by its number and skipped; which timers changed since `changes` was asked, if that is `tracked`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tracked: bool = False) -> None:
         self._current: dict[Any, tuple[int, Timer]] = {}
         self._heap: list[tuple[int, int, Any]] = []
         self._holds: list[tuple[int, int, Any]] = []
         self._numbers = itertools.count()
+        self._changed: set[Any] | None = set() if tracked else None
 
     def __len__(self) -> int:
         return len(self._current)
@@ -54,13 +55,18 @@ class TimerQueue:
         self._current[identity] = (number, timer)
         heapq.heappush(self._heap, (timer.fire, number, identity))
         heapq.heappush(self._holds, (timer.hold, number, identity))
+        if self._changed is not None:
+            self._changed.add(identity)
 
     def clear(self, identity: Any) -> None:
         """Forgets a timer."""
-        self._current.pop(identity, None)
+        if self._current.pop(identity, None) is not None and self._changed is not None:
+            self._changed.add(identity)
 
     def drop_all(self) -> None:
         """Forgets all timers."""
+        if self._changed is not None:
+            self._changed.update(self._current)
         self._current.clear()
         self._heap.clear()
         self._holds.clear()
@@ -90,7 +96,20 @@ class TimerQueue:
         if due is None or due > now:
             return None
         _, _, identity = heapq.heappop(self._heap)
+        if self._changed is not None:
+            self._changed.add(identity)
         return self._current.pop(identity)[1]
+
+    def changes(self, whole: bool) -> list[tuple[Any, Timer | None]]:
+        """The settings that changed since this was asked before, or all there are, in the order they were made.
+
+        A timer that is set no more is None.
+        """
+        current, changed = self._current, self._changed or set()
+        names: Any = current if whole else changed & current.keys()
+        gone = [] if whole else [(name, None) for name in changed if name not in current]
+        changed.clear()
+        return [*gone, *((name, current[name][1]) for name in sorted(names, key=lambda name: current[name][0]))]
 
 
 class TimerHandle(userstate.BaseTimer):

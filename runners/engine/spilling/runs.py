@@ -48,7 +48,7 @@ class Codec:
 
     def __init__(self, key_coder: Any, value_coder: Any, envelope: Envelope | None = None) -> None:
         self._key = key_coder.get_impl()
-        self._by_coder = not (_is_plain(key_coder) and _is_plain(value_coder))
+        self._by_coder = not (is_plain(key_coder) and is_plain(value_coder))
         self._envelope = envelope
         value = value_coder.get_impl()
         self._encode: Callable[[Any], Any] = value.encode
@@ -101,9 +101,10 @@ class Codec:
         return values
 
 
-def _is_plain(coder: Any) -> bool:
+def is_plain(coder: Any) -> bool:
+    """Whether what a coder encodes can as well be pickled: it is one of Beam's own for plain values, or general."""
     if type(coder) in (coders.TupleCoder, coders.IterableCoder, coders.ListCoder, coders.NullableCoder):
-        return all(map(_is_plain, coder._get_component_coders()))
+        return all(map(is_plain, coder._get_component_coders()))
     return type(coder) in _PICKLED
 
 

@@ -59,4 +59,4 @@ def test_a_key_group_comes_from_the_bytes() -> None:
     ids = KeyIds(GENERAL)
     assert {ids.group(key, 128) for key in range(1000)} == set(range(128))
     assert ids.group("a", 128) == KeyIds(GENERAL).group("a", 128)
-    assert ids.encoded(("a", 1)) == GENERAL.encode(("a", 1))
+    assert ids.stored(("a", 1)) == GENERAL.encode(("a", 1))

@@ -1,0 +1,213 @@
+"""The state and timers of one keyed step at one worker: live objects in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from apache_beam.transforms import userstate
+from apache_beam.transforms.timeutil import TimeDomain
+
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
+from sage.runners.engine.exchange import KEY_GROUPS
+from sage.runners.engine.keyed.cells import make_cell
+from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
+from sage.runners.engine.keyed.timers import TimerHandle, TimerQueue
+
+_LEAST_SWEPT = 100_000
+
+Expired = Callable[[Any], Callable[[int], bool]]
+"""Of a time to live: which instants of writing (ms) it has passed by."""
+
+
+class Cells(dict):  # type: ignore[type-arg]
+    """The cells of one window by place, and those that user code was given since they were last written down."""
+
+    __slots__ = ("touched",)
+
+    def __init__(self) -> None:
+        self.touched: list[tuple[Place, Any]] = []
+
+
+class KeyedState(userstate.UserStateContext):
+    """State and timers of one step, by window and key identity.
+
+    State kept: cells by window, then by (state name, key identity); two timer queues; what changed since the last
+    snapshot, if snapshots are taken.
+
+    Args:
+        declared: what the step declares.
+        tracked: whether snapshots will be taken.
+    """
+
+    def __init__(self, declared: Declared, tracked: bool = False) -> None:
+        self.declared = declared
+        self._ids = declared.ids
+        self._cells: dict[Any, Cells] = {}
+        self._specs: dict[str, Any] = {}
+        self._key: Any = object()
+        self._identity: Any = None
+        self._tracked = tracked
+        self._whole_next = True
+        self._mortal = {name for name, spec in declared.states.items() if getattr(spec, "ttl", None)}
+        self.made = 0
+        self.most_made = _LEAST_SWEPT
+        self.event_timers = TimerQueue(tracked)
+        self.clock_timers = TimerQueue(tracked)
+
+    def _identify(self, key: Any) -> Any:
+        if key is not self._key:
+            self._identity = self._ids.of(key)
+            self._key = key
+        return self._identity
+
+    def get_state(self, state_spec: Any, key: Any, window: Any) -> Any:
+        cells = self._cells.get(window)
+        if cells is None:
+            cells = self._cells[window] = Cells()
+        place = (state_spec.name, self._identify(key))
+        cell = cells.get(place)
+        if cell is None:
+            cell = cells[place] = self._missing(state_spec, key, window, place)
+            self.made += 1
+        if not cell.touched:
+            cell.touched = True
+            cells.touched.append((place, cell))
+        return cell
+
+    def _missing(self, state_spec: Any, key: Any, window: Any, place: Place) -> Any:
+        """The cell of a place that has none in memory."""
+        cell = make_cell(self._prepared(state_spec))
+        # Where nobody asks what was touched, a cell is so from the start.
+        cell.touched = not self._tracked
+        return cell
+
+    def _prepared(self, state_spec: Any) -> Any:
+        """The spec with a set-up copy of its CombineFn: the user's own object may serve other steps."""
+        if not isinstance(state_spec, userstate.CombiningValueStateSpec):
+            return state_spec
+        if state_spec.name not in self._specs:
+            prepared = copy.copy(state_spec)
+            prepared.combine_fn = copy.deepcopy(state_spec.combine_fn)
+            prepared.combine_fn.setup()
+            self._specs[state_spec.name] = prepared
+        return self._specs[state_spec.name]
+
+    def close(self) -> None:
+        """Tears down what was set up."""
+        for prepared in self._specs.values():
+            prepared.combine_fn.teardown()
+        self._specs.clear()
+
+    def get_timer(self, timer_spec: Any, key: Any, window: Any, timestamp: Any, pane: Any) -> TimerHandle:
+        queue = self._queue(TimeDomain.is_event_time(timer_spec.time_domain))
+        place = (self._identify(key), key, window)
+        return TimerHandle(queue, timer_spec, place, timestamp.micros, pane)
+
+    def _queue(self, event: bool) -> TimerQueue:
+        return self.event_timers if event else self.clock_timers
+
+    def expire(self, watermark: int, lateness_micros: int) -> None:
+        """Forgets the state of windows that the watermark has passed for good."""
+        gone = [w for w in self._cells if w.max_timestamp().micros + lateness_micros < watermark]
+        for window in gone:
+            del self._cells[window]
+
+    def trim(self, expired: Expired) -> None:
+        """Gives memory back when many cells were made (``made`` > ``most_made``); user code must hold none."""
+        self._sweep(expired)
+        self.made = 0
+        self.most_made = max(_LEAST_SWEPT, sum(map(len, self._cells.values())))
+
+    def _sweep(self, expired: Expired) -> None:
+        """Drops the cells that hold nothing, or nothing that still lives."""
+        for window, cells in list(self._cells.items()):
+            empty = []
+            for place, cell in cells.items():
+                dropped = place[0] in self._mortal and cell.expire(expired(self.declared.states[place[0]].ttl))
+                if dropped and not cell.touched:
+                    cell.touched = True
+                    cells.touched.append((place, cell))
+                if cell.dump() is None:
+                    empty.append(place)
+            for place in empty:
+                del cells[place]
+            if not cells and not cells.touched:
+                del self._cells[window]
+
+    def snapshot(self, whole: bool, expired: Expired) -> RootSnapshot:
+        """All cells and timers, or those that may have changed since the last snapshot."""
+        whole = whole or self._whole_next
+        self._whole_next = False
+        if self._mortal and whole:
+            self._sweep(expired)
+        told = [(window, rows) for window, cells in self._cells.items() if (rows := self._told(cells, whole))]
+        timers = self.event_timers.changes(whole), self.clock_timers.changes(whole)
+        if not (whole or told or any(timers)):
+            return RootSnapshot(whole=False)
+        return RootSnapshot(write_chunk(self.declared, told, timers), whole)
+
+    def _told(self, cells: Cells, whole: bool) -> list[tuple[Place, Any]]:
+        """Place and content of the cells of a window that a snapshot tells; those without content are dropped."""
+        touched, cells.touched = cells.touched, []
+        rows = []
+        for place, cell in list(cells.items()) if whole else touched:
+            current = cells.get(place)
+            if current is None or current is cell:
+                content = cell.dump()
+                if content is None and current is not None:
+                    del cells[place]
+                rows.append((place, content))
+        for _, cell in touched:
+            cell.touched = False
+        return [row for row in rows if row[1] is not None] if whole else rows
+
+    def restore(self, state: RootState) -> None:
+        """Takes back what snapshots held.
+
+        Raises:
+            CheckpointError: it does not fit what the step declares.
+        """
+        for chunks in state.keyed:
+            for data in chunks:
+                self._apply(Chunk(self.declared, data), state.mine)
+        # A chain of changes may go on from what was restored only while the same worker has the same keys.
+        self._whole_next = True
+
+    def _apply(self, chunk: Chunk, mine: Callable[[int], bool] | None) -> None:
+        ids = self._ids
+
+        def is_mine(key: Any) -> bool:
+            return mine is None or mine(ids.group(key, KEY_GROUPS))
+
+        for name, window, key, content in chunk.cells():
+            if is_mine(key):
+                self._put(name, window, key, content)
+        for event, spec, key, window, tag, timer in chunk.timers():
+            if is_mine(key):
+                setting = (spec.name, ids.of(key), window, tag)
+                if timer is None:
+                    self._queue(event).clear(setting)
+                else:
+                    self._queue(event).set(setting, timer)
+
+    def _put(self, name: str, window: Any, key: Any, content: Any) -> None:
+        """Puts a content in its place, for good."""
+        cells = self._cells.get(window)
+        if cells is None:
+            cells = self._cells[window] = Cells()
+        place = (name, self._ids.of(key))
+        if content is None:
+            cells.pop(place, None)
+            return
+        cell = cells[place] = make_cell(self._prepared(self.declared.states[name]))
+        cell.touched = not self._tracked
+        cell.load(content)
+
+    def commit(self) -> None:
+        """Cells are written in place."""
+
+    def reset(self) -> None:
+        """Cells outlive bundles."""
+

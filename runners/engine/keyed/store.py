@@ -1,0 +1,77 @@
+"""Stores of keyed state: rows of bytes in order of their keys, handed in by the host, and how rows are laid out.
+
+A row begins with its key group, so that a group is one range, which is what moves when a job changes its number of
+workers. Inside a group the cells of windows that end earlier come first, so that those of windows that are over are one
+range too::
+
+    group (2) | "s" | end of the window (8) | window | key | state name | 0 | entry of a map
+
+Window and key have their length before them; numbers are big-endian and without sign, so that bytes sort as they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+Ranges = Sequence[tuple[bytes, bytes]]
+"""Rows from the first key on and before the second."""
+
+
+class KeyedStore(Protocol):
+    """The rows of one step at one worker. They need to last no longer than the worker: checkpoints are what lasts."""
+
+    def get(self, row: bytes) -> bytes | None:
+        """The data of a row."""
+
+    def put(self, row: bytes, data: bytes) -> None:
+        """Writes a row."""
+
+    def delete(self, row: bytes) -> None:
+        """Removes a row, if it is there."""
+
+    def delete_range(self, begin: bytes, end: bytes) -> None:
+        """Removes all rows from ``begin`` on and before ``end``."""
+
+    def scan(self, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All rows from ``begin`` on and before ``end``, in order, as they are when the first one is asked for."""
+
+    def checkpoint(self) -> Mapping[str, str]:
+        """The rows as files that never change, name to path; they stay until the next call."""
+
+    def restore(self, files: Sequence[Mapping[str, str]], ranges: Ranges | None) -> None:
+        """Takes the rows of stores that there were, before anything else is done with this one.
+
+        Args:
+            files: what `checkpoint` of each gave, with the paths of copies that may be used up.
+            ranges: the rows to take; None for all.
+        """
+
+
+def group_range(group: int) -> tuple[bytes, bytes]:
+    """All rows of a key group."""
+    return group.to_bytes(2, "big"), (group + 1).to_bytes(2, "big")
+
+
+def ordered(micros: int) -> bytes:
+    """Eight bytes that sort as the number does."""
+    return (micros + (1 << 63)).to_bytes(8, "big")
+
+
+def cell_prefix(group: int, window_end: int, window: bytes, key: bytes) -> bytes:
+    """What the rows of one key and window begin with."""
+    return b"".join((
+        group.to_bytes(2, "big"), b"s", ordered(window_end),
+        len(window).to_bytes(2, "big"), window, len(key).to_bytes(4, "big"), key,
+    ))  # fmt: skip
+
+
+def ended_range(group: int, before: int) -> tuple[bytes, bytes]:
+    """The cells of a key group whose windows end before an instant (microseconds)."""
+    prefix = group.to_bytes(2, "big") + b"s"
+    return prefix, prefix + ordered(before)
+
+
+def after(prefix: bytes) -> bytes:
+    """The end of the range of all rows that begin with ``prefix``, which ends with a byte below 255."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))
