@@ -11,7 +11,7 @@ from typing import Any
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils import windowed_value
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp
-from apache_beam.utils.windowed_value import PaneInfo, WindowedValue
+from apache_beam.utils.windowed_value import PaneInfo, WindowedValue, create
 
 GLOBAL_WINDOWS = (GlobalWindow(),)
 NO_FIRING = windowed_value.PANE_INFO_UNKNOWN
@@ -19,12 +19,54 @@ MIN_MICROS: int = MIN_TIMESTAMP.micros
 MAX_MICROS: int = MAX_TIMESTAMP.micros
 
 
+class Stamps(list):  # type: ignore[type-arg]
+    """Event times beside the values of a block: holds whole microseconds, gives a ``Timestamp`` where one is asked for.
+
+    A stream's elements differ in time, and most steps never look at it.
+    """
+
+    @property
+    def micros(self) -> Iterator[int]:
+        """The event times (microseconds)."""
+        return list.__iter__(self)
+
+    @property
+    def least(self) -> int:
+        """The earliest (microseconds)."""
+        return min(list.__iter__(self))
+
+    def __iter__(self) -> Iterator[Timestamp]:
+        return map(timestamp_of, list.__iter__(self))
+
+    def __getitem__(self, rows: Any) -> Any:
+        found = list.__getitem__(self, rows)
+        return Stamps(found) if isinstance(rows, slice) else timestamp_of(found)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list) and list(self) == list(other)
+
+    __hash__ = None
+
+    def pick(self, rows: Sequence[int]) -> Stamps:
+        """The event times at these positions."""
+        take = super().__getitem__
+        return Stamps([take(row) for row in rows])
+
+    def __reduce__(self) -> Any:
+        return Stamps, (list(self.micros),)
+
+
+def timestamp_of(micros: int) -> Timestamp:
+    """The instant of so many microseconds."""
+    return Timestamp(micros=micros)
+
+
 class Block:
     """Values of one collection.
 
     Args:
         values: the elements.
-        timestamps: one ``Timestamp`` for all, or a list beside the values.
+        timestamps: one ``Timestamp`` for all, or a list beside the values, which may be `Stamps`.
         windows: one tuple of windows for all, or a list of tuples beside the values.
         panes: one ``PaneInfo`` for all, or a list beside the values.
     """
@@ -54,6 +96,17 @@ class Block:
         """Whether timestamp, windows and pane are each shared by all values."""
         return not (isinstance(self.timestamps, list) or isinstance(self.windows, list) or isinstance(self.panes, list))
 
+    @property
+    def stamped(self) -> bool:
+        """Whether windows and pane are shared, and the timestamps are `Stamps`."""
+        return isinstance(self.timestamps, Stamps) and not (
+            isinstance(self.windows, list) or isinstance(self.panes, list)
+        )
+
+    def windowed(self) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        """Each value with its windows."""
+        return zip(self.values, self.columns()[1], strict=True)
+
     def columns(self) -> tuple[Sequence[Timestamp], Sequence[tuple[Any, ...]], Sequence[PaneInfo]]:
         """Timestamps, windows and panes, each as long as the values."""
         n = len(self.values)
@@ -69,8 +122,11 @@ class Block:
 
     def windowed_values(self) -> Iterator[WindowedValue]:
         """Each value as Beam's ``WindowedValue``."""
-        for value, timestamp, windows, pane in self.rows():
-            yield WindowedValue(value, timestamp, windows, pane)
+        stamps, windows, panes = self.columns()
+        if isinstance(stamps, Stamps):
+            yield from map(create, self.values, stamps.micros, windows, panes)
+        else:
+            yield from map(WindowedValue, self.values, stamps, windows, panes)
 
     def pick(self, rows: Sequence[int] | slice) -> Block:
         """The block of the values at these positions."""
@@ -78,7 +134,9 @@ class Block:
         def part(column: Any) -> Any:
             if not isinstance(column, list):
                 return column
-            return column[rows] if isinstance(rows, slice) else [column[row] for row in rows]
+            if isinstance(rows, slice):
+                return column[rows]
+            return column.pick(rows) if isinstance(column, Stamps) else [column[row] for row in rows]
 
         return Block(part(self.values), part(self.timestamps), part(self.windows), part(self.panes))
 

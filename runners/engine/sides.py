@@ -8,7 +8,6 @@ from typing import Any
 from apache_beam.portability import common_urns
 from apache_beam.transforms import sideinputs
 from apache_beam.transforms.trigger import DefaultTrigger
-from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, Block
@@ -63,7 +62,7 @@ class SideView:
 
     def add(self, block: Block) -> None:
         """Takes values of the side collection."""
-        for value, _, windows, _ in block.rows():
+        for value, windows in block.windowed():
             for window in windows:
                 self._values.setdefault(window, []).append(value)
                 self._views.pop(window, None)
@@ -137,22 +136,23 @@ class GatedRoot(Root):
             if not ready:
                 self._waiting.append(port, block)
                 return
-        known: dict[Any, bool] = {}
-        now: list[WindowedValue] = []
-        later: list[WindowedValue] = []
-        for value in block.windowed_values():
-            for window in value.windows:
-                if window not in known:
-                    known[window] = self._ready(window)
-            open_windows = tuple(w for w in value.windows if known[w])
+        now, later = _Rows(), _Rows()
+        last: Any = None
+        open_windows: tuple[Any, ...] = ()
+        shut_windows: tuple[Any, ...] = ()
+        for row, (_, windows) in enumerate(block.windowed()):
+            if windows is not last:
+                last, at_hand = windows, {window for window in windows if self._ready(window)}
+                open_windows = tuple(window for window in windows if window in at_hand)
+                shut_windows = tuple(window for window in windows if window not in at_hand)
             if open_windows:
-                now.append(_in_windows(value, open_windows))
-            if len(open_windows) < len(value.windows):
-                later.append(_in_windows(value, tuple(w for w in value.windows if not known[w])))
-        if now:
-            self._inner.process_block(port, Block.of(now))
-        if later:
-            self._waiting.append(port, Block.of(later))
+                now.add(row, open_windows)
+            if shut_windows:
+                later.add(row, shut_windows)
+        if now.rows:
+            self._inner.process_block(port, now.of(block))
+        if later.rows:
+            self._waiting.append(port, later.of(block))
 
     def advance_side(self, port: int, watermark: int) -> bool:
         """A side input's watermark moved on; whether `fire` should be called."""
@@ -188,5 +188,20 @@ class GatedRoot(Root):
         self._inner.close()
 
 
-def _in_windows(value: WindowedValue, windows: tuple[Any, ...]) -> WindowedValue:
-    return WindowedValue(value.value, value.timestamp, windows, value.pane_info)
+class _Rows:
+    """Rows of a block, each in some of its windows."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self._windows: list[tuple[Any, ...]] = []
+
+    def add(self, row: int, windows: tuple[Any, ...]) -> None:
+        self.rows.append(row)
+        self._windows.append(windows)
+
+    def of(self, block: Block) -> Block:
+        """The block of these rows."""
+        picked = block.pick(self.rows)
+        first = self._windows[0]
+        picked.windows = first if all(windows is first for windows in self._windows) else self._windows
+        return picked

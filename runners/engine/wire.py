@@ -19,7 +19,7 @@ from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from sage.runners.engine.blocks import Block
+from sage.runners.engine.blocks import Block, Stamps
 
 _PLAIN, _CODED = 0, 1
 
@@ -71,6 +71,8 @@ def _timestamp(micros: int) -> Timestamp:
 
 def _micros(stamps: Any) -> Any:
     """Timestamps in microseconds; as they are, where those would not tell all of them."""
+    if isinstance(stamps, Stamps):
+        return list(stamps.micros)
     try:
         return [stamp.micros for stamp in stamps] if isinstance(stamps, list) else stamps.micros
     except ValueError:
@@ -80,10 +82,7 @@ def _micros(stamps: Any) -> Any:
 def _stamps(form: Any) -> Any:
     if isinstance(form, tuple):
         return form[0]
-    if not isinstance(form, list):
-        return _timestamp(form)
-    known = {micros: _timestamp(micros) for micros in set(form)}
-    return [known[micros] for micros in form]
+    return Stamps(form) if isinstance(form, list) else _timestamp(form)
 
 
 def encode_block(block: Block, coder: Any) -> bytes:

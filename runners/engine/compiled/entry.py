@@ -10,8 +10,8 @@ from typing import Any
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
-from sage.runners.engine.blocks import Block
-from sage.runners.engine.compiled.generate import Generator
+from sage.runners.engine.blocks import Block, Stamps
+from sage.runners.engine.compiled.generate import Columns, Generator
 from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import EdgeOp
@@ -76,8 +76,8 @@ def _compilable(op: Op, calls: dict[spec.StepId, PlainCall]) -> bool:
 class CompiledFront:
     """Takes what an output receives, and runs it through the compiled functions of the output's consumers.
 
-    Two functions are made of the same steps: one for values that share timestamp, window and pane, one for values
-    beside columns of them. They are made anew when a step turns out to give timestamped values.
+    Several functions are made of the same steps, each for what may come beside the values (`Columns`). They are made
+    anew when a step turns out to give timestamped values.
     """
 
     def __init__(self, output: Output, calls: dict[spec.StepId, PlainCall], context: TaskContext) -> None:
@@ -87,15 +87,23 @@ class CompiledFront:
         self._generation = 0
         self._codes: dict[CodeType, dict[int, str]] = {}
         self.steps: list[spec.Step] = []
+        self._functions: dict[Columns, Any] = {}
         self._compile()
         self._ops = {op.step.id: op for op in _plain_ops(output, {step.id for step in self.steps} & set(calls))}
 
     def _compile(self) -> None:
         self._generation += 1
-        generator = Generator(self._calls, False, self._taker())
-        self._uniform = self._known(generator.function(self._output))
-        self._mixed = self._known(Generator(self._calls, True, self._taker()).function(self._output))
-        self.steps = generator.steps
+        self._functions.clear()
+        self._uniform = self._function(Columns.NONE)
+
+    def _function(self, columns: Columns) -> Any:
+        """The function for blocks of these columns, made when the first one comes."""
+        found = self._functions.get(columns)
+        if found is None:
+            generator = Generator(self._calls, columns, self._taker())
+            found = self._functions[columns] = self._known(generator.function(self._output))
+            self.steps = generator.steps
+        return found
 
     def _known(self, function: Any) -> Any:
         """The function, with its lines known to what reports errors and what counts metrics."""
@@ -121,7 +129,7 @@ class CompiledFront:
         def take_over(step: spec.StepId, rest: Iterator[Any], stamp: Any, windows: Any, pane: Any) -> None:
             self._learn()
             if self._generation > generation and len(windows) == 1:
-                generator = Generator(self._calls, False, self._taker())
+                generator = Generator(self._calls, Columns.NONE, self._taker())
                 run = self._known(generator.rest_function(self._ops[step], self._calls[step]))
                 run(rest, stamp, windows, pane)
 
@@ -136,7 +144,8 @@ class CompiledFront:
             if len(windows) == 1:
                 self._uniform((value.value,), value.timestamp, windows, value.pane_info)
             else:
-                self._mixed((value.value,), (value.timestamp,), (windows,), (value.pane_info,))
+                run = self._function(Columns.ALL)
+                run((value.value,), (value.timestamp,), (windows,), (value.pane_info,))
         except RAISED as error:
             self._fail(error)
         finally:
@@ -147,10 +156,12 @@ class CompiledFront:
         tracker = self._context.tracker
         outer, tracker.container = tracker.container, None
         try:
-            if block.uniform and len(block.windows) == 1:
-                self._uniform(block.values, block.timestamps, block.windows, block.panes)
+            stamped = isinstance(block.timestamps, Stamps)
+            if (block.uniform or block.stamped) and len(block.windows) == 1:
+                run = self._function(Columns.STAMPS if stamped else Columns.NONE)
+                run(block.values, block.timestamps, block.windows, block.panes)
             else:
-                self._mixed(block.values, *block.columns())
+                self._function(Columns.ALL_STAMPS if stamped else Columns.ALL)(block.values, *block.columns())
         except RAISED as error:
             self._fail(error)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms import window
 from apache_beam.transforms.window import TimestampedValue
-from apache_beam.utils.windowed_value import WindowedValue
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue, create
 
 from sage.runners.engine import spec
+from sage.runners.engine.blocks import Stamps, timestamp_of
 from sage.runners.engine.compiled.here import Here
 from sage.runners.engine.compiled.outputs import (
     BAD_RESULTS,
@@ -25,9 +28,18 @@ from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.grouping.combine import PreCombineOp
 from sage.runners.engine.ops import Op, Output, WindowOp
-from sage.runners.engine.windows import EVERYWHERE, KNOWN_WINDOWS, assigner
+from sage.runners.engine.windows import EVERYWHERE, KNOWN_WINDOWS, assigner, slots_of
 
 _HEADER = "def run(values, stamps, windows, panes...):"
+
+
+class Columns(enum.Enum):
+    """What the function is given beside the values: one for all of them, or columns."""
+
+    NONE = "one timestamp, window and pane"
+    STAMPS = "`Stamps`, one window and pane"
+    ALL = "columns of timestamps, windows and panes"
+    ALL_STAMPS = "`Stamps`, and columns of windows and panes"
 
 
 class Generator:
@@ -35,31 +47,62 @@ class Generator:
 
     Args:
         calls: the plain steps, by step id.
-        mixed: whether the function takes columns of timestamps, windows and panes, or one of each for all.
+        columns: what the function is made for.
         take_over: called with (step id, iterator, timestamp, windows, pane) when an output of that iteration, or
             of a step behind it, was not what this code is made for; it may use up the iterator by other code.
     """
 
-    def __init__(self, calls: dict[spec.StepId, PlainCall], mixed: bool, take_over: Callable[..., None]) -> None:
+    def __init__(
+        self, calls: dict[spec.StepId, PlainCall], columns: Columns, take_over: Callable[..., None]
+    ) -> None:
         self._calls = calls
-        self._mixed = mixed
+        self._columns = columns
         self._take_over = take_over
         self._writer = Writer()
+        self._timed = False
         self.steps: list[spec.Step] = []
 
     def function(self, output: Output) -> Any:
         """The function ``run(values, stamps, windows, panes)`` of an output's consumers."""
+        if self._columns is Columns.STAMPS:
+            return self._stamps_function(output)
+        if self._columns is Columns.ALL_STAMPS:
+            when = f"{self._writer.bind('when', timestamp_of)}(t)"
+            head, here = "for v, t, w, p in zip(values, stamps.micros, windows, panes):", Here.mixed_stamped(when)
+        elif self._columns is Columns.ALL:
+            head, here = "for v, t, w, p in zip(values, stamps, windows, panes):", Here.mixed()
+        else:
+            head, here = "for v in values:", Here.uniform()
+        return self._written(output, head, here)
+
+    def _stamps_function(self, output: Output) -> Any:
+        """Timestamps are found by the position of the value, if only the rare value needs one; else they go along."""
+        self._writer.start("values = iter(values)")
+        finder = f"{self._writer.bind('at', _stamp_at)}(stamps, values)"
+        found = replace(Here.stamped(finder), count="len(stamps)")
+        run = self._written(output, "for v in values:", found)
+        if not self._timed:
+            return run
+        self._writer, self.steps = Writer(), []
+        made = f"{self._writer.bind('when', timestamp_of)}(t)"
+        return self._written(output, "for v, t in zip(values, stamps.micros):", Here.stamped(made))
+
+    def _written(self, output: Output, head: str, here: Here) -> Any:
         w = self._writer
-        columns = "zip(values, stamps, windows, panes)"
-        with w.block(f"for v, t, w, p in {columns}:" if self._mixed else "for v in values:"):
-            self._consumers(output, Here.start(self._mixed))
+        with w.block(head):
+            self._consumers(output, here)
         return w.build(_HEADER, f"<sage stage {output.collection}>")
+
+    def _stamp(self, here: Here) -> str:
+        """The source of the timestamp where every element needs it."""
+        self._timed |= bool(here.micros)
+        return here.stamp
 
     def rest_function(self, op: Any, call: PlainCall) -> Any:
         """The function ``run(values, stamps, windows, panes)`` of what one call of a step has still to give."""
         w, number = self._writer, self._writer.fresh("n")
         w.start(f"{number} = 0")
-        here = replace(Here.start(mixed=False), count=number)
+        here = replace(Here.uniform(), count=number)
         with w.block(f"for {number}, v in {w.bind('enumerate', enumerate)}(values, 1):", op.step.name):
             self._outputs(op, call, here)
         return w.build(_HEADER, f"<sage rest of {op.step.name}>")
@@ -82,6 +125,7 @@ class Generator:
 
     def _consumer(self, op: Op, here: Here) -> None:
         if isinstance(op, EdgeOp):
+            self._timed |= bool(here.micros)
             write_edge(self._writer, op, here)
             return
         call = self._calls.get(op.step.id)
@@ -99,8 +143,10 @@ class Generator:
             self._general(op, here)
 
     def _general(self, op: Op, here: Here) -> None:
-        process, make = self._writer.bind("process", op.process), self._writer.bind("make", WindowedValue)
-        self._writer.line(f"{process}({make}({here.value}, {here.stamp}, {here.windows}, {here.pane}))")
+        w = self._writer
+        process, make = w.bind("process", op.process), w.bind("make", create if here.micros else WindowedValue)
+        self._timed |= bool(here.micros)
+        w.line(f"{process}({make}({here.value}, {here.micros or here.stamp}, {here.windows}, {here.pane}))")
 
     # Plain calls.
 
@@ -144,6 +190,8 @@ class Generator:
         key = w.fresh("k")
         if call.keyed:
             w.line(f"{key}, {w.fresh('x')} = {w.bind('pair', pair_of)}({here.value})", op.step.name)
+        if Special.TIMESTAMP in call.specials.values():
+            self._stamp(here)
         own = {Special.TIMESTAMP: here.stamp, Special.PANE: here.pane, Special.KEY: key, Special.WINDOW: one}
         parts += [f"{name}={own[what]}" for name, what in call.specials.items() if isinstance(what, Special)]
         states = {name: what for name, what in call.specials.items() if isinstance(what, StateArg)}
@@ -161,6 +209,7 @@ class Generator:
             w.line(f"{last}, {where} = {key}, {one}")
             for name, what in states.items():
                 if what.timer:
+                    self._stamp(here)
                     get = w.bind("timer", op.user_state.get_timer)
                     made = f"({w.bind('spec', what.spec)}, {key}, {one}, {here.stamp}, {here.pane})"
                 else:
@@ -254,14 +303,14 @@ class Generator:
             else:
                 w.line(f"{windows} = {w.bind('assign', assigner(fn))}({stamp}, {value})", op.step.name)
         with w.block(f"elif {w.ordinary(value, Ordinary())}:"):
-            w.line(f"{stamp}, {windows} = {here.stamp}, {here.windows}")
+            w.line(f"{stamp}, {windows} = {self._stamp(here)}, {here.windows}")
         with w.block("else:"):
             w.line(f"{ok} = False")
             w.line(general, op.step.name)
         with w.block(f"if {ok}:"):
             single = here.single and type(fn) is not window.SlidingWindows
             inner = replace(
-                here, stamp=stamp, windows=windows, stamps_vary=True, windows_vary=True, single=single
+                here, stamp=stamp, micros="", windows=windows, stamps_vary=True, windows_vary=True, single=single
             )
             self._made(main, inner, counted=True)
 
@@ -275,17 +324,42 @@ class Generator:
             self._rewindowed(op, here, replace(here, windows=windows, windows_vary=False, single=True))
             return True
         if type(fn) not in KNOWN_WINDOWS:
-            return False
-        windows, assign = w.fresh("w"), w.bind("assign", assigner(fn))
-        if here.stamps_vary:
-            w.line(f"{windows} = {assign}({here.stamp}, {here.value})", op.step.name)
+            return self._own_windows(op, here, fn)
+        windows, slots = w.fresh("w"), slots_of(fn)
+        if here.micros and slots is not None:
+            self._slot(here, slots, windows)
+        elif here.stamps_vary:
+            assign = w.bind("assign", assigner(fn))
+            w.line(f"{windows} = {assign}({self._stamp(here)}, {here.value})", op.step.name)
         else:
-            w.start(f"{windows} = {assign}({here.stamp}, None)", op.step.name)
+            w.start(f"{windows} = {w.bind('assign', assigner(fn))}({here.stamp}, None)", op.step.name)
         single = type(fn) is not window.SlidingWindows
         self._rewindowed(
             op, here, replace(here, windows=windows, windows_vary=here.stamps_vary, single=single)
         )
         return True
+
+    def _own_windows(self, op: WindowOp, here: Here, fn: Any) -> bool:
+        """A window function of the user's, called for each element; False if elements are in several windows here."""
+        if not here.single:
+            return False
+        w = self._writer
+        windows, context = w.fresh("w"), w.bind("context", window.WindowFn.AssignContext)
+        made = f"{context}({self._stamp(here)}, {here.value}, {here.windows}[0])"
+        w.line(f"{windows} = {w.bind('tuple', tuple)}({w.bind('assign', fn.assign)}({made}))", op.step.name)
+        self._rewindowed(op, here, replace(here, windows=windows, windows_vary=True, single=False))
+        return True
+
+    def _slot(self, here: Here, slots: tuple[int, int, Callable[[int], tuple[Any, ...]]], windows: str) -> None:
+        """Neighbours in time are in the same windows: they are looked up when the slot of time is another."""
+        w, (length, offset, of_slot) = self._writer, slots
+        slot, last = w.fresh("n"), w.fresh("n")
+        self._timed = True
+        w.start(f"{last} = {windows} = None")
+        w.line(f"{slot} = ({here.micros} - {offset}) // {length}" if offset else f"{slot} = {here.micros} // {length}")
+        with w.block(f"if {slot} != {last}:"):
+            w.line(f"{windows} = {w.bind('windows', of_slot)}({slot})")
+            w.line(f"{last} = {slot}")
 
     def _rewindowed(self, op: WindowOp, here: Here, inner: Here) -> None:
         if here.single:
@@ -294,6 +368,12 @@ class Generator:
         # An element in several windows comes out once for each of them.
         with self._writer.block(f"for {self._writer.fresh('o')} in {here.windows}:"):
             self._made(op.output, inner, counted=True)
+
+
+def _stamp_at(stamps: Stamps, values: Any) -> Timestamp:
+    """The timestamp beside the value that an iterator of a list gave last."""
+    stamp: Timestamp = stamps[len(stamps) - values.__length_hint__() - 1]
+    return stamp
 
 
 def _assigns(step: spec.ParDo) -> bool:

@@ -11,7 +11,8 @@ class Here:
 
     ``stamps_vary`` and its like say whether they differ between elements of one call; ``single`` that there is
     exactly one window; ``count`` is the source of how many elements have come this far when the call ends;
-    ``rest`` is the source of the arguments with which the rest of the innermost iteration can be taken over.
+    ``rest`` is the source of the arguments with which the rest of the innermost iteration can be taken over;
+    ``micros`` that of the timestamp in microseconds, where that is at hand and ``stamp`` costs more.
     """
 
     value: str
@@ -24,10 +25,24 @@ class Here:
     panes_vary: bool
     single: bool
     rest: str = ""
+    micros: str = ""
 
     @staticmethod
-    def start(mixed: bool) -> Here:
-        """At the head of the outermost loop."""
-        if mixed:
-            return Here("v", "t", "w", "p", "len(values)", True, True, True, False)
+    def uniform() -> Here:
+        """At the head of the loop over values that share all that goes with them."""
         return Here("v", "stamps", "windows", "panes", "len(values)", False, False, False, True)
+
+    @staticmethod
+    def stamped(stamp: str) -> Here:
+        """At the head of the loop over values that share all but their timestamps."""
+        return Here("v", stamp, "windows", "panes", "len(values)", True, False, False, True, micros="t")
+
+    @staticmethod
+    def mixed() -> Here:
+        """At the head of the loop over values beside columns of all that goes with them."""
+        return Here("v", "t", "w", "p", "len(values)", True, True, True, False)
+
+    @staticmethod
+    def mixed_stamped(stamp: str) -> Here:
+        """The same, where the timestamps are whole microseconds."""
+        return Here("v", stamp, "w", "p", "len(values)", True, True, True, False, micros="t")

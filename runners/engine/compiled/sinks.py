@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from apache_beam.transforms import combiners, core
+from apache_beam.transforms import combiners
 
+from sage.runners.engine.blocks import Stamps
 from sage.runners.engine.compiled.here import Here
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
-from sage.runners.engine.grouping.combine import PreCombineOp
+from sage.runners.engine.grouping.combine import WRAPPERS, PreCombineOp
 
-_WRAPPERS = (core.CallableWrapperCombineFn, core.NoSideInputsCallableWrapperCombineFn)
 _MISSING = object()
 # Beam's wrapper of a plain function calls it on every ten values or so; a longer list costs less per value.
 _BUFFER = 64
@@ -17,7 +17,7 @@ _BUFFER = 64
 
 def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
     """Appends the value to the block that leaves the stage, with what varies beside it."""
-    columns = [("b", here.value, True), ("bt", here.stamp, here.stamps_vary),
+    columns = [("b", here.value, True), ("bt", here.micros or here.stamp, here.stamps_vary),
                ("bw", here.windows, here.windows_vary), ("bp", here.pane, here.panes_vary)]  # fmt: skip
     lists = {prefix: w.fresh(prefix) for prefix, _, varies in columns if varies}
     limit, room, take = w.fresh("n"), w.bind("room", op.room), w.bind("take", op.take)
@@ -27,7 +27,10 @@ def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
     for prefix, source, varies in columns:
         if varies:
             w.line(f"{lists[prefix]}.append({source})")
-    send = f"{take}({', '.join(lists.get(prefix, source) for prefix, source, _ in columns)})"
+    sources = {prefix: lists.get(prefix, source) for prefix, source, _ in columns}
+    if here.micros:
+        sources["bt"] = f"{w.bind('stamps', Stamps)}({sources['bt']})"
+    send = f"{take}({', '.join(sources.values())})"
     with w.block(f"if len({lists['b']}) >= {limit}:"):
         w.line(send)
         for name in lists.values():
@@ -37,22 +40,24 @@ def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
 
 
 def write_combine(w: Writer, op: PreCombineOp, here: Here) -> None:
-    """Adds the value to its key's accumulator, in the table of each of its windows."""
-    table, find = w.fresh("table"), w.bind("tables", op.table)
-    if not here.single:
-        one = w.fresh("o")
-        with w.block(f"for {one} in {here.windows}:"):
-            w.line(f"{table} = {find}({one})")
+    """Adds the value to its key's accumulator, in the table of its windows, or of each of them."""
+    table, find, last = w.fresh("table"), w.bind("tables", op.table), w.fresh("last")
+    if not here.single and not op.shares:
+        one, tables = w.fresh("o"), w.fresh("tables")
+        w.start(f"{last} = None")
+        with w.block(f"if {here.windows} is not {last}:"):
+            w.line(f"{last} = {here.windows}")
+            w.line(f"{tables} = [{find}(({one},)) for {one} in {last}]")
+        with w.block(f"for {table} in {tables}:"):
             _gather(w, op, here.value, table)
     elif here.windows_vary:
-        last = w.fresh("last")
         w.start(f"{last} = {table} = None")
         with w.block(f"if {here.windows} is not {last}:"):
             w.line(f"{last} = {here.windows}")
-            w.line(f"{table} = {find}({last}[0])")
+            w.line(f"{table} = {find}({last})")
         _gather(w, op, here.value, table)
     else:
-        w.start(f"{table} = {find}({here.windows}[0])")
+        w.start(f"{table} = {find}({here.windows})")
         _gather(w, op, here.value, table)
 
 
@@ -67,7 +72,7 @@ def _gather(w: Writer, op: PreCombineOp, value: str, table: str) -> None:
             w.line(f"{last} = {kind}({key})")
         with w.block("else:"):
             w.line(f"{key} = {w.bind('identify', op.identify)}({key})", name)
-    if type(fn) in _WRAPPERS:
+    if type(fn) in WRAPPERS:
         first, absent = f"[{x}]", "None"
     elif type(fn) is combiners.CountCombineFn:
         first, absent = "1", "None"
@@ -80,7 +85,7 @@ def _gather(w: Writer, op: PreCombineOp, value: str, table: str) -> None:
         with w.block(f"if len({table}) >= {w.bind('most', op.MAX_KEYS)}:"):
             w.line(f"{w.bind('send', op.send)}()", name)
     with w.block("else:"):
-        if type(fn) in _WRAPPERS:
+        if type(fn) in WRAPPERS:
             w.line(f"{found}.append({x})")
             with w.block(f"if len({found}) > {w.bind('buffer', _BUFFER)}:"):
                 w.line(f"{table}[{key}] = {w.bind('compact', fn.compact)}({found})", name)

@@ -12,7 +12,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
-from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Output, ParDoOp
@@ -120,8 +120,7 @@ class PolledRoot(StepRoot):
         if isinstance(micros, int):
             stamps = _timestamp(micros)
         else:
-            known = {stamp: _timestamp(stamp) for stamp in set(micros)}
-            stamps = [known[stamp] for stamp in micros]
+            stamps = Stamps(micros)
         self._output.receive_block(Block(batch.values, stamps, tuple(element.windows), element.pane_info))
 
     def wakeup(self) -> int | None:

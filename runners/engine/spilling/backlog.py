@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from apache_beam import coders
 
-from sage.runners.engine.blocks import MAX_MICROS, Block
+from sage.runners.engine.blocks import MAX_MICROS, Block, Stamps
 from sage.runners.engine.spec import Collection
 from sage.runners.engine.spilling.runs import Codec
 from sage.runners.engine.spilling.sizes import size_of_values
@@ -42,8 +42,11 @@ class Backlog:
         """Keeps a block that came to a port."""
         self._blocks.append((port, block))
         stamps = block.timestamps
-        first = min(stamps) if isinstance(stamps, list) else stamps
-        self.earliest = min(self.earliest, int(first.micros))
+        if isinstance(stamps, Stamps):
+            first = stamps.least
+        else:
+            first = int((min(stamps) if isinstance(stamps, list) else stamps).micros)
+        self.earliest = min(self.earliest, first)
         if self._memory.limited:
             columns = sum(isinstance(column, list) for column in (stamps, block.windows, block.panes))
             self._memory.grow(self, size_of_values(block.values) + COLUMN_BYTES * columns * len(block))
