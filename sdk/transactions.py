@@ -34,7 +34,7 @@ class SinkContext:
 
     Attributes:
         job: the job's name. The same for a job that is resumed; so it may name transactions and temporary files.
-        step: the full name of the step.
+        step: the full name of the step, without line numbers.
         subtask: which of the parallel subtasks this is, from 0.
         subtasks: how many there are (count).
         earlier: the subtasks of the run before this one that this subtask answers for. After a change of the number of

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sage.runners.engine import spec
+from sage.runners.engine.checkpoint.identity import step_id
 from sage.runners.engine.ops import ParDoOp
 from sage.transactions import SinkContext, TransactionalDoFn
 
@@ -16,7 +17,9 @@ def is_transactional(step: spec.Step) -> bool:
 
 
 class TransactionalOp(ParDoOp):
-    """State: the handles that were prepared and are not committed, oldest first.
+    """``id`` is what its handles go by in a checkpoint.
+
+    State: the handles that were prepared and are not committed, oldest first.
 
     More than one waits when a checkpoint was given up: what it prepared is committed with the next that is durable.
     """
@@ -25,12 +28,13 @@ class TransactionalOp(ParDoOp):
         super().__init__(*args, **kwargs)
         self._fn: TransactionalDoFn = self.step.dofn.fn  # type: ignore[attr-defined]
         self._fn.manage()
+        self.id = step_id(self.step.name)
         self._prepared: list[Any] = []
 
     def recover(self, earlier: tuple[int, ...], prepared: Sequence[Any]) -> None:
         """Commits what a checkpoint holds, and aborts what else an earlier run left open."""
         job = self.context.job
-        context = SinkContext(job.options.job, self.step.name, job.worker, job.workers, earlier)
+        context = SinkContext(job.options.job, self.id, job.worker, job.workers, earlier)
         self.guarded(self._fn.recover, context, tuple(prepared))
 
     def prepare(self, epoch: int) -> list[Any]:
