@@ -1,0 +1,183 @@
+"""What was prepared outlives its process: it is committed once by the next one, or its loss is named."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage.errors import DataLoss
+from sage.transactions import SinkContext
+from sage.transforms.io.kafka import WriteToKafka
+from sage.transforms.io.kafka.opening import CLIENTS
+from sage.transforms.io.kafka.sink import ExactlyOnce, NotWritten
+from tests.kafka.cluster import Cluster
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+# Writes and prepares epoch 1, commits nothing, writes some of epoch 2, says so, and waits to be killed.
+PREPARES = """
+import pickle, sys, time
+from sage.transactions import SinkContext
+from tests.recovery.test_kafka_transactions import sink
+address, topic, client, job, handle_file = sys.argv[1:]
+writer = sink(address, topic, client, SinkContext(job, "Write"))
+for n in range(1000):
+    writer.process((b"k", b"%d" % n))
+handle = writer.prepare(1)
+with open(handle_file, "wb") as file:
+    pickle.dump(handle, file)
+for n in range(1000, 2000):
+    writer.process((b"k", b"%d" % n))
+writer._writes.producer.flush(30)
+print("prepared", flush=True)
+time.sleep(600)
+"""
+
+
+def sink(
+    address: str, topic: str, client: str, context: SinkContext, prepared: Any = (), **config: str
+) -> ExactlyOnce:
+    """A transactional sink as a runner drives it, recovered."""
+    transform = WriteToKafka(
+        {"bootstrap.servers": address, **config}, topic, exactly_once=True, longest_outage_s=1, client=client
+    )
+    writer = ExactlyOnce(transform.writing)
+    writer.manage()
+    writer.setup()
+    writer.recover(context, prepared)
+    return writer
+
+
+@pytest.fixture(params=list(CLIENTS))
+def client(request: pytest.FixtureRequest) -> Iterator[str]:
+    return request.param
+
+
+def killed(kafka: Cluster, topic: str, client: str, job: str, tmp_path: Path) -> Any:
+    """The handle of a process that prepared epoch 1, went on to epoch 2, and was killed."""
+    file = tmp_path / "handle"
+    command = [sys.executable, "-c", PREPARES, kafka.address, topic, client, job, str(file)]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=root) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"prepared\n"
+        process.send_signal(signal.SIGKILL)
+    return pickle.loads(file.read_bytes())
+
+
+def test_what_a_killed_process_prepared_is_seen_once(kafka: Cluster, client: str, tmp_path: Path) -> None:
+    topic = kafka.topic(2)
+    context = SinkContext(topic, "Write")
+    handle = killed(kafka, topic, client, topic, tmp_path)
+    assert kafka.values(topic) == []
+
+    writer = sink(kafka.address, topic, client, context, [handle])
+    expected = sorted(b"%d" % n for n in range(1000))
+    assert sorted(kafka.values(topic)) == expected
+
+    # The run goes on, and dies before its next checkpoint is durable: the one after it gets the same handle.
+    writer.process((b"k", b"again"))
+    writer.prepare(2)
+    writer.teardown()
+    once_more = sink(kafka.address, topic, client, context, [handle])
+    once_more.process((b"k", b"more"))
+    once_more.commit(once_more.prepare(2))
+    once_more.teardown()
+    assert sorted(kafka.values(topic)) == sorted([*expected, b"more"])
+
+
+def test_the_epochs_of_one_run_follow_each_other(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    writer = sink(kafka.address, topic, client, SinkContext(topic, "Write"))
+    handles = []
+    for epoch in range(1, 7):
+        writer.process((None, b"%d" % epoch))
+        handles.append(writer.prepare(epoch))
+        if epoch > 2:  # two are open beside the one that is written
+            writer.commit(handles.pop(0))
+        if epoch == 4:
+            assert writer.prepare(4) is None  # nothing was written
+    assert kafka.values(topic) == [b"1", b"2", b"3", b"4"]
+    for handle in handles:
+        writer.commit(handle)
+        writer.commit(handle)
+    assert kafka.values(topic) == [b"%d" % epoch for epoch in range(1, 7)]
+    assert len(kafka.admin.list_transactions()[1]) >= 3
+    writer.teardown()
+
+
+def test_closing_leaves_what_is_prepared(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    context = SinkContext(topic, "Write")
+    writer = sink(kafka.address, topic, client, context)
+    writer.process((None, b"kept"))
+    handle = writer.prepare(1)
+    writer.process((None, b"dropped"))
+    writer.teardown()
+    sink(kafka.address, topic, client, context, [handle]).teardown()
+    assert kafka.values(topic) == [b"kept"]
+
+
+def test_a_zombie_can_neither_write_nor_commit(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    context = SinkContext(topic, "Write")
+    zombie = sink(kafka.address, topic, client, context)
+    zombie.process((None, b"before"))
+    unknown = zombie.prepare(1)  # no checkpoint holds it
+    zombie.process((None, b"begun"))
+    zombie._send()
+    zombie._writes.producer.flush(30)
+    sink(kafka.address, topic, client, context).teardown()
+    zombie.process((None, b"after"))
+    with pytest.raises(NotWritten):
+        zombie.prepare(2)
+    with pytest.raises(DataLoss, match="1 records"):
+        zombie.commit(unknown)
+    zombie.teardown()
+    assert kafka.values(topic) == []
+
+
+def test_what_the_broker_gave_up_is_data_loss(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    context = SinkContext(topic, "Write")
+    writer = sink(kafka.address, topic, client, context, **{"transaction.timeout.ms": "1000"})
+    writer.process((None, b"lost"))
+    handle = writer.prepare(1)
+    writer.teardown()
+    deadline = time.monotonic() + 60
+    while "Ongoing" in str(kafka.admin.describe_transactions([handle.transactional_id])):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with pytest.raises(DataLoss, match=f"1 records, to topic '{topic}'.*earlier checkpoint"):
+        sink(kafka.address, topic, client, context, [handle])
+
+
+def test_after_a_change_of_width_the_heir_commits_and_aborts(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    old = [sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 3, (n,))) for n in range(3)]
+    handles = []
+    for n, writer in enumerate(old):
+        writer.process((None, b"prepared %d" % n))
+        handles.append(writer.prepare(1))
+        writer.process((None, b"open %d" % n))
+        writer._send()
+        writer._writes.producer.flush(30)
+        writer.teardown()
+    # In the worst order: one that begins anew before the heir of the same number has committed.
+    second = sink(kafka.address, topic, client, SinkContext(topic, "Write", 1, 2, (2,)), handles[2:])
+    second.process((None, b"new"))
+    first = sink(kafka.address, topic, client, SinkContext(topic, "Write", 0, 2, (0, 1)), handles[:2])
+    second.commit(second.prepare(2))
+    assert sorted(kafka.values(topic)) == [b"new", *(b"prepared %d" % n for n in range(3))]
+    first.teardown()
+    second.teardown()

@@ -1,0 +1,153 @@
+"""Records through kafka-python 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sage.transforms.io.kafka.clients import OutOfRange, Partition, WriteFailed
+from sage.transforms.io.kafka.config import for_kafka_python
+from sage.transforms.io.kafka.records import KafkaHeader, KafkaRecord, timestamp_type_name
+
+__all__ = ["PythonConsumer", "PythonProducer"]
+
+_CLOSE_S = 1.0
+_FUTURES = 50_000
+
+
+class PythonConsumer:
+    """A `Consumer` on kafka-python's ``KafkaConsumer``. Its messages are ``ConsumerRecord``."""
+
+    def __init__(self, config: Mapping[str, str]) -> None:
+        import kafka
+
+        given: dict[str, Any] = {
+            "fetch_max_wait_ms": 100,
+            "max_partition_fetch_bytes": 4 << 20,
+            "metrics_enabled": False,
+        }
+        given.update(for_kafka_python(config, kafka.KafkaConsumer.DEFAULT_CONFIG))
+        # A position that is gone is an error, not a jump to another one.
+        given.update(enable_auto_commit=False, auto_offset_reset="none", allow_auto_create_topics=False)
+        self._consumer = kafka.KafkaConsumer(**given)
+        self._errors = kafka.errors
+        self._partition = kafka.TopicPartition
+        self._all: dict[Any, Partition] = {}
+
+    def add(self, partition: Partition, offset: int) -> None:
+        theirs = self._partition(*partition)
+        self._all[theirs] = partition
+        self._consumer.assign(list(self._all))
+        self._consumer.seek(theirs, offset)
+
+    def remove(self, partition: Partition) -> None:
+        self._all.pop(self._partition(*partition), None)
+        self._consumer.assign(list(self._all))
+
+    def pause(self, partition: Partition) -> None:
+        self._consumer.pause(self._partition(*partition))
+
+    def resume(self, partition: Partition) -> None:
+        self._consumer.resume(self._partition(*partition))
+
+    def poll(self, limit: int) -> Mapping[Partition, list[Any]]:
+        if not self._all:
+            return {}
+        try:
+            found = self._consumer.poll(timeout_ms=0, max_records=limit)
+        except self._errors.OffsetOutOfRangeError as error:
+            raise OutOfRange(self._all[next(iter(error.args[0]))]) from error
+        return {self._all[theirs]: records for theirs, records in found.items()}
+
+    def passed(self, partition: Partition) -> int:
+        return int(self._consumer.position(self._partition(*partition), timeout_ms=1_000) or 0)
+
+    def offsets(self, messages: Sequence[Any]) -> list[int]:
+        return [message.offset for message in messages]
+
+    def pairs(self, messages: Sequence[Any]) -> list[tuple[bytes | None, bytes | None]]:
+        return [(message.key, message.value) for message in messages]
+
+    def timestamps(self, messages: Sequence[Any]) -> list[tuple[int, int]]:
+        return [(message.timestamp_type, message.timestamp) for message in messages]
+
+    def records(self, messages: Sequence[Any]) -> list[KafkaRecord]:
+        return [_record(message) for message in messages]
+
+    def close(self) -> None:
+        self._consumer.close(autocommit=False, timeout_ms=round(_CLOSE_S * 1000))
+
+
+def _record(message: Any) -> KafkaRecord:
+    headers = tuple(KafkaHeader(key, value) for key, value in message.headers or ())
+    kind = message.timestamp_type
+    place = message.topic, message.partition, message.offset
+    return KafkaRecord(*place, message.timestamp, kind, timestamp_type_name(kind), message.key, message.value, headers)
+
+
+class PythonProducer:
+    """A `Producer` on kafka-python's ``KafkaProducer``."""
+
+    def __init__(self, config: Mapping[str, str], transactional_id: str | None) -> None:
+        import kafka
+
+        given: dict[str, Any] = {"linger_ms": 5, "batch_size": 128 << 10, "metrics_enabled": False}
+        given.update(for_kafka_python(config, kafka.KafkaProducer.DEFAULT_CONFIG))
+        given.update(allow_auto_create_topics=False, transactional_id=transactional_id)
+        self._producer = kafka.KafkaProducer(**given)
+        self._errors = kafka.errors
+        self._futures: list[Any] = []
+
+    def begin(self) -> None:
+        self._producer.begin_transaction()
+
+    def send(self, topic: str, rows: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+        send = self._producer.send
+        try:
+            self._futures += [send(topic, value, key) for key, value in rows]
+        except self._errors.KafkaError as error:
+            raise WriteFailed(f"topic {topic!r}: {error}") from error
+        if len(self._futures) > _FUTURES:
+            self._futures = [future for future in self._futures if not future.succeeded()]
+
+    def send_record(self, record: KafkaRecord) -> None:
+        where: dict[str, Any] = {}
+        if record.partition >= 0:
+            where["partition"] = record.partition
+        if record.timestamp >= 0:
+            where["timestamp_ms"] = record.timestamp
+        headers = [(header.key, header.value) for header in record.headers]
+        try:
+            self._futures.append(
+                self._producer.send(record.topic, value=record.value, key=record.key, headers=headers, **where)
+            )
+        except self._errors.KafkaError as error:
+            raise WriteFailed(f"topic {record.topic!r}: {error}") from error
+
+    def flush(self, timeout_s: float) -> None:
+        try:
+            self._producer.flush(timeout=timeout_s)
+        except self._errors.KafkaError as error:
+            raise WriteFailed(str(error)) from error
+        futures, self._futures = self._futures, []
+        for future in futures:
+            if not future.is_done:
+                raise WriteFailed(f"the broker did not acknowledge within {timeout_s:.0f} s")
+            if future.exception is not None:
+                raise WriteFailed(repr(future.exception)) from future.exception
+
+    def init_transactions(self, timeout_s: float) -> None:
+        self._producer.init_transactions()
+
+    def commit(self, timeout_s: float) -> None:
+        # commit_transaction() waits for ever for a broker that is away.
+        result = self._producer._transaction_manager.begin_commit()
+        self._producer._sender.wakeup()
+        if not result.wait(timeout_ms=timeout_s * 1000):
+            raise TimeoutError(f"the broker did not answer within {timeout_s:.0f} s")
+
+    def close(self) -> None:
+        try:
+            self._producer.close(timeout=_CLOSE_S)
+        except self._errors.KafkaError:
+            self._producer._sender.force_close()  # else it would go on sending what is left

@@ -1,0 +1,229 @@
+"""One consumer for all partitions that a worker reads, and one thread that watches where they end."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sage.errors import DataLoss
+from sage.transforms.io.kafka.clients import Consumer, OutOfRange, Partition
+from sage.transforms.io.kafka.control import Control
+
+__all__ = ["Ends", "SharedConsumer", "Watcher"]
+
+_PER_POLL = 10_000
+_BUFFERED_PER_PARTITION = 50_000
+_WATCH_EVERY_S = 0.5
+_COMPLAIN_EVERY_S = 30.0
+_GONE_AFTER_S = 15.0
+_log = logging.getLogger("sage.kafka")
+
+
+class SharedConsumer:
+    """Messages by partition. A partition that is not asked for is paused, so that it does not fill the memory.
+
+    State: the messages that were fetched and not taken, by partition.
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+        self._buffers: dict[Partition, collections.deque[list[Any]]] = {}
+        self._waiting: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+        self._lost: dict[Partition, OutOfRange] = {}
+
+    def add(self, partition: Partition, offset: int) -> None:
+        """Reads a partition from an offset on."""
+        self.remove(partition)
+        self._buffers[partition] = collections.deque()
+        self._waiting[partition] = 0
+        self.consumer.add(partition, offset)
+
+    def remove(self, partition: Partition) -> None:
+        """Reads a partition no more."""
+        if self._buffers.pop(partition, None) is not None:
+            del self._waiting[partition]
+            self._paused.discard(partition)
+            self.consumer.remove(partition)
+
+    def take(self, partition: Partition, limit: int) -> list[Any]:
+        """The next messages of a partition that are here, at most ``limit`` (count).
+
+        Raises:
+            OutOfRange: the partition does not have the offset any more.
+        """
+        buffer = self._buffers[partition]
+        if not buffer:
+            self._fetch()
+            if not buffer:
+                if partition in self._lost:
+                    raise self._lost[partition]
+                return []
+        chunk = buffer.popleft()
+        if len(chunk) > limit:
+            buffer.appendleft(chunk[limit:])
+            chunk = chunk[:limit]
+        self._waiting[partition] -= len(chunk)
+        if partition in self._paused and self._waiting[partition] < _BUFFERED_PER_PARTITION // 2:
+            self._paused.discard(partition)
+            self.consumer.resume(partition)
+        return chunk
+
+    def _fetch(self) -> None:
+        try:
+            found = self.consumer.poll(_PER_POLL)
+        except OutOfRange as error:  # of any partition: it is its reader that has to tell
+            self._lost[error.partition] = error
+            return
+        for partition, messages in found.items():
+            self._buffers[partition].append(messages)
+            self._waiting[partition] += len(messages)
+            if self._waiting[partition] > _BUFFERED_PER_PARTITION and partition not in self._paused:
+                self._paused.add(partition)
+                self.consumer.pause(partition)
+
+    def passed(self, partition: Partition) -> int:
+        """The offset behind all that was taken, if nothing waits; -1 while something does."""
+        return -1 if self._waiting[partition] else self.consumer.passed(partition)
+
+    def close(self) -> None:
+        """Lets go of the consumer."""
+        self.consumer.close()
+
+
+class Ends(NamedTuple):
+    """Where a partition ended at a time.
+
+    Attributes:
+        offset: behind its last record, committed or not.
+        asked_ms: when that was asked (ms since the epoch): whatever is behind it was written later.
+    """
+
+    offset: int
+    asked_ms: int
+
+
+class Watcher:
+    """A thread that asks where partitions end, and commits offsets to a group, so that reading waits for neither.
+
+    Args:
+        connect: makes the connection to ask through.
+        group: the group that `commit` commits to.
+        now_ms: the wall clock (ms since the epoch).
+    """
+
+    def __init__(self, connect: Callable[[], Control], group: str | None, now_ms: Callable[[], int]) -> None:
+        self._connect = connect
+        self._group = group
+        self._now_ms = now_ms
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._watched: set[Partition] = set()
+        self._ends: dict[Partition, Ends] = {}
+        self._to_commit: dict[Partition, int] = {}
+        self._lost: DataLoss | None = None
+        self._complained = self._answered = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="sage-kafka-watcher", daemon=True)
+        self._thread.start()
+
+    def watch(self, partition: Partition) -> None:
+        """Asks where this partition ends from now on."""
+        with self._lock:
+            self._watched.add(partition)
+        self._wake.set()
+
+    def forget(self, partition: Partition) -> None:
+        """Asks no more."""
+        with self._lock:
+            self._watched.discard(partition)
+            self._ends.pop(partition, None)
+
+    def ends(self, partition: Partition) -> Ends | None:
+        """What the last answer was."""
+        return self._ends.get(partition)
+
+    def check(self) -> None:
+        """Complains if there is nothing to wait for.
+
+        Raises:
+            DataLoss: a topic has been deleted.
+        """
+        if self._lost is not None:
+            raise self._lost
+
+    def commit(self, partition: Partition, offset: int) -> None:
+        """Has an offset committed to the group, soon."""
+        with self._lock:
+            self._to_commit[partition] = offset
+        self._wake.set()
+
+    def close(self) -> None:
+        """Commits what is to be committed, and ends the thread."""
+        self._stopped = True
+        self._wake.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        control: Control | None = None
+        while True:
+            stopped = self._stopped
+            try:
+                control = control or self._connect()
+                self._commit(control)
+                if not stopped:
+                    self._ask(control)
+                self._answered = time.monotonic()
+            except Exception as error:
+                self._told(error)
+            if stopped:
+                break
+            self._wake.wait(_WATCH_EVERY_S)
+            self._wake.clear()
+        if control is not None:
+            control.close()
+
+    def _commit(self, control: Control) -> None:
+        with self._lock:
+            offsets, self._to_commit = self._to_commit, {}
+        if not offsets or self._group is None:
+            return
+        try:
+            control.commit_group(self._group, offsets)
+        except Exception:
+            with self._lock:
+                self._to_commit = {**offsets, **self._to_commit}
+            raise
+
+    def _ask(self, control: Control) -> None:
+        with self._lock:
+            watched = frozenset(self._watched)
+        asked_ms = self._now_ms()
+        found = control.ends(watched, "read_uncommitted")
+        with self._lock:
+            self._ends.update({each: Ends(end, asked_ms) for each, end in found.items() if each in self._watched})
+
+    def _told(self, error: Exception) -> None:
+        """A broker that is away comes back; a topic that is gone does not."""
+        silent_s = time.monotonic() - self._answered
+        if type(error).__name__ == "UnknownTopicOrPartitionError" and silent_s > _GONE_AFTER_S:
+            self._lost = DataLoss(
+                f"a topic that is being read is gone: {error}. Records that were not read yet are lost with it."
+            )
+        if time.monotonic() - self._complained > _COMPLAIN_EVERY_S:
+            self._complained = time.monotonic()
+            _log.warning("Kafka has not answered for %.0f s, still trying: %s", silent_s, error)
+
+
+def as_loss(error: OutOfRange, starts: Mapping[Partition, int], ends: Mapping[Partition, int], at: int) -> DataLoss:
+    """What to tell when the offset to go on from is not in the log any more."""
+    where = error.partition
+    return DataLoss(
+        f"topic {where.topic!r}, partition {where.number}: offset {at} is to be read next, but the log has only "
+        f"{starts.get(where)} to {ends.get(where)}. What is missing was deleted by retention, or the topic was made "
+        "anew. To go on without it, begin from a new position: no checkpoint, and a start_read_time or another group."
+    )

@@ -1,0 +1,260 @@
+"""What writes records: in transactions that belong to checkpoints, or at once."""
+
+# Annotations are evaluated here, not postponed: Beam reads them as type hints.
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+
+from sage.errors import ConfigError, SageError
+from sage.transactions import SinkContext, TransactionalDoFn
+from sage.transforms.io.kafka.clients import Producer, WriteFailed
+from sage.transforms.io.kafka.control import Control, Fenced
+from sage.transforms.io.kafka.opening import open_producer
+from sage.transforms.io.kafka.records import KafkaHeader, KafkaRecord
+from sage.transforms.io.kafka.transactions import Prepared, commit, prepared, subtask_of, transactional_id
+
+__all__ = ["AtLeastOnce", "ExactlyOnce", "Writing"]
+
+_ROWS_PER_SEND = 500
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What is written, and how. See `sage.transforms.io.kafka.WriteToKafka` for the meaning of each."""
+
+    config: dict[str, str]
+    topic: str
+    client: str = "kafka-python"
+    key: Callable[[Any], bytes] | None = None
+    value: Callable[[Any], bytes] | None = None
+    with_headers: bool = False
+    prefix: str | None = None
+
+    def timeout_ms(self) -> int:
+        """How long (ms) the broker keeps a transaction open."""
+        return int(self.config["transaction.timeout.ms"])
+
+
+class _Rows:
+    """Elements on their way to a producer, some at a time."""
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        self.waiting: list[Any] = []
+
+    def send(self, producer: Producer) -> int:
+        """Hands the producer what waits; gives how many that were (count)."""
+        rows, self.waiting = self.waiting, []
+        writing = self._writing
+        if writing.with_headers:
+            for row in rows:
+                producer.send_record(_record(row, writing.topic))
+            return len(rows)
+        key, value = writing.key, writing.value
+        if key is not None or value is not None:
+            rows = [(_bytes(key, k), _bytes(value, v)) for k, v in rows]
+        producer.send(writing.topic, rows)
+        return len(rows)
+
+
+def _bytes(serialize: Callable[[Any], bytes] | None, value: Any) -> Any:
+    return value if serialize is None or value is None else serialize(value)
+
+
+def _record(row: Any, topic: str) -> KafkaRecord:
+    """A record from a ``beam.Row`` with the fields that `WriteToKafka` names."""
+    headers = tuple(
+        KafkaHeader(*header) if isinstance(header, tuple) else KafkaHeader(header.key, header.value)
+        for header in getattr(row, "headers", None) or ()
+    )
+    partition, timestamp = getattr(row, "partition", None), getattr(row, "timestamp", None)
+    return KafkaRecord(
+        getattr(row, "topic", None) or topic,
+        -1 if partition is None else partition,
+        -1,
+        -1 if timestamp is None else timestamp,
+        -1,
+        "",
+        row.key,
+        row.value,
+        headers,
+    )
+
+
+class AtLeastOnce(beam.DoFn):
+    """Writes records; those of a bundle are acknowledged when the bundle ends.
+
+    State: a producer, and the records that wait to be handed to it.
+    """
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        self._producer: Any = None
+        self._rows: Any = None
+
+    def start_bundle(self) -> None:
+        if self._producer is None:
+            self._producer = open_producer(self._writing.client, self._writing.config)
+        self._rows = _Rows(self._writing)
+
+    def process(self, element: Any) -> None:
+        waiting = self._rows.waiting
+        waiting.append(element)
+        if len(waiting) >= _ROWS_PER_SEND:
+            self._guarded(lambda: self._rows.send(self._producer))
+
+    def finish_bundle(self) -> None:
+        self._guarded(lambda: self._rows.send(self._producer))
+        self._guarded(lambda: self._producer.flush(_delivery_s(self._writing)))
+
+    def _guarded(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except WriteFailed as error:
+            raise _not_written(self._writing, error) from error
+
+    def teardown(self) -> None:
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
+
+@dataclass
+class _Open:
+    """A producer that has its transactional id, and which of its transactions this is.
+
+    Attributes:
+        name: the transactional id.
+        producer: the client's producer.
+        identity: producer id and epoch, as the coordinator gave them.
+        records: how many were sent in the open transaction (count).
+    """
+
+    name: str
+    producer: Producer
+    identity: tuple[int, int]
+    records: int = field(default=0)
+
+
+class ExactlyOnce(TransactionalDoFn):
+    """Writes records in transactions, one for each checkpoint.
+
+    A producer has one transaction at a time, and the next begins before the last is committed: so there are two or
+    more, each with a transactional id of its own, taken in turn.
+
+    State: the producers: one that writes, those whose transaction waits for its checkpoint, those that are free.
+    """
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        self._control: Any = None
+        self._writes: _Open | None = None
+
+    def setup(self) -> None:
+        self._rows = _Rows(self._writing)
+        self._writes = None
+        self._waits: dict[str, _Open] = {}
+        self._free: list[_Open] = []
+        self._made = 0
+
+    def recover(self, context: SinkContext, prepared: Sequence[Prepared]) -> None:
+        self._context = context
+        self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}"
+        self._control = Control(self._writing.config, _PATIENCE_S)
+        # Before anything else: whoever takes over an id aborts what is open under it.
+        for handle in prepared:
+            commit(self._control, handle)
+        for name in self._control.transactional_ids(self._prefix + "/"):
+            if subtask_of(self._prefix, name) in context.earlier:
+                self._control.fence(name, self._writing.timeout_ms())
+
+    def process(self, element: Any) -> None:
+        waiting = self._rows.waiting
+        waiting.append(element)
+        if len(waiting) >= _ROWS_PER_SEND:
+            self._send()
+
+    def _send(self) -> None:
+        if self._writes is None:
+            self._writes = self._free.pop(0) if self._free else self._made_ready()
+            self._writes.producer.begin()
+            self._writes.records = 0
+        try:
+            self._writes.records += self._rows.send(self._writes.producer)
+        except WriteFailed as error:
+            raise _not_written(self._writing, error) from error
+
+    def _made_ready(self) -> _Open:
+        context = self._context
+        name = transactional_id(self._prefix, context.subtasks, context.subtask, self._made)
+        self._made += 1
+        producer = open_producer(self._writing.client, self._writing.config, name)
+        try:
+            producer.init_transactions(_PATIENCE_S)
+        except Exception as error:
+            producer.close()
+            if "timeout" in str(error).lower() and "Timed out" not in str(error):
+                raise ConfigError(
+                    f"WriteToKafka: the broker refuses transaction.timeout.ms={self._writing.timeout_ms()}: its "
+                    f"transaction.max.timeout.ms is lower ({error})"
+                ) from error
+            raise
+        found = self._control.transaction(name)
+        return _Open(name, producer, (found.producer, found.epoch))
+
+    def prepare(self, epoch: int) -> Prepared | None:
+        if self._rows.waiting:
+            self._send()
+        if self._writes is None:
+            return None
+        writes, self._writes = self._writes, None
+        try:
+            writes.producer.flush(_delivery_s(self._writing))
+            handle = prepared(self._control, writes.name, *writes.identity, writes.records)
+        except (WriteFailed, Fenced) as error:
+            raise _not_written(self._writing, error) from error
+        self._waits[writes.name] = writes
+        return handle
+
+    def commit(self, handle: Prepared) -> None:
+        writes = self._waits.pop(handle.transactional_id, None)
+        if writes is None:
+            commit(self._control, handle)
+            return
+        try:
+            writes.producer.commit(_PATIENCE_S)
+        except Exception:  # whatever this client thinks, the coordinator knows
+            writes.producer.close()
+            commit(self._control, handle)
+        else:
+            self._free.append(writes)
+
+    def teardown(self) -> None:
+        """Leaves open what is prepared: it belongs to the checkpoint."""
+        for each in [*self._waits.values(), *self._free, *([self._writes] if self._writes else [])]:
+            each.producer.close()
+        self._waits, self._free, self._writes = {}, [], None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+
+def _delivery_s(writing: Writing) -> float:
+    """How long the client tries to deliver a record, and a little more."""
+    return int(writing.config.get("delivery.timeout.ms", 120_000)) / 1000 + 5
+
+
+def _not_written(writing: Writing, error: Exception) -> SageError:
+    hint = ""
+    if isinstance(error, Fenced) or "fenced" in str(error).lower():
+        hint = " Another run of this job has taken over its transactions; this one must end."
+    return NotWritten(f"Kafka at {writing.config['bootstrap.servers']} did not take what was written: {error}.{hint}")
+
+
+class NotWritten(SageError, ConnectionError):
+    """Records could not be written; the message says to which topic and why. A job goes on from its checkpoint."""
+
+    retryable = True

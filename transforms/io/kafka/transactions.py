@@ -1,0 +1,109 @@
+"""What a prepared transaction is, and how it is committed by whoever holds the checkpoint.
+
+A transaction of Kafka stays open, and can be committed, when the process that wrote it is gone: the coordinator asks
+only for the transactional id, the producer's id and its epoch. So these three, and what tells this transaction from
+the next one of the same producer, are what a checkpoint keeps.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sage.errors import DataLoss
+from sage.transforms.io.kafka.clients import Partition
+from sage.transforms.io.kafka.control import ABORTED, COMMITTED, ONGOING, Control, Fenced
+
+__all__ = ["Prepared", "commit", "prepared", "transactional_id"]
+
+
+class Prepared(NamedTuple):
+    """A transaction that is flushed and not committed.
+
+    Attributes:
+        transactional_id: of the producer.
+        producer: the producer's id, as the coordinator gave it.
+        epoch: the producer's epoch.
+        started_ms: when the transaction began, by the coordinator's clock: the next one of this producer has another.
+        records: how many it holds (count).
+        witness: where its first record lies in one of its partitions. A transaction is visible whole or not at all,
+            so a reader that sees this record tells what became of it. None if the broker does not say.
+        topic: a topic it has written to.
+    """
+
+    transactional_id: str
+    producer: int
+    epoch: int
+    started_ms: int
+    records: int
+    witness: tuple[str, int, int] | None
+    topic: str
+
+
+def transactional_id(prefix: str, subtasks: int, subtask: int, number: int) -> str:
+    """The name of one producer. The number of subtasks is part of it: runs of different width never share a name."""
+    return f"{prefix}/{subtasks}/{subtask}/{number}"
+
+
+def subtask_of(prefix: str, name: str) -> int | None:
+    """The subtask that a transactional id belongs to; None if it is not one of these."""
+    parts = name[len(prefix) + 1 :].split("/")
+    ours = name.startswith(prefix + "/") and len(parts) == 3 and all(part.isdigit() for part in parts)
+    return int(parts[1]) if ours else None
+
+
+def prepared(control: Control, name: str, producer: int, epoch: int, records: int) -> Prepared:
+    """The handle of a producer's open transaction, all of which is flushed.
+
+    Raises:
+        Fenced: the transaction is not open, or another producer has the id.
+    """
+    found = control.transaction(name)
+    if found is None or found.state != ONGOING or (found.producer, found.epoch) != (producer, epoch):
+        raise Fenced(f"transaction {name!r} of producer {producer}, epoch {epoch} is not open: {found}")
+    first = found.partitions[0]
+    offset = control.first_offset(first, producer)
+    witness = None if offset is None else (first.topic, first.number, offset)
+    return Prepared(name, producer, epoch, found.started_ms, records, witness, first.topic)
+
+
+def commit(control: Control, handle: Prepared) -> None:
+    """Makes a prepared transaction visible, if it is not yet. Must come before anyone takes over its id.
+
+    Raises:
+        DataLoss: it was aborted, by the broker's timeout or by another run that took the id.
+    """
+    found = control.transaction(handle.transactional_id)
+    if found is not None and (found.producer, found.epoch, found.started_ms) == (
+        handle.producer,
+        handle.epoch,
+        handle.started_ms,
+    ):
+        if found.state in COMMITTED:
+            return
+        if found.state in ABORTED:
+            raise _loss(handle, "it was aborted")
+        if found.state == ONGOING:
+            try:
+                control.commit(handle.transactional_id, handle.producer, handle.epoch)
+            except Fenced:  # between the question and the request
+                pass
+            else:
+                return
+    # The id has moved on: to a later transaction of the same producer, or to another producer.
+    if handle.witness is None:
+        raise _loss(handle, "its id has gone to another producer, and the broker does not say if it was committed")
+    topic, number, offset = handle.witness
+    seen = control.visible(Partition(topic, number), offset)
+    if seen is None:
+        raise _loss(handle, f"offset {offset} of {topic}-{number}, which would tell if it was, is not there")
+    if not seen:
+        raise _loss(handle, "the broker has aborted it: its time was out, or another run has taken its id")
+
+
+def _loss(handle: Prepared, why: str) -> DataLoss:
+    return DataLoss(
+        f"Kafka transaction {handle.transactional_id!r} cannot be committed: {why}. {handle.records} records, to topic "
+        f"{handle.topic!r} among others, are lost. To make them again, start from an earlier checkpoint or savepoint; "
+        "to keep it from happening, raise transaction.timeout.ms (and the broker's transaction.max.timeout.ms) above "
+        "the longest time that the job may be down."
+    )
