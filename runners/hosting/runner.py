@@ -22,6 +22,7 @@ from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
 from sage.runners.hosting.serialising import serialising
 from sage.runners.plan.compatibility import as_of
+from sage.runners.plan.created import created_in
 from sage.runners.plan.packing import pack_combines
 from sage.runners.plan.uses import uses_of
 from sage.trace import caller_location
@@ -41,6 +42,7 @@ class HostRunner(PipelineRunner):
         super().__init__()
         self._draining = is_drain
         self._locations: dict[str, Location] = {}
+        self._created: dict[str, Any] = {}
 
     def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
         """Plans a pipeline that this host can run; it runs when the result's ``run`` is called."""
@@ -66,6 +68,7 @@ class HostRunner(PipelineRunner):
         with serialising(self._locations):
             pipeline.visit(group_by_key_input_visitor(deterministic))
             proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
+        self._created = created_in(pipeline)
         return self.run_proto(proto, options)
 
     def run_proto(self, proto: PipelineProto, options: PipelineOptions) -> JobResult:

@@ -27,7 +27,7 @@ class LocalRunner(HostRunner):
 
     def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
         sage = options.view_as(SageOptions)
-        plan = plan_pipeline(proto, sage.workers)
+        plan = plan_pipeline(proto, sage.workers, self._created)
         test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
         if test_stream:
             plan = _with_remote_events(plan)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from apache_beam.portability.api import beam_runner_api_pb2
 
@@ -15,18 +16,21 @@ ALONE: tuple[Callable[[Graph], Graph], ...] = (drop_redistributes, *PASSES)
 """The passes for a job with one worker."""
 
 
-def plan_pipeline(proto: beam_runner_api_pb2.Pipeline, workers: int | None = None) -> Plan:
+def plan_pipeline(
+    proto: beam_runner_api_pb2.Pipeline, workers: int | None = None, created: Mapping[str, Any] | None = None
+) -> Plan:
     """The physical stages of a pipeline.
 
     Args:
         proto: the pipeline.
         workers: how many workers will run it; None if that is not known.
+        created: what `created_in` gives of the pipeline that the proto is of, if that is in this process.
 
     Raises:
         UnknownTransform: a transform has a URN that SAGE does not run.
         InvalidPipeline: a part of the proto cannot be decoded in this process.
     """
-    graph = read_graph(proto)
+    graph = read_graph(proto, created)
     for run in ALONE if workers == 1 else PASSES:
         graph = run(graph)
     return Plan(fuse(graph), graph.collections)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +41,25 @@ class UnknownTransform(Exception):
         self.urn = urn
 
 
-def read_graph(proto: beam_runner_api_pb2.Pipeline) -> Graph:
+def read_graph(proto: beam_runner_api_pb2.Pipeline, created: Mapping[str, Any] | None = None) -> Graph:
     """Steps and collections of a pipeline.
+
+    Args:
+        proto: the pipeline.
+        created: by the names of steps, what need not be unpickled, as `created_in` gives it.
 
     Raises:
         UnknownTransform: a leaf transform's URN is not known.
         InvalidPipeline: a part of it cannot be decoded here.
         IncompatibleEnvironment: it was made by another version of Beam or Python.
     """
-    return _Reader(proto).read()
+    return _Reader(proto, created or {}).read()
 
 
 class _Reader:
-    def __init__(self, proto: beam_runner_api_pb2.Pipeline) -> None:
+    def __init__(self, proto: beam_runner_api_pb2.Pipeline, created: Mapping[str, Any]) -> None:
         self._proto = proto
+        self._created = created
         self._transforms = proto.components.transforms
         self._context = PipelineContext(proto.components)
 
@@ -114,24 +119,11 @@ class _Reader:
             "outputs": outputs,
         }
 
-    def plain(self, kind: type[spec.Step]) -> Callable[..., spec.Step]:
-        return lambda id, proto: kind(**self._base(id, proto))
-
     def window_into(self, id: str, proto: Any) -> spec.Step:
         # The output's strategy holds the payload's window function, and more.
         output = self._proto.components.pcollections[next(iter(proto.outputs.values()))]
         windowing = self._context.windowing_strategies.get_by_id(output.windowing_strategy_id)
         return spec.AssignWindows(**self._base(id, proto), windowing=windowing)
-
-    def combine(self, kind: type[spec.Step]) -> Callable[..., spec.Step]:
-        def read(id: str, proto: Any) -> spec.Step:
-            payload = beam_runner_api_pb2.CombinePayload.FromString(proto.spec.payload)
-            copies = {"combine_fn": core.CombineFn.from_runner_api(payload.combine_fn, self._context)}
-            if kind is spec.CombinePerKey:
-                copies["twin_fn"] = core.CombineFn.from_runner_api(payload.combine_fn, self._context)
-            return kind(**self._base(id, proto), **copies)
-
-        return read
 
     def test_stream(self, id: str, proto: Any) -> spec.Step:
         payload = beam_runner_api_pb2.TestStreamPayload.FromString(proto.spec.payload)
@@ -173,7 +165,7 @@ class _Reader:
 
     def _load(self, name: str, serialized: bytes, main: str) -> spec.DoFnSpec:
         try:
-            fn, args, kwargs, _, windowing = pickler.loads(serialized)
+            fn, args, kwargs, _, windowing = self._created.get(name) or pickler.loads(serialized)
         except Exception as error:
             raise InvalidPipeline(
                 f"step '{name}': its DoFn cannot be unpickled here: {type(error).__name__}: {error}"
@@ -184,15 +176,25 @@ class _Reader:
         return spec.DoFnSpec(fn, tuple(args), dict(kwargs), windowing)
 
 
-def _plain(kind: type[spec.Step]) -> Callable[[_Reader, str, Any], spec.Step]:
-    return lambda reader, id, proto: reader.plain(kind)(id, proto)
+_Read = Callable[[_Reader, str, Any], spec.Step]
 
 
-def _combine(kind: type[spec.Step]) -> Callable[[_Reader, str, Any], spec.Step]:
-    return lambda reader, id, proto: reader.combine(kind)(id, proto)
+def _plain(kind: type[spec.Step]) -> _Read:
+    return lambda reader, id, proto: kind(**reader._base(id, proto))
 
 
-_READERS: dict[str, Callable[[_Reader, str, Any], spec.Step]] = {
+def _combine(kind: type[spec.Step], *copies: str) -> _Read:
+    """Reads a step that has a combine function, or several copies of it."""
+
+    def read(reader: _Reader, id: str, proto: Any) -> spec.Step:
+        payload = beam_runner_api_pb2.CombinePayload.FromString(proto.spec.payload)
+        fns = {copy: core.CombineFn.from_runner_api(payload.combine_fn, reader._context) for copy in copies}
+        return kind(**reader._base(id, proto), **fns)
+
+    return read
+
+
+_READERS: dict[str, _Read] = {
     _PRIMITIVES.IMPULSE.urn: _plain(spec.Impulse),
     _PRIMITIVES.FLATTEN.urn: _plain(spec.Flatten),
     _PRIMITIVES.GROUP_BY_KEY.urn: _plain(spec.GroupByKey),
@@ -200,8 +202,8 @@ _READERS: dict[str, Callable[[_Reader, str, Any], spec.Step]] = {
     _PRIMITIVES.ASSIGN_WINDOWS.urn: _Reader.window_into,
     _PRIMITIVES.TEST_STREAM.urn: _Reader.test_stream,
     _COMPOSITES.RESHUFFLE.urn: _plain(spec.Redistribute),
-    _COMPOSITES.COMBINE_PER_KEY.urn: _combine(spec.CombinePerKey),
-    _COMPONENTS.COMBINE_GROUPED_VALUES.urn: _combine(spec.CombineValues),
+    _COMPOSITES.COMBINE_PER_KEY.urn: _combine(spec.CombinePerKey, "combine_fn", "twin_fn"),
+    _COMPONENTS.COMBINE_GROUPED_VALUES.urn: _combine(spec.CombineValues, "combine_fn"),
 }
 
 
