@@ -19,8 +19,9 @@ from sage.runners.engine.reading.polled import PolledRoot, reads_splits
 from sage.runners.engine.reading.sources import TestStreamRoot, TimingRoot
 from sage.runners.engine.reading.splittable import SplitRestrictionsOp, SplittableRoot
 from sage.runners.engine.root import EmptyRoot, ImpulseRoot, OpRoot, PassRoot, Root
-from sage.runners.engine.sides import GatedRoot, SideView
+from sage.runners.engine.sides import GatedRoot
 from sage.runners.engine.spec import CollectionId
+from sage.runners.engine.views import SideView, make_view
 
 Outputs = Mapping[CollectionId, Output]
 
@@ -86,7 +87,7 @@ def make_root(step: spec.Step, outputs: Outputs, context: TaskContext) -> Root:
 
 
 def _par_do_root(step: spec.ParDo, outputs: Outputs, context: TaskContext) -> Root:
-    views = [SideView(side, context.collections[side.collection]) for side in step.side_inputs]
+    views = [make_view(side, context) for side in step.side_inputs]
     root: Root
     if step.stateful:
         root = StatefulRoot(step, _tagged(step, outputs), context, views)
@@ -98,4 +99,4 @@ def _par_do_root(step: spec.ParDo, outputs: Outputs, context: TaskContext) -> Ro
         root = SplittableRoot(step, _tagged(step, outputs), context, views)
     else:
         root = OpRoot(_par_do(step, outputs, context, tuple(views)), step.inputs[0])
-    return GatedRoot(root, step.inputs, views, context) if views else root
+    return GatedRoot(root, step, views, context) if views else root

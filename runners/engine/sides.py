@@ -2,111 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import pickle
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from apache_beam.portability import common_urns
-from apache_beam.transforms import sideinputs
-from apache_beam.transforms.trigger import DefaultTrigger
-
 from sage.runners.engine import spec
-from sage.runners.engine.blocks import MAX_MICROS, Block
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
+from sage.runners.engine.exchange import KEY_GROUPS
 from sage.runners.engine.keyed.keys import KeyIds, key_coder
 from sage.runners.engine.ops import Op
 from sage.runners.engine.root import Root
 from sage.runners.engine.spilling.backlog import Backlog
+from sage.runners.engine.views import SideView, dump_views
+from sage.runners.engine.wire import decode_block, encode_block
 
-_MULTIMAP = common_urns.side_inputs.MULTIMAP.urn
-
-
-class _Multimap(Mapping):  # type: ignore[type-arg]
-    """Key to values, by key identity; a key that is not there has no values."""
-
-    def __init__(self, ids: KeyIds, pairs: Iterable[Any]) -> None:
-        self._ids = ids
-        self._values: dict[Any, list[Any]] = {}
-        self._keys: dict[Any, Any] = {}
-        for key, value in pairs:
-            identity = ids.of(key)
-            self._keys.setdefault(identity, key)
-            self._values.setdefault(identity, []).append(value)
-
-    def __getitem__(self, key: Any) -> list[Any]:
-        return self._values.get(self._ids.of(key), [])
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._keys.values())
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __contains__(self, key: object) -> bool:
-        return self._ids.of(key) in self._values
-
-
-class SideView:
-    """One side input as Beam's DoFnRunner reads it: ``view[window of the main input]``.
-
-    State: the values of each of its own windows; the views built of them.
-    """
-
-    def __init__(self, side: spec.SideInput, collection: spec.Collection) -> None:
-        self._data = side.data
-        self._ids = KeyIds(key_coder(collection.coder))
-        self._values: dict[Any, list[Any]] = {}
-        self._views: dict[Any, Any] = {}
-        self._waits_for_end = isinstance(collection.windowing.triggerfn, DefaultTrigger)
-        self._panes: dict[Any, Any] = {}
-        self.watermark = Root.watermark
-
-    def add(self, block: Block) -> None:
-        """Takes values of the side collection."""
-        for value, windows in block.windowed():
-            for window in windows:
-                self._values.setdefault(window, []).append(value)
-                self._views.pop(window, None)
-
-    def ready(self, window: Any) -> bool:
-        """Whether the view for a window of the main input can be read."""
-        if self.watermark >= MAX_MICROS:
-            return True
-        target = self._data.window_mapping_fn(window)
-        if not self._waits_for_end and target in self._values:
-            return True
-        return bool(self.watermark > target.max_timestamp().micros)
-
-    def __getitem__(self, window: Any) -> Any:
-        target = self._data.window_mapping_fn(window)
-        if target not in self._views:
-            values = self._values.get(target, [])
-            if self._data.access_pattern == _MULTIMAP:
-                raw: Any = _Multimap(self._ids, values)
-            else:
-                raw = list(values)
-            self._views[target] = self._data.view_fn(raw)
-        return self._views[target]
-
-    def is_globally_windowed(self) -> bool:
-        """Whether every main window reads the same view."""
-        return bool(self._data.window_mapping_fn == sideinputs._global_window_mapping_fn)
+_log = logging.getLogger(__name__)
 
 
 class GatedRoot(Root):
     """Holds elements back until the side inputs of their windows are there, then hands them to the root behind.
 
-    Ports: those of the root behind, then one for each side input. State: the elements held back.
+    Ports: those of the root behind, then one for each side input. State: the elements held back, and the views. Views
+    of windows that are over are forgotten; an element that comes for one after its allowed lateness is dropped.
     """
 
-    def __init__(
-        self, inner: Root, inputs: Sequence[spec.CollectionId], views: list[SideView], context: TaskContext
-    ) -> None:
+    def __init__(self, inner: Root, step: spec.ParDo, views: list[SideView], context: TaskContext) -> None:
         self._inner = inner
+        self._step = step
         self.entry = inner.entry
-        self._first = len(inputs)
+        self._first = len(step.inputs)
         self._views = views
-        self._waiting = Backlog([context.collections[c] for c in inputs], context.job.memory)
+        self._sources = [context.collections[c] for c in step.inputs]
+        self._waiting = Backlog(self._sources, context.job.memory)
         self._open = False
+        self._warned = False
+        # What a restriction was begun in may be read at any time, and the views of a batch go when it ends.
+        unbounded = not all(source.bounded for source in self._sources)
+        self._forgets = unbounded and not step.splittable and bool(views)
+        self._lateness = max((int(source.windowing.allowed_lateness.micros) for source in self._sources), default=0)
 
     def open(self) -> None:
         self._inner.open()
@@ -116,24 +52,37 @@ class GatedRoot(Root):
 
     def process_block(self, port: int, block: Block) -> None:
         if port >= self._first:
-            self._views[port - self._first].add(block)
-        elif self._open or all(view.watermark >= MAX_MICROS for view in self._views):
-            self._open = True
+            if self._views[port - self._first].add(block):
+                self._offer_held()
+        elif self._open or self._all_open():
             self._inner.process_block(port, block)
         else:
             self._offer(port, block)
 
+    def _all_open(self) -> bool:
+        """Whether every view is there, and stays as it is."""
+        self._open = all(view.watermark >= MAX_MICROS and not view.forgot for view in self._views)
+        self._forgets = self._forgets and not self._open
+        return self._open
+
     def _ready(self, window: Any) -> bool:
         return all(view.ready(window) for view in self._views)
 
+    def _offer_held(self) -> None:
+        for port, block in self._waiting.take():
+            self._offer(port, block)
+
     def _offer(self, port: int, block: Block) -> None:
         """Hands on what is ready of a block, and holds back the rest."""
+        over = self._over
         if not isinstance(block.windows, list):
             ready = sum(map(self._ready, block.windows))
-            if ready == len(block.windows):
+            if over > min(int(window.max_timestamp().micros) for window in block.windows):
+                pass  # some of it is too late
+            elif ready == len(block.windows):
                 self._inner.process_block(port, block)
                 return
-            if not ready:
+            elif not ready:
                 self._waiting.append(port, block)
                 return
         now, later = _Rows(), _Rows()
@@ -142,9 +91,12 @@ class GatedRoot(Root):
         shut_windows: tuple[Any, ...] = ()
         for row, (_, windows) in enumerate(block.windowed()):
             if windows is not last:
-                last, at_hand = windows, {window for window in windows if self._ready(window)}
-                open_windows = tuple(window for window in windows if window in at_hand)
-                shut_windows = tuple(window for window in windows if window not in at_hand)
+                last, live = windows, [w for w in windows if w.max_timestamp().micros >= over]
+                at_hand = [self._ready(window) for window in live]
+                open_windows = tuple(w for w, ready in zip(live, at_hand, strict=True) if ready)
+                shut_windows = tuple(w for w, ready in zip(live, at_hand, strict=True) if not ready)
+                if len(live) < len(windows):
+                    self._tell_late()
             if open_windows:
                 now.add(row, open_windows)
             if shut_windows:
@@ -154,25 +106,50 @@ class GatedRoot(Root):
         if later.rows:
             self._waiting.append(port, later.of(block))
 
+    @property
+    def _over(self) -> int:
+        """Windows that end before this event time (microseconds) are over, and their views are gone."""
+        return self._inner.watermark - self._lateness if self._forgets else MIN_MICROS
+
+    def _tell_late(self) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("step '%s': elements that came after the end of their window were dropped, since the side "
+                         "input of that window is gone; allow for lateness to keep it", self._step.name)  # fmt: skip
+
     def advance_side(self, port: int, watermark: int) -> bool:
         """A side input's watermark moved on; whether `fire` should be called."""
-        self._views[port - self._first].watermark = watermark
+        self._views[port - self._first].advance(watermark)
         return bool(self._waiting)
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
-        return self._inner.advance(min(watermark, self._waiting.earliest))
+        return self._follow()
+
+    def _follow(self) -> bool:
+        """Moves the watermark behind the gate on as far as what is held back allows."""
+        inner = self._inner
+        due = inner.advance(max(inner.watermark, min(self.watermark, self._waiting.earliest)))
+        if self._forgets:
+            for view in self._views:
+                view.expire(min(self._over, inner.hold()))
+        return due
 
     def fire(self) -> None:
-        for port, block in self._waiting.take():
-            self._offer(port, block)
+        for view in self._views:
+            if view.wakeup() is not None:
+                view.wake()
+        self._offer_held()
         self._inner.fire()
         # What was held back is out: the watermark behind the gate may follow.
-        if self._inner.watermark < self.watermark and self._inner.advance(min(self.watermark, self._waiting.earliest)):
+        if self._inner.watermark < self.watermark and self._follow():
             self._inner.fire()
 
     def wakeup(self) -> int | None:
-        return self._inner.wakeup()
+        if self._inner.watermark < min(self.watermark, self._waiting.earliest):
+            return MIN_MICROS  # a view came within a bundle, and what waited for it is out
+        times = [self._inner.wakeup(), *(view.wakeup() for view in self._views)]
+        return min((time for time in times if time is not None), default=None)
 
     def hold(self) -> int:
         return min(self._waiting.earliest, self._inner.hold())
@@ -184,8 +161,53 @@ class GatedRoot(Root):
     def ops(self) -> tuple[Op, ...]:
         return self._inner.ops
 
+    def durable(self) -> None:
+        self._inner.durable()
+
+    def drain(self) -> None:
+        self._inner.drain()
+
     def close(self) -> None:
         self._inner.close()
+
+    # Snapshots: what the root behind gives, and beside it the views, which are everywhere the same, and what is held
+    # back: by key where the root behind has state by key, else for any worker.
+
+    def snapshot(self, whole: bool) -> RootSnapshot:
+        inner = self._inner.snapshot(whole)
+        coders = [source.coder for source in self._sources]
+        held = [(port, encode_block(block, coders[port])) for port, block in self._waiting.blocks()]
+        shared = dump_views(self._views, inner.shared)
+        if self._step.stateful:
+            return RootSnapshot(pickle.dumps((inner.keyed, held), 5), inner.whole, inner.spread, shared, inner.files)
+        spread = [*((None, item) for item in inner.spread), *held]
+        return RootSnapshot(inner.keyed, inner.whole, spread, shared, inner.files)
+
+    def restore(self, state: RootState) -> None:
+        views, shared = pickle.loads(state.shared) if state.shared is not None else ((), None)
+        for view, told in zip(self._views, views, strict=False):
+            view.restore(told)
+        keyed: Sequence[Sequence[bytes]] = state.keyed
+        held = [row for row in state.spread if row[0] is not None]
+        if self._step.stateful:
+            chains = [list(map(pickle.loads, chain)) for chain in state.keyed]
+            keyed = [[part for part, _ in chain if part is not None] for chain in chains]
+            held = [row for chain in chains if chain for row in chain[-1][1]]
+        for port, data in held:
+            block = decode_block(data, self._sources[port].coder)
+            self._take_back(port, block, state.mine if self._step.stateful else None)
+        spread = [item for port, item in state.spread if port is None]
+        self._inner.watermark = min(self.watermark, self._waiting.earliest)
+        self._inner.restore(RootState(keyed, spread, shared, state.mine, state.files))
+
+    def _take_back(self, port: int, block: Block, mine: Callable[[int], bool] | None) -> None:
+        """Holds back the rows of a block that are ours."""
+        if mine is not None:
+            ids = KeyIds(key_coder(self._sources[port].coder))
+            rows = [row for row, (key, _) in enumerate(block.values) if mine(ids.group(key, KEY_GROUPS))]
+            block = block.pick(rows)
+        if len(block):
+            self._waiting.append(port, block)
 
 
 class _Rows:

@@ -61,6 +61,16 @@ class Backlog:
             self._spilled.append((area, area.append(data), len(data)))
         self._memory.shrink(self, self.held)
 
+    def blocks(self) -> Iterator[tuple[int, Block]]:
+        """Every block that is there, in order; they stay."""
+        for area, place, size in self._spilled:
+            yield self._read(area.read(place, size))
+        yield from self._blocks
+
+    def _read(self, data: bytes) -> tuple[int, Block]:
+        port, values, *columns = pickle.loads(data)
+        return port, Block(self._codecs[port].unpack_values(values), *columns)
+
     def take(self) -> Iterator[tuple[int, Block]]:
         """Takes out every block that is there, in order; what is appended meanwhile stays."""
         spilled, self._spilled = self._spilled, []
@@ -69,8 +79,7 @@ class Backlog:
         lent = self.held
         self._memory.lend(self, lent)
         for area, place, size in spilled:
-            port, values, *columns = pickle.loads(area.read(place, size))
-            yield port, Block(self._codecs[port].unpack_values(values), *columns)
+            yield self._read(area.read(place, size))
         yield from blocks
         blocks.clear()
         self._memory.repay(lent)
