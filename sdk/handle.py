@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from apache_beam.metrics.metric import MetricResults
 
 __all__ = [
+    "Checkpointed",
     "ExecutionPath",
     "JobHandle",
     "JobState",
     "StepProgress",
     "StepState",
+    "Vitals",
     "announce",
     "observe_jobs",
 ]
@@ -81,6 +83,43 @@ class StepProgress:
     elements_out: int = 0
     busy_ms: float = 0.0
     state: StepState = "waiting"
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """A checkpoint that is durable.
+
+    Attributes:
+        number: its number; it goes up.
+        path: where it is; empty for the last one of a job that keeps none.
+        size_bytes: how much was written for it (bytes).
+        began_ms: when its barrier left the sources (ms since the epoch).
+        ended_ms: when it was durable (ms since the epoch).
+    """
+
+    number: int
+    path: str
+    size_bytes: int
+    began_ms: float
+    ended_ms: float
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """How a streaming job is doing, at one instant.
+
+    Attributes:
+        watermark_ms: all events before this event time have gone through every step (ms since the epoch); None
+            before the first.
+        lag: how many events wait at the sources (count); None if no source knows.
+        checkpoint: the last durable checkpoint; None before the first.
+        restarts: how often the job began again after a failure (count).
+    """
+
+    watermark_ms: float | None = None
+    lag: int | None = None
+    checkpoint: Checkpointed | None = None
+    restarts: int = 0
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.build import make_op, make_root
 from sage.runners.engine.checkpoint.sinks import TransactionalOp
-from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
+from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot, StageState
 from sage.runners.engine.compiled import compile_stage
 from sage.runners.engine.context import JobContext, TaskContext
 from sage.runners.engine.edge import EdgeOp
@@ -130,15 +130,16 @@ class Task:
                 self.root.restore(state.root)
         for sink in self._sinks:
             earlier = (self._worker,) if state is None else state.earlier
-            sink.recover(earlier, state.sinks.get(sink.step.name, ()) if state is not None else ())
+            sink.recover(earlier, state.sinks.get(sink.id, ()) if state is not None else ())
 
     def snapshot(self, epoch: int, whole: bool) -> StageSnapshot:
         """What the task holds: all its input before the barrier is in, all its output before the barrier is out."""
         self.end_bundle()
         for op in self._steps:
             op.seal()
-        sinks = {sink.step.name: prepared for sink in self._sinks if (prepared := sink.prepare(epoch))}
-        return StageSnapshot(self.input_watermark, self.root.snapshot(whole), sinks)
+        sinks = {sink.id: prepared for sink in self._sinks if (prepared := sink.prepare(epoch))}
+        held = self.root.snapshot(whole) if self._defers else RootSnapshot()
+        return StageSnapshot(self.input_watermark, held, sinks)
 
     def durable(self) -> None:
         """The last snapshot is part of a durable checkpoint: sinks commit, finalizers run."""

@@ -40,7 +40,7 @@ class FlinkRunner(HostRunner):
 
         # What cannot be planned fails here, before Flink is started.
         sage = options.view_as(SageOptions)
-        return FlinkJob(self.orders(proto, sage), depth(plan_pipeline(proto, sage.workers)))
+        return FlinkJob(self.orders(proto, options), depth(plan_pipeline(proto, sage.workers)))
 
 
 def _need_flink() -> None:

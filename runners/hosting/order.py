@@ -17,6 +17,7 @@ from sage.errors import StepError, WorkerLost, message_of
 from sage.runners.engine.context import JobContext, JobOptions
 from sage.runners.engine.spec import Plan
 from sage.runners.engine.spilling.spill import SpillStore
+from sage.runners.hosting.checkpoints import Checkpoints
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.textlines import fast_read
 from sage.runners.plan import plan_pipeline
@@ -44,7 +45,7 @@ class Order:
     """What the driver asks of one worker.
 
     ``proto`` is the pipeline; ``options`` hold this worker's share of the memory; ``path`` and ``directory`` are
-    the driver's import path and working directory.
+    the driver's import path and working directory; ``checkpoints`` are where they go and which to begin from.
     """
 
     proto: bytes
@@ -54,6 +55,7 @@ class Order:
     spill_dir: str | None
     path: tuple[str, ...]
     directory: str
+    checkpoints: Checkpoints | None = None
 
     def prepare(self) -> None:
         """Makes this process like the driver's: what it imports, where it is, how it pickles."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sage.handle import StepProgress, StepState
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS
 from sage.runners.engine.dataflow import Dataflow
+from sage.runners.engine.reading.polled import PolledRoot
 
 
 def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
@@ -20,6 +22,28 @@ def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
             at: StepState = "done" if done else "running" if came or made else "waiting"
             steps.append(StepProgress(step.name, came, made, task.busy_micros / 1e3, at))
     return join_halves(steps)
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How far a worker has come: the least watermark of its stages (microseconds), how many events wait (count)."""
+
+    watermark: int = MIN_MICROS
+    lag: int | None = None
+
+
+def pulse_of(flow: Dataflow) -> Pulse:
+    """How far a worker's stages have come."""
+    marks = [task.input_watermark for task in flow.tasks.values() if task.inputs]
+    lags = [task.root.lag() for task in flow.tasks.values() if isinstance(task.root, PolledRoot)]
+    return merge_pulses([Pulse(min(marks, default=MIN_MICROS)), *(Pulse(MAX_MICROS, lag) for lag in lags)])
+
+
+def merge_pulses(pulses: Iterable[Pulse]) -> Pulse:
+    """The pulses of several workers as one."""
+    all_of = list(pulses)
+    lags = [pulse.lag for pulse in all_of if pulse.lag is not None]
+    return Pulse(min((pulse.watermark for pulse in all_of), default=MIN_MICROS), sum(lags) if lags else None)
 
 
 def join_halves(steps: Iterable[StepProgress]) -> Sequence[StepProgress]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
+from sage.runners.engine.checkpoint.protocol import Fact
 from sage.runners.hosting.metrics import merge_metrics
 from sage.runners.hosting.order import raise_reported
-from sage.runners.hosting.progress import merge_progress
+from sage.runners.hosting.progress import Pulse, merge_progress, merge_pulses
 
 
 class Reports:
@@ -21,12 +22,17 @@ class Reports:
 
     def __init__(self, workers: int) -> None:
         self._progress: list[Sequence[StepProgress]] = [[] for _ in range(workers)]
+        self._pulses = [Pulse() for _ in range(workers)]
         self._metrics: dict[int, dict[str, Any]] = {}
         self._paths: dict[str, ExecutionPath] = {}
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, all workers together."""
         return merge_progress(self._progress)
+
+    def pulse(self) -> Pulse:
+        """How far the job has come, all workers together."""
+        return merge_pulses(self._pulses)
 
     def metrics(self) -> dict[str, Any]:
         """User metrics of the workers that have ended."""
@@ -35,6 +41,9 @@ class Reports:
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step ran, known when the workers have ended."""
         return dict(self._paths)
+
+    def fact(self, fact: Fact) -> None:
+        """A worker tells the coordinator of checkpoints something; a host that has one overrides this."""
 
     def hear(self, worker: int, data: bytes) -> bool:
         """Takes a worker's report, the same one twice too; whether it says that the worker has done its part.
@@ -46,8 +55,12 @@ class Reports:
         kind, *content = pickle.loads(data)
         if kind == "failed":
             raise_reported(*content)
+        if kind == "fact":
+            self.fact(*content)
+            return False
         self._progress[worker] = content[0]
         if kind == "progress":
+            self._pulses[worker] = content[1]
             return False
         _, metrics, paths = content
         self._metrics[worker] = metrics

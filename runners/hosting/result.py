@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol, cast
 
 from apache_beam.metrics.cells import DistributionData, DistributionResult, GaugeData, GaugeResult
 from apache_beam.metrics.execution import MetricResult
 from apache_beam.metrics.metric import MetricResults
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
-from sage.handle import ExecutionPath, StepProgress
+from sage.errors import CheckpointError
+from sage.handle import Checkpointed, ExecutionPath, StepProgress, Vitals
+from sage.runners.engine.blocks import MIN_MICROS
+from sage.runners.engine.checkpoint.protocol import Ask, Requested
+from sage.runners.hosting.conductor import Taken
+from sage.runners.hosting.progress import Pulse
 
 
 def _result_of(value: Any) -> Any:
@@ -61,6 +69,24 @@ class Running(Protocol):
         """Runs the job to its end, in the calling thread."""
 
 
+class Steerable(Running, Protocol):
+    """A running job that takes checkpoints."""
+
+    def ask(self, request: Requested) -> Future[Any]:
+        """Asks for a savepoint, a stop or a drain; the answer comes by the future."""
+
+    def pulse(self) -> Pulse:
+        """How far the job has come."""
+
+    @property
+    def last_checkpoint(self) -> Taken | None:
+        """The last checkpoint that is durable."""
+
+    @property
+    def restarts(self) -> int:
+        """How often the job began again (count)."""
+
+
 class JobResult(PipelineResult):
     """A job of a host: Beam's result, and SAGE's job handle."""
 
@@ -69,6 +95,8 @@ class JobResult(PipelineResult):
         self.name = name
         self._running = running
         self._cancelled = False
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
 
     def run(self) -> None:
         """Runs the job to its end.
@@ -88,7 +116,28 @@ class JobResult(PipelineResult):
             raise
         self._state = PipelineState.CANCELLED if self._cancelled else PipelineState.DONE
 
+    def start(self) -> None:
+        """Runs the job in a thread of its own. The process lives as long as the job, unless the job is cancelled."""
+        self._state = PipelineState.RUNNING
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run_alone,), name=f"job {self.name}")
+        self._thread.start()
+
+    def _run_alone(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # raised again where somebody waits for the job
+            self._error = error
+
     def wait_until_finish(self, duration: int | None = None) -> str:
+        if self._thread is not None:
+            try:
+                self._thread.join(None if duration is None else duration / 1_000)
+            except KeyboardInterrupt:
+                self.cancel()
+                raise
+            if self._error is not None and not self._thread.is_alive():
+                raise self._error
         return str(self._state)
 
     def cancel(self) -> str:
@@ -107,3 +156,54 @@ class JobResult(PipelineResult):
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step runs, by full step name."""
         return self._running.paths()
+
+    # Steering.
+
+    def savepoint(self, name: str = "") -> str:
+        """Takes a savepoint, while the job goes on; gives its path.
+
+        Raises:
+            CheckpointError: the job takes no checkpoints, has ended, or could not take this one.
+        """
+        return self._ask(Ask.SAVEPOINT, name)
+
+    def stop(self, name: str = "") -> str:
+        """Takes a savepoint and ends the job with it; gives its path. A job that begins from it goes on from here.
+
+        Raises:
+            CheckpointError: as for `savepoint`.
+        """
+        return self._ask(Ask.STOP, name)
+
+    def drain(self) -> None:
+        """Ends the input: sources are read no more, every window fires, and the job ends when all is written.
+
+        Raises:
+            CheckpointError: the host cannot drain, or the job has ended.
+        """
+        self._ask(Ask.DRAIN, "")
+
+    def _ask(self, ask: Ask, name: str) -> str:
+        if not hasattr(self._running, "ask"):
+            raise CheckpointError("this runner takes no checkpoints yet: run the job with --runner=local")
+        running = cast(Steerable, self._running)
+        taken = running.ask(Requested(ask, name)).result()
+        return "" if taken is None else str(taken.path)
+
+    def vitals(self) -> Vitals | None:
+        """How the job is doing; None where the host does not tell."""
+        if not hasattr(self._running, "pulse"):
+            return None
+        running = cast(Steerable, self._running)
+        pulse, taken = running.pulse(), running.last_checkpoint
+        return Vitals(
+            watermark_ms=None if pulse.watermark <= MIN_MICROS else pulse.watermark / 1_000,
+            lag=pulse.lag,
+            checkpoint=None if taken is None else told(taken),
+            restarts=running.restarts,
+        )
+
+
+def told(taken: Taken) -> Checkpointed:
+    """A checkpoint, as people read it."""
+    return Checkpointed(taken.epoch, taken.path, taken.size, taken.began / 1_000, taken.ended / 1_000)

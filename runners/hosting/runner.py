@@ -10,6 +10,8 @@ from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, StreamingOptions, TypeOptions
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.pipeline import Pipeline
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms import environments
 
@@ -18,6 +20,7 @@ from sage.handle import announce
 from sage.options import SageOptions
 from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
+from sage.runners.hosting.checkpoints import Checkpoints
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
 from sage.runners.hosting.serialising import serialising
@@ -37,6 +40,9 @@ class HostRunner(PipelineRunner):
 
     host = ""
     """The host's name, as the features table has it."""
+
+    takes_epochs = False
+    """Whether the host drives sinks in two phases, and takes checkpoints."""
 
     def __init__(self, is_drain: bool = False) -> None:
         super().__init__()
@@ -87,36 +93,60 @@ class HostRunner(PipelineRunner):
             proto = pack_combines(proto)
         refuse(uses_of(proto), self.host)
         running = self.start(proto, options)
-        result = JobResult(str(options.get_all_options().get("job_name") or "sage-job"), running)
+        result = JobResult(job_name(options), running)
         announce(result)
-        result.run()
+        if self.goes_on(proto):
+            result.start()
+        else:
+            result.run()
         return result
 
-    def job_options(self, sage: SageOptions, workers: int) -> JobOptions:
+    def goes_on(self, proto: PipelineProto) -> bool:
+        """Whether a pipeline has no end of its own, so that whoever starts it does not wait for it."""
+        urns = {transform.spec.urn for transform in proto.components.transforms.values()}
+        if common_urns.primitives.TEST_STREAM.urn in urns:
+            return False
+        unbounded = beam_runner_api_pb2.IsBounded.UNBOUNDED
+        return any(made.is_bounded == unbounded for made in proto.components.pcollections.values())
+
+    def job_options(self, options: PipelineOptions, workers: int) -> JobOptions:
         """How the job is to run at each of so many workers."""
+        sage = options.view_as(SageOptions)
         return JobOptions(
             locations=dict(self._locations),
             execution_path=sage.execution_path,
             memory_bytes=None if sage.memory_limit is None else sage.memory_limit // workers,
             draining=self._draining,
             bundle_micros=sage.max_bundle_time * 1_000,
+            job=job_name(options),
+            epochs=self.takes_epochs,
+            checkpoints=self.takes_epochs and sage.checkpoint_dir is not None,
         )
 
-    def orders(self, proto: PipelineProto, sage: SageOptions) -> list[Order]:
-        """One order for each worker."""
+    def orders(
+        self, proto: PipelineProto, options: PipelineOptions, checkpoints: Checkpoints | None = None
+    ) -> list[Order]:
+        """One order for each worker; they begin from ``checkpoints``, if there are any."""
+        sage = options.view_as(SageOptions)
         data = proto.SerializeToString()
         return [
             Order(
                 proto=data,
                 worker=index,
                 workers=sage.workers,
-                options=self.job_options(sage, sage.workers),
+                options=self.job_options(options, sage.workers),
                 spill_dir=sage.spill_dir,
                 path=tuple(sys.path),
                 directory=os.getcwd(),
+                checkpoints=checkpoints,
             )
             for index in range(sage.workers)
         ]
+
+
+def job_name(options: PipelineOptions) -> str:
+    """The job's name: the same for a job that is resumed."""
+    return str(options.get_all_options().get("job_name") or "sage-job")
 
 
 def _current_label(input: Any) -> str | None:

@@ -7,18 +7,20 @@ import gc
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from sage.runners.engine.context import JobContext
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.hosting.credits import CreditExchange, Inbox
+from sage.runners.hosting.epochs import Epochs
 from sage.runners.hosting.metrics import cumulative
 from sage.runners.hosting.order import Cancelled, Order
-from sage.runners.hosting.progress import progress_of
+from sage.runners.hosting.progress import progress_of, pulse_of
 from sage.runners.hosting.spilling import spill_store
 from sage.runtime import set_subtask
 
 PROGRESS_SECONDS = 0.25
+CANCEL = b"cancel"
 MOST_TAKEN = 64  # messages between two steps, so that timers and sources have their turn
 
 
@@ -39,22 +41,30 @@ def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report
     contextvars.copy_context().run(_work, order, write, inbox, report)
 
 
-def _work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
+def _work(order: Order, send: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
     plan = order.plan()
     with spill_store(order.options.memory_bytes, order.spill_dir) as spill:
         job = order.context(spill)
         previous = job.tracker.install()
         set_subtask(order.worker, order.workers)
-        exchange = CreditExchange(order.worker, order.workers, write, inbox, plan)
+        exchange = CreditExchange(order.worker, order.workers, send, inbox, plan)
         flow = Dataflow(plan, job, exchange)
-        exchange.attach(flow, _obey)
+        kept, me, workers = order.checkpoints, order.worker, order.workers
+        tell = lambda fact: report(pickle.dumps(("fact", fact)))  # noqa: E731
+        write = None if kept is None else kept.writer(plan, me)
+        epochs = Epochs(flow, me, write, tell) if order.options.epochs else None
+        exchange.attach(flow, lambda message: _obey(message, epochs))
         try:
             with patient_collector(), _telling(flow, report):
-                _loop(flow, job, exchange)
+                with nullcontext() if kept is None else kept.loaded(plan, me, workers) as states:
+                    flow.open(states)
+                _loop(flow, job, exchange, epochs)
         except BaseException:
             close_quietly(flow)
             raise
         finally:
+            if epochs is not None:
+                epochs.close()
             job.tracker.restore(previous)
         flow.close()
     report(pickle.dumps(("done", progress_of(flow, "DONE"), cumulative(job), dict(job.paths))))
@@ -79,9 +89,11 @@ def close_quietly(flow: Dataflow) -> None:
         return
 
 
-def _obey(message: bytes | None) -> None:
-    # The driver says one thing after its order, and when it is gone nobody wants the result either.
-    raise Cancelled
+def _obey(message: bytes | None, epochs: Epochs | None) -> None:
+    # When the driver is gone nobody wants the result.
+    if message is None or message == CANCEL or epochs is None:
+        raise Cancelled
+    epochs.obey(pickle.loads(message))
 
 
 @contextmanager
@@ -91,7 +103,7 @@ def _telling(flow: Dataflow, report: Callable[[bytes], None]) -> Iterator[None]:
 
     def tell() -> None:
         while not over.wait(PROGRESS_SECONDS):
-            report(pickle.dumps(("progress", progress_of(flow, "RUNNING"))))
+            report(pickle.dumps(("progress", progress_of(flow, "RUNNING"), pulse_of(flow))))
 
     thread = threading.Thread(target=tell, name="progress", daemon=True)
     thread.start()
@@ -102,12 +114,20 @@ def _telling(flow: Dataflow, report: Callable[[bytes], None]) -> Iterator[None]:
         thread.join()
 
 
-def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange) -> None:
-    flow.open()
-    while not flow.finished:
+def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange, epochs: Epochs | None) -> None:
+    while not (flow.finished if epochs is None else epochs.over):
         for _ in range(MOST_TAKEN):
             if not exchange.take(0):
                 break
-        if not flow.step() and not flow.finished:
-            wakeup = flow.next_wakeup()
-            exchange.take(None if wakeup is None else max(0.0, (wakeup - job.clock.now_micros()) / 1e6))
+        if epochs is not None:
+            epochs.attend()
+            if epochs.over:
+                return
+        if flow.step():
+            continue
+        if epochs is not None:
+            epochs.rest()
+        elif flow.finished:
+            return
+        wakeup = flow.next_wakeup()
+        exchange.take(None if wakeup is None else max(0.0, (wakeup - job.clock.now_micros()) / 1e6))

@@ -1,136 +1,102 @@
-"""The driver of N worker processes: starts them, watches them, and gathers what they report."""
+"""A job in N worker processes: an attempt is a crew of them, and a job is as many attempts as it takes."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pickle
-import signal
-import socket
-import time
-from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
 
-from sage.errors import WorkerLost
+from sage.handle import ExecutionPath, StepProgress
+from sage.runners.engine.checkpoint.protocol import Requested
+from sage.runners.engine.spec import Plan
+from sage.runners.hosting.attempts import Attempts
+from sage.runners.hosting.checkpoints import Checkpoints, Durability
+from sage.runners.hosting.clock import WallClock
+from sage.runners.hosting.conductor import Conductor, Taken, asked
 from sage.runners.hosting.order import Order
-from sage.runners.hosting.reports import Reports
-from sage.runners.local.zygote import zygote
-
-_GRACE_SECONDS = 1.0
-_LOOK_SECONDS = 0.25
+from sage.runners.hosting.progress import Pulse
+from sage.runners.local.crew import Crew
 
 
-class Cluster(Reports):
-    """The worker processes of one job.
+class Cluster:
+    """Runs a job in worker processes.
 
-    State: one control connection for each worker, and what each last reported.
+    Args:
+        plan: makes what to run; the driver needs it to tell checkpoints' states apart.
+        orders: one order for each worker, given the checkpoint to begin from.
+        durability: what is for the case that the job fails.
     """
 
-    def __init__(self, orders: Sequence[Order]) -> None:
-        super().__init__(len(orders))
-        self._controls: list[Connection] = []
-        self._pids: list[int] = []
-        self._open: dict[Connection, int] = {}
-        self.cancelled_at: float | None = None
-        self._start(orders)
+    def __init__(
+        self,
+        plan: Plan,
+        orders: Callable[[Checkpoints], Sequence[Order]],
+        durability: Durability,
+    ) -> None:
+        self._plan = plan
+        self._orders = orders
+        self._attempts = Attempts(durability)
+        self._crew: Crew | None = None
+        self._conductor: Conductor | None = None
+        self._cancelled = False
 
-    def _start(self, orders: Sequence[Order]) -> None:
-        count = len(orders)
-        ends: list[dict[int, socket.socket]] = [{} for _ in orders]
-        for left in range(count):
-            for right in range(left + 1, count):
-                ends[left][right], ends[right][left] = socket.socketpair()
-        for index, order in enumerate(orders):
-            mine, theirs = socket.socketpair()
-            peers = [ends[index][other] for other in sorted(ends[index])]
-            self._pids.append(zygote().fork([theirs.fileno(), *(peer.fileno() for peer in peers)]))
-            theirs.close()
-            for peer in peers:
-                peer.close()
-            control = Connection(mine.detach())
-            control.send_bytes(pickle.dumps(order))
-            self._controls.append(control)
-            self._open[control] = index
+    def progress(self) -> Sequence[StepProgress]:
+        """One entry for each step, all workers together."""
+        return [] if self._crew is None else self._crew.progress()
+
+    def metrics(self) -> dict[str, Any]:
+        """User metrics of the workers that have ended."""
+        return {} if self._crew is None else self._crew.metrics()
+
+    def paths(self) -> Mapping[str, ExecutionPath]:
+        """Which way each step ran, known when the workers have ended."""
+        return {} if self._crew is None else self._crew.paths()
+
+    def pulse(self) -> Pulse:
+        """How far the job has come."""
+        return Pulse() if self._crew is None else self._crew.pulse()
 
     def cancel(self) -> None:
         """Asks all workers to stop."""
-        self.cancelled_at = time.monotonic()
-        for control in list(self._open):
-            with contextlib.suppress(OSError):
-                control.send_bytes(b"cancel")
+        self._cancelled = True
+        self._attempts.stop()
+        if self._crew is not None:
+            self._crew.cancel()
+
+    def ask(self, request: Requested) -> Future[Any]:
+        """Asks for a savepoint, a stop or a drain; the answer comes by the future."""
+        return asked(self._conductor, request)
+
+    @property
+    def last_checkpoint(self) -> Taken | None:
+        """The last checkpoint that is durable."""
+        return None if self._conductor is None else self._conductor.last
+
+    @property
+    def restarts(self) -> int:
+        """How often the job began again (count)."""
+        return len(self._attempts.failures)
 
     def run(self) -> None:
-        """Waits for all workers.
+        """Runs the job to its end.
 
         Raises:
             StepError: a step failed at some worker; the others are stopped.
             WorkerLost: a worker ended without a report.
         """
+        self._attempts.run(self._attempt)
+
+    def _attempt(self, kept: Checkpoints) -> None:
+        kept.check(self._plan)
+        orders = self._orders(kept)
+        crew = self._crew = Crew(orders)
+        now = WallClock().now_micros
+        conductor = self._conductor = Conductor.of(
+            kept, self._attempts.store, self._plan, len(orders), crew.command, now, crew.wake
+        )
+        if self._cancelled:
+            crew.cancel()
         try:
-            while self._open and not self._overdue():
-                for control in wait(list(self._open), _LOOK_SECONDS):
-                    self._hear(control)  # type: ignore[arg-type]
-        except WorkerLost as lost:
-            if self.cancelled_at is None:
-                root = self._root_of(lost)
-                raise root from root.__cause__
+            crew.run(conductor)
         finally:
-            self._stop()
-
-    def _root_of(self, lost: WorkerLost) -> WorkerLost:
-        """The worker that was lost first: its peers find that it is gone, and may be heard before it is.
-
-        Raises:
-            StepError: the worker is gone because a step failed there.
-        """
-        deadline = time.monotonic() + _GRACE_SECONDS
-        while not lost.__cause__ and self._open and (left := deadline - time.monotonic()) > 0:
-            for control in wait(list(self._open), left):
-                try:
-                    self._hear(control)  # type: ignore[arg-type]
-                except WorkerLost as other:
-                    lost = other
-        return lost
-
-    def _overdue(self) -> bool:
-        """Whether a cancelled job has had its time to stop by itself: a worker inside a user's function does not."""
-        return self.cancelled_at is not None and time.monotonic() > self.cancelled_at + _GRACE_SECONDS
-
-    def _hear(self, control: Connection) -> None:
-        index = self._open[control]
-        try:
-            data = control.recv_bytes()
-        except (EOFError, OSError) as error:
-            del self._open[control]
-            if self.cancelled_at is not None:
-                return
-            raise WorkerLost(
-                f"worker {index} (process {self._pids[index]}) ended without a report: it was killed, ran out of"
-                " memory, or crashed in native code. The job's output is incomplete; run it again."
-            ) from error
-        try:
-            ended = self.hear(index, data)
-        except BaseException:
-            del self._open[control]
-            raise
-        if ended:
-            del self._open[control]
-
-    def _stop(self) -> None:
-        """Ends what still runs: a polite word first, then the signal that cannot be refused."""
-        for control in self._open:
-            with contextlib.suppress(OSError):
-                control.send_bytes(b"cancel")
-        deadline = time.monotonic() + _GRACE_SECONDS
-        running = dict(self._open)
-        while running and (left := deadline - time.monotonic()) > 0:
-            for ready in wait(list(running), left):
-                try:
-                    ready.recv_bytes()  # type: ignore[union-attr]
-                except (EOFError, OSError):
-                    del running[ready]  # type: ignore[arg-type]
-        for index in running.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pids[index], signal.SIGKILL)
-        for control in self._controls:
-            control.close()
+            conductor.close("the job does not run any more")

@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
+from sage.runners.engine.checkpoint.protocol import Requested
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.spec import Plan
+from sage.runners.hosting.attempts import Attempts
+from sage.runners.hosting.checkpoints import Checkpoints, Durability
 from sage.runners.hosting.clock import WallClock, beam_time
+from sage.runners.hosting.conductor import Conductor, Taken, asked
+from sage.runners.hosting.epochs import Epochs
 from sage.runners.hosting.metrics import cumulative, merge_metrics
-from sage.runners.hosting.progress import progress_of
+from sage.runners.hosting.progress import Pulse, progress_of, pulse_of
 from sage.runners.hosting.spilling import spill_store
 from sage.runners.hosting.textlines import fast_read
 from sage.runners.hosting.worker import close_quietly, patient_collector
 from sage.runtime import set_clock
 
+MOST_SLEPT = 0.1  # s; a job that is cancelled is to notice
+
 
 class InProcess:
-    """Runs a plan on one worker, which is this process.
+    """Runs a job on one worker, which is this process.
 
     Args:
-        plan: what to run.
+        plan: makes what to run; each attempt needs functions that were never used.
         clock: processing time.
         options: how the job is to run.
+        durability: what is for the case that it fails.
         spill_dir: the folder for what spills; None for the system's temporary folder.
     """
 
     def __init__(
-        self, plan: Plan, clock: WallClock | VirtualClock, options: JobOptions, spill_dir: str | None
+        self,
+        plan: Callable[[], Plan],
+        clock: WallClock | VirtualClock,
+        options: JobOptions,
+        durability: Durability,
+        spill_dir: str | None,
     ) -> None:
         self._plan = plan
         self._clock = clock
@@ -39,6 +53,8 @@ class InProcess:
         self._job: JobContext | None = None
         self._spill_dir = spill_dir
         self._flow: Dataflow | None = None
+        self._attempts = Attempts(durability)
+        self._conductor: Conductor | None = None
         self._cancelled = False
         self._ended = False
 
@@ -54,22 +70,43 @@ class InProcess:
         """Which way each step runs."""
         return {} if self._job is None else dict(self._job.paths)  # type: ignore[arg-type]
 
+    def pulse(self) -> Pulse:
+        """How far the job has come."""
+        return Pulse() if self._flow is None else pulse_of(self._flow)
+
     def cancel(self) -> None:
         """Asks the job to stop; it does between two pieces of work."""
         self._cancelled = True
+        self._attempts.stop()
+
+    def ask(self, request: Requested) -> Future[Any]:
+        """Asks for a savepoint, a stop or a drain; the answer comes by the future."""
+        return asked(self._conductor, request)
+
+    @property
+    def last_checkpoint(self) -> Taken | None:
+        """The last checkpoint that is durable."""
+        return None if self._conductor is None else self._conductor.last
+
+    @property
+    def restarts(self) -> int:
+        """How often the job began again (count)."""
+        return len(self._attempts.failures)
 
     def run(self) -> None:
         """Runs the job to its end, or until it is cancelled."""
         # In a context of its own: the clock that user code sees is this job's, and no longer than the job runs.
-        contextvars.copy_context().run(self._run_job)
+        contextvars.copy_context().run(self._attempts.run, self._attempt)
 
-    def _run_job(self) -> None:
+    def _attempt(self, kept: Checkpoints) -> None:
+        plan = self._plan()
+        kept.check(plan)
         with spill_store(self._options.memory_bytes, self._spill_dir) as store:
             job = self._job = JobContext(self._clock, self._options, store, fast_read)
             previous = job.tracker.install()
             try:
                 with patient_collector(), self._time():
-                    self._run(job)
+                    self._run(plan, job, kept)
             finally:
                 job.tracker.restore(previous)
 
@@ -80,26 +117,40 @@ class InProcess:
         set_clock(self._clock.now_seconds)
         return beam_time(self._clock)
 
-    def _run(self, job: JobContext) -> None:
-        flow = self._flow = Dataflow(self._plan, job)
+    def _run(self, plan: Plan, job: JobContext, kept: Checkpoints) -> None:
+        flow = self._flow = Dataflow(plan, job)
+        now = self._clock.now_micros
+        epochs = Epochs(flow, 0, kept.writer(plan, 0), lambda fact: conductor.tell(fact))
+        conductor = self._conductor = Conductor.of(kept, self._attempts.store, plan, 1, epochs.obey, now)
+        failed = "the job failed"
         try:
-            flow.open()
-            self._loop(flow)
-        except BaseException:
-            close_quietly(flow)
-            raise
+            with kept.loaded(plan, 0, 1) as states:
+                flow.open(states)
+            self._loop(flow, epochs, conductor)
+            failed = ""
+        finally:
+            epochs.close()
+            conductor.close(failed or "the job has ended")
+            if failed:
+                close_quietly(flow)
         flow.close()
-        self._ended = True
+        self._ended = epochs.over
 
-    def _loop(self, flow: Dataflow) -> None:
+    def _loop(self, flow: Dataflow, epochs: Epochs, conductor: Conductor) -> None:
         clock = self._clock
         while not self._cancelled:
+            conductor.attend()
+            epochs.attend()
+            if epochs.over:
+                return
             if flow.step():
                 continue
+            epochs.rest()
             wakeup = flow.next_wakeup()
-            if wakeup is None:
-                return
             if isinstance(clock, VirtualClock):
-                clock.micros = max(clock.micros, wakeup)
-            else:
-                clock.sleep_until(wakeup)
+                if wakeup is not None:
+                    clock.micros = max(clock.micros, wakeup)
+                continue
+            times = [at for at in (wakeup, conductor.due()) if at is not None]
+            wait = (min(times) - clock.now_micros()) / 1e6 if times else MOST_SLEPT
+            conductor.attend(min(max(wait, 0.0), MOST_SLEPT))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.options import SageOptions
 from sage.runners.engine.context import VirtualClock
 from sage.runners.engine.spec import ParDo, Plan, TestStream
+from sage.runners.hosting.checkpoints import Durability
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.order import PipelineProto
 from sage.runners.hosting.result import Running
-from sage.runners.hosting.runner import HostRunner
+from sage.runners.hosting.runner import HostRunner, job_name
 from sage.runners.local.cluster import Cluster
 from sage.runners.local.inprocess import InProcess
 from sage.runners.plan import plan_pipeline
@@ -25,8 +28,11 @@ class LocalRunner(HostRunner):
 
     host = "local"
 
+    takes_epochs = True
+
     def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
         sage = options.view_as(SageOptions)
+        durability = Durability.of(sage, job_name(options))
         plan = plan_pipeline(proto, sage.workers, self._created)
         test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
         if test_stream:
@@ -34,10 +40,16 @@ class LocalRunner(HostRunner):
         # A test stream fixes one order of events for the whole job, which only one worker can keep; and what Beam
         # is to collect into this process's memory, as for `[1, 2] | beam.Map(f)`, only this process can.
         if sage.workers > 1 and not test_stream and not _collects_here(plan):
-            return Cluster(self.orders(proto, sage))
+            return Cluster(plan, lambda kept: self.orders(proto, options, kept), durability)
         wall = WallClock()
         clock = VirtualClock() if test_stream else wall
-        return InProcess(plan, clock, self.job_options(sage, 1), sage.spill_dir)
+        return InProcess(_afresh(plan, proto), clock, self.job_options(options, 1), durability, sage.spill_dir)
+
+
+def _afresh(first: Plan, proto: PipelineProto) -> Callable[[], Plan]:
+    """The plan, and for later attempts another one of functions that were never used."""
+    made = [first]
+    return lambda: made.pop() if made else plan_pipeline(proto, 1)
 
 
 def _collects_here(plan: Plan) -> bool:

@@ -33,4 +33,4 @@ class RayRunner(HostRunner):
             raise MissingExtra("the Ray runner", "ray") from error
         sage = options.view_as(SageOptions)
         plan_pipeline(proto, sage.workers)  # what cannot be planned fails here, before any actor is asked for
-        return RayJob(self.orders(proto, sage))
+        return RayJob(self.orders(proto, options))

@@ -40,7 +40,7 @@ class Colour(enum.Enum):
 
 
 KEYS = [
-    0, 1, -1, 2**70, True, False, 0.0, -0.0, 1.0, float("inf"), "", "a", "1", b"", b"a", None, (), (1,), (True,),
+    0, 1, -1, 2**62, True, False, 0.0, -0.0, 1.0, float("inf"), "", "a", "1", b"", b"a", None, (), (1,), (True,),
     (1.0, "a"), ("a", (None, b"x")), [1, "a"], Point(1, "a"), Point(2, "a"), Place(1, "a"), Place(1, Point(1, "a")),
     (Place(2, None), 1), Colour.RED, Colour.BLUE,
 ]  # fmt: skip

@@ -1,0 +1,124 @@
+"""What a user chose for the case that a job fails, and the checkpoints of one attempt at it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sage.errors import CheckpointError
+from sage.options import SageOptions
+from sage.runners.engine.checkpoint.identity import compatible, describe, stage_ids
+from sage.runners.engine.checkpoint.protocol import Publish, Receipt
+from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
+from sage.runners.engine.spec import Plan
+from sage.runners.hosting.epochs import Write
+from sage.runners.state.manifests import Manifest
+from sage.runners.state.restoring import load
+from sage.runners.state.snapshots import CheckpointStore
+
+
+@dataclass(frozen=True)
+class Durability:
+    """What a user chose for the case that a job fails.
+
+    Attributes:
+        job: the job's name.
+        directory: where checkpoints go; None for no checkpoints.
+        interval: between two checkpoints (microseconds).
+        retained: how many are kept (count).
+        restart: the restart policy, as its option says it.
+        restore_from: a checkpoint or savepoint to begin from, in place of the job's latest.
+        allow_dropped_state: whether state of steps that are gone may be left behind.
+    """
+
+    job: str
+    directory: str | None = None
+    interval: int = 10_000_000
+    retained: int = 2
+    restart: str = "none"
+    restore_from: str | None = None
+    allow_dropped_state: bool = False
+
+    @staticmethod
+    def of(options: SageOptions, job: str) -> Durability:
+        """What the options say."""
+        kept = options.checkpoint_dir is not None
+        return Durability(
+            job=job,
+            directory=options.checkpoint_dir,
+            interval=options.checkpoint_interval * 1_000,
+            retained=options.retained_checkpoints,
+            restart=options.restart or ("fixed-delay:3:1s" if kept else "none"),
+            restore_from=options.restore_from,
+            allow_dropped_state=options.allow_dropped_state,
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one attempt: where they go, and which it begins from. Driver and workers each have a copy.
+
+    Attributes:
+        durability: what the user chose.
+        run: tells what this attempt writes from what others do; empty where nothing is written.
+        begin: what the attempt begins from; None for the beginning.
+        epoch: the highest epoch so far.
+    """
+
+    durability: Durability
+    run: str = ""
+    begin: Manifest | None = None
+    epoch: int = 0
+
+    def check(self, plan: Plan) -> None:
+        """Sees whether the plan can begin from the checkpoint.
+
+        Raises:
+            CheckpointError: it cannot; the message names every step that stands in the way.
+        """
+        if self.begin is None:
+            return
+        problems = compatible(self.begin.description, describe(plan), self.durability.allow_dropped_state)
+        if problems:
+            listed = "".join(f"\n  - {problem}" for problem in problems)
+            raise CheckpointError(f"the pipeline cannot go on from {self.begin.url}:{listed}")
+
+    def writer(self, plan: Plan, worker: int) -> Write | None:
+        """Stores what a worker's stages hold; None where there is no place."""
+        if self.durability.directory is None:
+            return None
+        store = CheckpointStore(self.durability.directory, self.durability.job, self.run)
+        ids = stage_ids(plan)
+
+        def write(epoch: int, snapshots: Mapping[int, StageSnapshot]) -> Receipt:
+            return store.write(epoch, worker, {ids[index]: snapshots[index] for index in sorted(snapshots)})
+
+        return write
+
+    def publisher(self, plan: Plan, store: CheckpointStore | None) -> Callable[[Publish], str] | None:
+        """Makes a manifest durable, and gives its path; None where there is no place."""
+        if store is None:
+            return None
+        description = describe(plan)
+
+        def publish(decision: Publish) -> str:
+            manifest = store.publish(
+                decision.epoch, decision.receipts, description, decision.kind, decision.name
+            )
+            store.retain(self.durability.retained)
+            return manifest.url
+
+        return publish
+
+    @contextmanager
+    def loaded(self, plan: Plan, worker: int, workers: int) -> Iterator[dict[int, StageState] | None]:
+        """What a worker's stages begin from, by stage; None for the beginning. Its files stay while this is open."""
+        if self.begin is None:
+            yield None
+            return
+        ids = stage_ids(plan)
+        with tempfile.TemporaryDirectory(prefix="sage-restore-") as scratch:
+            found = load(self.begin, worker, workers, ids.values(), scratch)
+            yield {index: found[id] for index, id in ids.items() if id in found}

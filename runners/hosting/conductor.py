@@ -1,0 +1,199 @@
+"""The driver's side of checkpoints: what the coordinator decides is done here."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sage.errors import CheckpointError
+from sage.runners.engine.checkpoint.protocol import (
+    Abort,
+    Complete,
+    Coordinator,
+    Decision,
+    Drain,
+    Fact,
+    Fail,
+    Publish,
+    Published,
+    PublishFailed,
+    Refuse,
+    Requested,
+    Start,
+    Tick,
+)
+from sage.runners.engine.spec import Plan
+from sage.runners.hosting.checkpoints import Checkpoints
+from sage.runners.hosting.epochs import Command
+from sage.runners.state.snapshots import CheckpointStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A checkpoint that is durable.
+
+    Attributes:
+        epoch: its number.
+        path: where it is; empty if it was kept nowhere.
+        size: what was written for it (bytes).
+        began: when its barrier left (microseconds since the epoch).
+        ended: when it was durable (microseconds since the epoch).
+    """
+
+    epoch: int
+    path: str
+    size: int
+    began: int
+    ended: int
+
+
+class Conductor:
+    """Feeds facts to the coordinator, in one thread, and does what it decides.
+
+    State: facts that wait, from whichever thread they came; requests that are not answered; the last checkpoint.
+
+    Args:
+        coordinator: decides.
+        publish: makes a manifest durable and gives its path; runs in a thread of its own. None where there is no
+            place for checkpoints.
+        command: tells all workers.
+        now: the time (microseconds).
+        wake: called, from any thread, when a fact has come.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        publish: Callable[[Publish], str] | None,
+        command: Callable[[Command], None],
+        now: Callable[[], int],
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._coordinator = coordinator
+        self._publish = publish
+        self._command = command
+        self._now = now
+        self._wake = wake
+        self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
+        self._asked: dict[int, tuple[Requested, Future[Any]]] = {}
+        self._thread = ThreadPoolExecutor(1, "publish") if publish is not None else None
+        self._closed = ""
+        self._began = 0
+        self._published: tuple[str, int] = ("", 0)
+        self.last: Taken | None = None
+
+    @staticmethod
+    def of(
+        kept: Checkpoints,
+        store: CheckpointStore | None,
+        plan: Plan,
+        workers: int,
+        command: Callable[[Command], None],
+        now: Callable[[], int],
+        wake: Callable[[], None] = lambda: None,
+    ) -> Conductor:
+        """The conductor of one attempt; what it publishes goes to ``store``, if there is one."""
+        interval = None if store is None else kept.durability.interval
+        coordinator = Coordinator(workers, interval, kept.epoch, now())
+        return Conductor(coordinator, kept.publisher(plan, store), command, now, wake)
+
+    def tell(self, fact: Fact) -> None:
+        """Takes a fact, from any thread."""
+        self._facts.put(fact)
+        self._wake()
+
+    def ask(self, request: Requested) -> Future[Any]:
+        """Asks something of the job, from any thread; the future has a `Taken`, None, or a CheckpointError."""
+        answer: Future[Any] = Future()
+        self._asked[id(request)] = request, answer  # two may ask for the same
+        if self._closed:
+            self.close(self._closed)
+        else:
+            self.tell(request)
+        return answer
+
+    def attend(self, timeout: float = 0.0) -> None:
+        """Works off what has come and what time has brought; waits at most ``timeout`` (s) for the first fact."""
+        due = self._coordinator.next_due()
+        if due is not None and self._now() >= due:
+            self._decide(Tick(self._now()))
+        while True:
+            try:
+                fact = self._facts.get(timeout > 0, timeout)
+            except queue.Empty:
+                return
+            timeout = 0.0
+            self._decide(fact)
+
+    def due(self) -> int | None:
+        """When `attend` has something to do if no fact comes (microseconds)."""
+        return self._coordinator.next_due()
+
+    def close(self, why: str) -> None:
+        """Ends: what was asked and not answered is answered with no."""
+        self._closed = why
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+        asked, self._asked = self._asked, {}
+        for _, answer in asked.values():
+            answer.set_exception(CheckpointError(why))
+
+    def _decide(self, fact: Fact) -> None:
+        for decision in self._coordinator.decide(fact):
+            self._do(decision)
+
+    def _do(self, decision: Decision) -> None:
+        if isinstance(decision, Start):
+            self._began = self._now()
+            self._command(decision)
+        elif isinstance(decision, Publish):
+            self._start_publishing(decision)
+        elif isinstance(decision, Complete):
+            path, size = self._published
+            self.last = Taken(decision.epoch, path, size, self._began, self._now())
+            self._command(decision)
+            self._answer(decision.request, self.last)
+        elif isinstance(decision, Drain):
+            self._command(decision)
+            self._answer(decision.request, None)
+        elif isinstance(decision, Refuse):
+            self._asked.pop(id(decision.request))[1].set_exception(CheckpointError(decision.why))
+        elif isinstance(decision, Abort):
+            _log.warning("checkpoint %d is given up: %s", decision.epoch, decision.why)
+        elif isinstance(decision, Fail):
+            raise CheckpointError(decision.why)
+
+    def _answer(self, request: Requested | None, result: Any) -> None:
+        if request is not None:
+            self._asked.pop(id(request))[1].set_result(result)
+
+    def _start_publishing(self, decision: Publish) -> None:
+        if self._thread is None:
+            self._decide(Published(decision.epoch))
+        else:
+            self._thread.submit(self._published_or_failed, decision)
+
+    def _published_or_failed(self, decision: Publish) -> None:
+        assert self._publish is not None
+        try:
+            path = self._publish(decision)
+        except Exception as error:
+            self.tell(PublishFailed(decision.epoch, f"{type(error).__name__}: {error}"))
+        else:
+            self._published = path, sum(receipt.size for receipt in decision.receipts.values())
+            self.tell(Published(decision.epoch))
+
+
+def asked(conductor: Conductor | None, request: Requested) -> Future[Any]:
+    """Asks something of a job that may not run yet, or no more."""
+    if conductor is not None:
+        return conductor.ask(request)
+    answer: Future[Any] = Future()
+    answer.set_exception(CheckpointError("the job does not run yet"))
+    return answer
