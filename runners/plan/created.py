@@ -32,4 +32,4 @@ class _Created(PipelineVisitor):  # type: ignore[misc]
             and type(step.fn) is core.CallableWrapperDoFn
             and all(isinstance(read.producer.transform, beam.Impulse) for read in transform_node.inputs)
         ):
-            self.found[transform_node.full_label] = step._pardo_fn_data()
+            self.found[transform_node.full_label] = (step.fn, step.args, step.kwargs, None, None)
