@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,7 @@ class Conductor:
         command: tells all workers.
         now: the time (microseconds).
         wake: called, from any thread, when a fact has come.
+        beside: runs what publishes; None for a thread of its own.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Conductor:
         command: Callable[[Command], None],
         now: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
+        beside: Executor | None = None,
     ) -> None:
         self._coordinator = coordinator
         self._publish = publish
@@ -82,7 +84,7 @@ class Conductor:
         self._wake = wake
         self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
         self._asked: dict[int, tuple[Requested, Future[Any]]] = {}
-        self._thread = ThreadPoolExecutor(1, "publish") if publish is not None else None
+        self._thread = None if publish is None else beside or ThreadPoolExecutor(1, "publish")
         self._closed = ""
         self._began = 0
         self._published: tuple[str, int] = ("", 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from sage.runners.engine.checkpoint.protocol import (
     Acknowledged,
@@ -37,16 +37,24 @@ class Epochs:
         worker: which worker this is.
         write: stores snapshots, in a thread of its own; None where there is no place for them.
         tell: takes facts to the coordinator; called from any thread.
+        beside: runs what stores; None for a thread of its own.
     """
 
-    def __init__(self, flow: Dataflow, worker: int, write: Write | None, tell: Callable[[Fact], None]) -> None:
+    def __init__(
+        self,
+        flow: Dataflow,
+        worker: int,
+        write: Write | None,
+        tell: Callable[[Fact], None],
+        beside: Executor | None = None,
+    ) -> None:
         self._flow = flow
         self._worker = worker
         self._write = write
         self._tell = tell
         self._said: deque[Command] = deque()
         self._ended = False
-        self._thread = ThreadPoolExecutor(1, "checkpoint") if write is not None else None
+        self._thread = None if write is None else beside or ThreadPoolExecutor(1, "checkpoint")
         self.over = False
         flow.on_snapshots(self._taken)
 
