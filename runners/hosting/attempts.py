@@ -45,6 +45,10 @@ class Attempts:
         store.acquire()
         try:
             self._run(attempt)
+            last = store.latest()
+            if last is not None and last.finished:
+                # All is written and committed: who runs the job again wants it run, not resumed at its end.
+                store.retain(0)
         finally:
             store.release()
 

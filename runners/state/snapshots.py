@@ -109,9 +109,9 @@ class CheckpointStore:
         """Lets another driver write here."""
         self._objects.unlock()
 
-    def new_run(self) -> str:
+    def new_run(self, run: str | None = None) -> str:
         """Begins another attempt; gives the ``run`` that its workers' stores are to have."""
-        self.run = uuid.uuid4().hex[:8]
+        self.run = uuid.uuid4().hex[:8] if run is None else run
         self._last = None
         return self.run
 
@@ -281,7 +281,7 @@ class CheckpointStore:
         Savepoints stay, and so does what later parts may still name.
         """
         epochs = epochs_in(self._objects)
-        for epoch in epochs[:-count]:
+        for epoch in epochs[: len(epochs) - count]:
             self._objects.remove(f"{folder_of(epoch)}/{MANIFEST}")
         self._sweep(epochs[-1] if epochs else 0)
 
