@@ -7,6 +7,8 @@ import importlib
 import json
 import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -15,6 +17,7 @@ from apache_beam.options import pipeline_options
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.testing.test_pipeline import TestPipeline
 
+from tests.conformance.checks import Checks
 from tests.conformance.suites import BEAM
 
 RUNNER = "SAGE_CONFORMANCE_RUNNER"
@@ -61,13 +64,15 @@ def put_under_tests() -> None:
 class Recorder:
     """A pytest plugin: one JSON line for each test."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, checks: Checks) -> None:
         self._file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+        self._checks = checks
         self._outcome: dict[str, tuple[str, str]] = {}
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         global reached
         reached = 0
+        self._checks.begin(nodeid)
         self._outcome[nodeid] = ("passed", "")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -78,6 +83,8 @@ class Recorder:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         outcome, why = self._outcome.pop(nodeid)
+        if outcome == "passed" and self._checks.missing:
+            outcome, why = "failed", f"hollow: {self._checks.missing} checks inside its pipelines were not made"
         line = {"test": nodeid, "outcome": outcome, "reached": reached, "why": why}
         self._file.write(json.dumps(line) + "\n")
 
@@ -90,12 +97,14 @@ def _summary(text: str) -> str:
 def main(record: str, limit: str, arguments: list[str]) -> int:
     """Runs pytest on the files and choices in ``arguments``; ``limit`` is the most time a test may take (s)."""
     put_under_tests()
+    checks = Checks(Path(tempfile.mkdtemp(dir=os.getcwd())))
+    checks.watch()
     plugins = ["no:cacheprovider", "no:randomly", "no:xdist"]
     flags = [f"--timeout={limit}", "--timeout-method=signal", "-q", "--no-header", "--tb=short", "-W", "ignore"]
     site = os.path.dirname(BEAM)
     # Not the settings of this repository: they are for its own tests.
     options = ["-c", os.devnull, f"--rootdir={site}", "--import-mode=importlib", *flags]
-    return int(pytest.main([*arguments, *options, *(f"-p{p}" for p in plugins)], plugins=[Recorder(record)]))
+    return int(pytest.main([*arguments, *options, *(f"-p{p}" for p in plugins)], plugins=[Recorder(record, checks)]))
 
 
 if __name__ == "__main__":

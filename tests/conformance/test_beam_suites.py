@@ -14,3 +14,12 @@ from tests.conformance.verdict import Run
 def test_suite_does_what_is_expected(name: str) -> None:
     verdict = Run().run(SUITES[name])
     assert verdict.as_expected, str(verdict)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_runner_that_runs_nothing_passes_nothing_that_is_checked() -> None:
+    verdict = Run("tests.conformance.nothing.NothingRunner", select="test_flatten or test_combine").run(SUITES["fnapi"])
+    assert verdict.reached
+    assert not verdict.passed
+    assert any("hollow" in text for text in verdict.failed)

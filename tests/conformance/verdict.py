@@ -10,13 +10,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import apache_beam
 
 from tests.conformance.child import OPTIONS, RUNNER
-from tests.conformance.expected import EXPECTED_FAILURES, EXPECTED_WITH_SEVERAL_WORKERS, Expected
+from tests.conformance.expected import expected_failures
 from tests.conformance.suites import Suite
 
 ROOT = Path(__file__).parents[2]
@@ -89,26 +88,23 @@ class Run:
             if code not in (0, 1, 5):  # all passed, some failed, none chosen
                 raise RuntimeError(f"suite {suite.name} ended with code {code}:\n{log.read_text()[-4000:]}")
             lines = record.read_text().splitlines() if record.exists() else []
-        several = int(self.options.get("workers", 1)) > 1
-        return judge(suite.name, [json.loads(line) for line in lines], EXPECTED_WITH_SEVERAL_WORKERS if several else {})
+        return judge(suite.name, [json.loads(line) for line in lines], int(self.options.get("workers", 1)))
 
 
-def judge(
-    suite: str, results: list[dict[str, Any]], tolerated: Mapping[str, Expected] = MappingProxyType({})
-) -> Verdict:
-    """The verdict over recorded tests; those that are ``tolerated`` may fail or pass."""
+def judge(suite: str, results: list[dict[str, Any]], workers: int = 1) -> Verdict:
+    """The verdict over tests that were recorded with so many workers."""
+    listed = expected_failures(BEAM_VERSION, workers)
     counted = [r for r in results if r["outcome"] != "skipped" and (r["reached"] or r["outcome"] == "failed")]
     failed, wrong, fixed, unreached = [], [], [], 0
     for result in counted:
         name = "::".join(result["test"].split("::")[-2:])
-        expected = EXPECTED_FAILURES.get(name)
-        listed = expected is not None and BEAM_VERSION in (expected.beams or (BEAM_VERSION,))
+        expected = listed.get(name)
         if result["outcome"] == "failed":
             failed.append(f"{name}: {result['why']}")
             unreached += not result["reached"]
-            if not listed and name not in tolerated:
+            if expected is None:
                 wrong.append(f"{name}: {result['why']}")
-        elif listed and expected is not None:
+        elif expected is not None and not expected.race:
             fixed.append(f"{name}: {expected.reason}")
     reached = len(counted) - unreached
     passed = len(counted) - len(failed)
