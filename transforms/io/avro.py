@@ -53,12 +53,14 @@ class WriteAvro(FileSink):
     ) -> None:
         fastavro = _fastavro()
         try:
-            plain = json.loads(schema) if isinstance(schema, str) else json.loads(json.dumps(schema))
-            fastavro.parse_schema(json.loads(json.dumps(plain)))
+            plain = json.loads(schema if isinstance(schema, str) else json.dumps(schema))
+            parsed = fastavro.parse_schema(plain)
         except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as error:
             raise ConfigError(f"this is not an Avro schema ({type(error).__name__}: {error}): {schema!r}") from error
-        if codec not in fastavro.write.BLOCK_WRITERS:
-            raise ConfigError(f"codec={codec!r} is not one of {', '.join(sorted(fastavro.write.BLOCK_WRITERS))}")
+        try:
+            fastavro.write.Writer(io.BytesIO(), parsed, codec)
+        except ValueError as error:
+            raise ConfigError(f"codec={codec!r} cannot be used: {error}") from error
         format = _Avro(plain, codec)
         super().__init__(path, format, **parts)
         self._avro = format

@@ -21,7 +21,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
@@ -114,13 +114,14 @@ class WriteParts(TransactionalDoFn):
     # -- the life of a subtask ------------------------------------------------------------------------------------
 
     def recover(self, context: SinkContext, prepared: Sequence[Prepared]) -> None:
-        self._subtask = context.subtask
+        self._subtask, self._subtasks = context.subtask, context.subtasks
         self._start = uuid.uuid4().hex[:8]
         self._made = 0
         self._open = collections.OrderedDict()
         self._finished = []
         self._folder = Folder(self._path)
         self._replaces = False
+        self._swept = not self._managed
         if not self._managed:
             # Nobody says which run or worker this is: names of its own, and no hand on anybody else's.
             self._hidden = ".sage-tmp"
@@ -132,7 +133,7 @@ class WriteParts(TransactionalDoFn):
         appends = self._options.existing == "append"
         self._label = prepared[-1].label if prepared else _new_label() if appends else ""
         first = not prepared and context.earlier == (context.subtask,)
-        self._remove_hidden(context, first)
+        self._remove_hidden(context.earlier)
         if first:
             self._claim(context)
         elif prepared:
@@ -162,8 +163,22 @@ class WriteParts(TransactionalDoFn):
     def commit(self, handle: Prepared) -> None:
         if handle.replaces:
             self._remove_stale(handle.subtask)
-        if not handle.files:
-            return
+        if handle.files:
+            self._publish(handle)
+        if handle.start == self._start and not self._swept:
+            self._swept = True
+            self._remove_hidden([self._subtask], beyond=self._subtask == 0)
+
+    def teardown(self) -> None:
+        for part in self._open.values():
+            self._folder.abandon(part.hidden, part.file)
+        self._open.clear()
+        if not self._managed and hasattr(self, "_folder"):
+            self._folder.remove_folder(self._hidden)
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def _publish(self, handle: Prepared) -> None:
         missing = self._folder.publish(handle.files)
         done = self._done(handle.subtask) if self._managed else {}
         if missing and done.get(handle.start, -1) < handle.epoch:
@@ -175,16 +190,7 @@ class WriteParts(TransactionalDoFn):
         if self._managed and done.get(handle.start, -1) < handle.epoch:
             done.pop(handle.start, None)
             kept = dict([*done.items(), (handle.start, handle.epoch)][-_MAX_DONE:])
-            self._folder.replace(f"{self._hidden}/done-{handle.subtask}", [json.dumps(kept).encode()])
-
-    def teardown(self) -> None:
-        for part in self._open.values():
-            self._folder.abandon(part.hidden, part.file)
-        self._open.clear()
-        if not self._managed and hasattr(self, "_folder"):
-            self._folder.remove_folder(self._hidden)
-
-    # -- files ----------------------------------------------------------------------------------------------------
+            self._note(f"done-{handle.subtask}", kept)
 
     def _write(self, destination: str, element: Any) -> None:
         part = self._open.get(destination)
@@ -218,16 +224,22 @@ class WriteParts(TransactionalDoFn):
 
     # -- what earlier runs left -----------------------------------------------------------------------------------
 
-    def _remove_hidden(self, context: SinkContext, first: bool) -> None:
-        """Removes the files of epochs that no checkpoint holds, written by the subtasks this one answers for."""
-        mine = set(context.earlier)
+    def _remove_hidden(self, subtasks: Collection[int], beyond: bool = False) -> None:
+        """Removes the files that earlier starts left and no checkpoint holds.
+
+        On recovery those of the subtasks that this one answers for: what the checkpoint holds of them is committed.
+        Once a checkpoint of this start is durable, all that any checkpoint held is committed: then those of this
+        number, and ``beyond``, by one subtask for all, those of numbers that there are no more.
+        """
+        mine = f"{self._subtask}-{self._start}-"
         leftovers = []
         for name in self._folder.files(self._hidden):
-            subtask = name.rpartition("/")[2].partition("-")[0]
-            if name.endswith(".tmp") and subtask.isdigit():
-                beyond = first and context.subtask == 0 and int(subtask) >= context.subtasks
-                if int(subtask) in mine or beyond:
-                    leftovers.append(name)
+            last = name.rpartition("/")[2]
+            number = last.partition("-")[0]
+            if not last.endswith(".tmp") or not number.isdigit() or last.startswith(mine):
+                continue
+            if int(number) in subtasks or (beyond and int(number) >= self._subtasks):
+                leftovers.append(name)
         self._folder.remove(leftovers)
 
     def _rewind(self, earlier: tuple[int, ...], prepared: Sequence[Prepared]) -> None:
@@ -255,8 +267,7 @@ class WriteParts(TransactionalDoFn):
             self._refuse_others(context)
             self._judge(context, owned, existing)
         if not owned:
-            about = {"job": context.job, "step": context.step}
-            self._folder.replace(owner, [json.dumps(about).encode()])
+            self._note("owner", {"job": context.job, "step": context.step})
             if existing != "append":
                 self._refuse_others(context)
 
@@ -285,7 +296,7 @@ class WriteParts(TransactionalDoFn):
         stale = [name for name, n in ours.items() if (n if n < context.subtasks else 0) == context.subtask]
         self._replaces = bool(stale)
         if stale:
-            self._folder.replace(f"{self._hidden}/stale-{context.subtask}", [json.dumps(stale).encode()])
+            self._note(f"stale-{context.subtask}", stale)
 
     def _remove_stale(self, subtask: int) -> None:
         note = f"{self._hidden}/stale-{subtask}"
@@ -293,6 +304,11 @@ class WriteParts(TransactionalDoFn):
         if stale is not None:
             self._folder.remove(json.loads(stale))
             self._folder.remove([note])
+
+    def _note(self, name: str, content: Any) -> None:
+        # Under a hidden name that `recover` removes, if that is as far as it gets.
+        hidden = f"{self._hidden}/{self._subtask}-note.tmp"
+        self._folder.replace(f"{self._hidden}/{name}", [json.dumps(content).encode()], hidden)
 
     def _done(self, subtask: int) -> dict[str, int]:
         return dict(json.loads(self._folder.read(f"{self._hidden}/done-{subtask}") or b"{}"))

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -107,7 +107,9 @@ class AddRows(TransactionalDoFn):
         self._rows: list[tuple[Any, ...]] = []
 
     def recover(self, context: SinkContext, prepared: Sequence[Staged]) -> None:
-        self._job, self._step, self._subtask = context.job, context.step, context.subtask
+        self._job, self._step = context.job, context.step
+        self._subtask, self._subtasks = context.subtask, context.subtasks
+        self._swept = not self._managed
         self._run = uuid.uuid4().hex[:16]
         self._origin = prepared[-1].origin if prepared else self._run
         self._batch = self._staged = 0
@@ -118,7 +120,7 @@ class AddRows(TransactionalDoFn):
             self._refuse_rewind(prepared)
             for handle in prepared:
                 self.commit(handle)
-            self._unstage(context, first=not prepared and context.earlier == (context.subtask,))
+            self._unstage(context.earlier)
 
     def process(self, row: Any) -> None:
         self._rows.append(self._database.plain(as_row(self._table, row)))
@@ -135,8 +137,13 @@ class AddRows(TransactionalDoFn):
         return handle
 
     def commit(self, handle: Staged) -> None:
-        if not handle.rows:
-            return
+        if handle.rows:
+            self._move(handle)
+        if handle.run == self._run and not self._swept:
+            self._swept = True
+            self._unstage([self._subtask], beyond=self._subtasks if self._subtask == 0 else None)
+
+    def _move(self, handle: Staged) -> None:
         sql = self._database.dialect
         which = f"{sql.quoted('sage_run')} = {sql.mark} AND {sql.quoted('sage_batch')} = {sql.mark}"
         columns = sql.listed(self._table.columns)
@@ -179,20 +186,25 @@ class AddRows(TransactionalDoFn):
             self._database.add(cursor, self._staging, (*STAGED_COLUMNS, *self._table.columns), numbered)
         self._staged += len(rows)
 
-    def _unstage(self, context: SinkContext, first: bool) -> None:
-        """Removes what epochs staged that no checkpoint holds, of the subtasks this one answers for."""
+    def _unstage(self, subtasks: Collection[int], beyond: int | None = None) -> None:
+        """Removes the rows that earlier starts staged and no checkpoint holds.
+
+        On recovery those of the subtasks that this one answers for: what the checkpoint holds of them is committed.
+        Once a checkpoint of this start is durable, all that any checkpoint held is committed: then those of this
+        number, and, by one subtask for all, those of numbers from ``beyond`` on, which there are no more.
+        """
         sql = self._database.dialect
-        which = [f"sage_subtask = {sql.mark}"] * len(context.earlier)
-        subtasks = list(context.earlier)
-        if first and context.subtask == 0:
+        which = [f"sage_subtask = {sql.mark}"] * len(subtasks)
+        numbers = list(subtasks)
+        if beyond is not None:
             which.append(f"sage_subtask >= {sql.mark}")
-            subtasks.append(context.subtasks)
+            numbers.append(beyond)
         if which:
             with self._database.transaction() as cursor:
                 cursor.execute(
                     f"DELETE FROM {sql.table(self._staging)} WHERE sage_job = {sql.mark} AND sage_step = {sql.mark} "
-                    f"AND ({' OR '.join(which)})",
-                    (context.job, context.step, *subtasks),
+                    f"AND sage_run <> {sql.mark} AND ({' OR '.join(which)})",
+                    (self._job, self._step, self._run, *numbers),
                 )
 
     def _refuse_rewind(self, prepared: Sequence[Staged]) -> None:
@@ -211,5 +223,6 @@ class AddRows(TransactionalDoFn):
             raise CheckpointError(
                 f"table {self._table.name!r} has rows of epochs up to {later}, and the job is to go on from epoch "
                 f"{last}: what it makes again would be there twice. Go on from the latest checkpoint; or remove the "
-                f"rows of the later epochs, and from {self._ledger!r} the notes with origin {self._origin!r} and epoch > {last}."
+                f"rows of the later epochs, and from {self._ledger!r} the notes with origin {self._origin!r} and "
+                f"epoch > {last}."
             )

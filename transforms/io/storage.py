@@ -170,11 +170,18 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def replace(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Writes a whole file under a hidden name and renames it: there is the old one or the new one, never a part."""
-        parent, _, last = name.rpartition("/")
-        # A name of its own for each attempt: two workers that try the same step must not write into one file.
-        hidden = f"{parent}/" * bool(parent) + f".{last}.{uuid.uuid4().hex}.tmp"
+    def replace(self, name: str, chunks: Iterable[bytes], hidden: str | None = None) -> None:
+        """Writes a whole file under a hidden name and renames it: there is the old one or the new one, never a part.
+
+        Args:
+            name: the file.
+            chunks: what is to be in it.
+            hidden: the hidden name. By default one that nobody else has: two workers that try the same step must not
+                write into one file.
+        """
+        if hidden is None:
+            parent, _, last = name.rpartition("/")
+            hidden = f"{parent}/" * bool(parent) + f".{last}.{uuid.uuid4().hex}.tmp"
         file = self.create(hidden)
         try:
             with writing(self._shown(name)):
