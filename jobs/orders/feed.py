@@ -1,0 +1,65 @@
+"""``python -m sage.jobs.orders.feed --kafka host:port --events N``: fills the topics that the job reads."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from sage.errors import MissingExtra
+from sage.jobs.orders.events import Shop, order, payments
+from sage.jobs.orders.model import encode
+
+__all__ = ["feed", "main"]
+
+PARTITIONS = 4
+
+
+def feed(servers: str, shop: Shop) -> int:
+    """Makes the four topics where they are missing, and sends the orders and payments of a shop; gives their number.
+
+    Args:
+        servers: Kafka's bootstrap servers, ``host:port``.
+        shop: which orders; ``events`` must be set.
+
+    Raises:
+        MissingExtra: kafka-python is not installed.
+    """
+    try:
+        from kafka import KafkaProducer
+        from kafka.admin import KafkaAdminClient, NewTopic
+        from kafka.errors import TopicAlreadyExistsError
+    except ImportError as error:
+        raise MissingExtra("feeding Kafka", "kafka") from error
+
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    for topic in ("orders", "payments", "settlements", "alerts"):
+        try:
+            admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
+        except TopicAlreadyExistsError:
+            pass
+    admin.close()
+    producer: Any = KafkaProducer(bootstrap_servers=servers, linger_ms=20)
+    sent = 0
+    for number in range(shop.events or 0):
+        for topic, rows in (("orders", [order(shop, number)]), ("payments", payments(shop, number))):
+            for row in rows:
+                producer.send(topic, encode(row), row.customer.encode(), timestamp_ms=row.at_ms)
+                sent += 1
+    producer.flush()
+    producer.close()
+    return sent
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Send the generated stream to Kafka."""
+    parser = argparse.ArgumentParser(prog="python -m sage.jobs.orders.feed", description=__doc__)
+    parser.add_argument("--kafka", required=True, metavar="HOST:PORT")
+    parser.add_argument("--events", type=int, default=100_000, metavar="N", help="so many orders (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="which stream (%(default)s)")
+    known = parser.parse_args(argv)
+    print(f"sent {feed(known.kafka, Shop(known.seed, events=known.events))} messages")
+
+
+if __name__ == "__main__":
+    main()
