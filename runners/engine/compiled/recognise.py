@@ -124,7 +124,7 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     fn = step.dofn.fn
     if getattr(fn, "_process_batch_defined", False) or constraints_of(fn):
         return None
-    method = common.DoFnSignature(fn).process_method
+    method = common.MethodWrapper(fn, "process")
     if getattr(method.method_value, "_beam_yields_batches", False):
         return None
     sides = [SideArg(index) for index in range(len(step.side_inputs))]
