@@ -1,19 +1,31 @@
-"""Joining two keyed collections: Beam's CoGroupByKey, then the pairs of each key."""
+"""Joining two keyed collections on one shuffle, with SQL's meaning.
+
+The rows of both sides go under their keys into one grouping; then the pairs of each key are made. A key that is NULL
+equals no key, as in SQL: such a row has no partner, which is known at once, so it stays out of the grouping. NULL is
+None, and a tuple with None among its parts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 from apache_beam import typehints
+from apache_beam.transforms import trigger
+from apache_beam.transforms.trigger import AccumulationMode
 
 from sage.checks import suggestion
 from sage.errors import ConfigError
 
-__all__ = ["JOINS", "Join", "kv_types", "sides"]
+__all__ = ["JOINS", "Join", "JoinKind", "check_how", "check_windows", "is_null", "kv_types", "sides"]
 
-JOINS = ("inner", "left", "right", "full")
+JOINS = ("inner", "left", "right", "full", "semi", "anti")
+LEFT, RIGHT = 0, 1
+_KEYED, _ALONE = "keyed", "alone"
+
+KeyOf = Callable[[Any], Any]
 
 
 def kv_types(pcollection: beam.PCollection) -> tuple[Any, Any]:
@@ -34,58 +46,246 @@ def sides(label: str, on: Any) -> tuple[Callable[[Any], Any], Callable[[Any], An
     return pair[0], pair[1]
 
 
-class Join(beam.PTransform):
-    """Joins a pair of keyed collections into ``(key, (left, right))`` for each pair of values of one key and window.
+def is_null(key: Any) -> bool:
+    """Whether a key is NULL in the sense of SQL, which equals nothing.
 
-    The values of one key on the right are held in memory while the left ones pass by.
+    >>> is_null(None), is_null(("a", None)), is_null(("a", 1))
+    (True, True, False)
+    """
+    return key is None or (isinstance(key, tuple) and None in key)
+
+
+def check_how(owner: str, how: str, accepted: Sequence[str] = JOINS) -> str:
+    """``how``, if it is accepted.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if how not in accepted:
+        near = suggestion(how, accepted) or "."
+        raise ConfigError(f"{owner}: unknown how={how!r}{near} Accepted: {', '.join(accepted)}")
+    return how
+
+
+def check_windows(owner: str, left: beam.PCollection, right: beam.PCollection) -> None:
+    """Refuse sides that are windowed apart: no row of one would meet a row of the other.
+
+    Raises:
+        ConfigError: the window functions differ.
+    """
+    ours, theirs = left.windowing.windowfn, right.windowing.windowfn
+    if ours != theirs:
+        raise ConfigError(f"{owner}: the sides have different windows, {ours} and {theirs}; give both the same")
+
+
+def _check_panes(owner: str, pcollection: beam.PCollection) -> None:
+    """A pane that holds only what is new knows nothing of the partners that came before."""
+    windowing = pcollection.windowing
+    if pcollection.is_bounded or windowing.accumulation_mode == AccumulationMode.ACCUMULATING:
+        return
+    once = isinstance(windowing.triggerfn, trigger.DefaultTrigger) and not windowing.allowed_lateness.micros
+    once = once or windowing.triggerfn == trigger.AfterWatermark()
+    if not once:
+        raise ConfigError(
+            f"{owner}: a window that fires more than once, and each time with what is new only, would miss the pairs "
+            "between the firings; set accumulation_mode=ACCUMULATING, or neither trigger nor allowed_lateness"
+        )
+
+
+@dataclass(frozen=True)
+class JoinKind:
+    """Which rows of a join come out, and in which form.
+
+    Args:
+        how: one of `JOINS`.
+        left_key: the key of a left row; None where both sides are (key, value) pairs.
+        right_key: the key of a right row.
+        key_type: the type of the keys that these make; its coder should be deterministic.
+    """
+
+    how: str
+    left_key: KeyOf | None = None
+    right_key: KeyOf | None = None
+    key_type: Any = typehints.Any
+
+    @property
+    def keyed(self) -> bool:
+        """Whether keys come in and go out beside the values."""
+        return self.left_key is None
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether left rows come out by themselves."""
+        return self.how in ("semi", "anti")
+
+    @property
+    def keeps_left(self) -> bool:
+        """Whether a left row without partner comes out."""
+        return self.how in ("left", "full", "anti")
+
+    @property
+    def keeps_right(self) -> bool:
+        """Whether a right row without partner comes out."""
+        return self.how in ("right", "full")
+
+    def result(self, key: Any, left: Any, right: Any) -> Any:
+        """What comes out for a pair; one of the two may be None."""
+        row = left if self.one_sided else (left, right)
+        return (key, row) if self.keyed else row
+
+    def output_type(self, left: beam.PCollection, right: beam.PCollection) -> Any:
+        """The type of the results."""
+        key, left_type = kv_types(left) if self.keyed else (None, left.element_type)
+        _, right_type = kv_types(right) if self.keyed else (None, right.element_type)
+        if self.one_sided:
+            row = left_type
+        else:
+            row = typehints.Tuple[
+                typehints.Optional[left_type] if self.keeps_right else left_type,
+                typehints.Optional[right_type] if self.keeps_left else right_type,
+            ]
+        return typehints.Tuple[key, row] if self.keyed else row
+
+    def gather(
+        self, left: beam.PCollection, right: beam.PCollection, timed: bool = False
+    ) -> tuple[beam.PCollection, list[beam.PCollection]]:
+        """Both sides under their keys, and what comes out at once.
+
+        Args:
+            left: the left rows or pairs.
+            right: the right ones.
+            timed: whether event times are needed.
+
+        Returns:
+            ``(key, (side, row))``, or, timed, ``(key, (side, microseconds, row))``, where side is `LEFT` or `RIGHT`;
+            and collections of results for rows whose key is NULL.
+        """
+        keyed, alone = [], []
+        # Values go as Any: a coder of rows would give back rows of another class than it took.
+        key_type = self.key_type
+        if self.keyed and kv_types(left)[0] == kv_types(right)[0]:
+            key_type = kv_types(left)[0]
+        parts = (typehints.Any,) * (3 if timed else 2)
+        made = typehints.Tuple[key_type, typehints.Tuple[parts]]
+        for name, rows, side, key_of, keeps in (
+            ("Left", left, LEFT, self.left_key, self.keeps_left),
+            ("Right", right, RIGHT, self.right_key, self.keeps_right),
+        ):
+            tag = _Tag(self, side, key_of, keeps)
+            step = beam.FlatMap(tag.timed if timed else tag.plain)
+            if keeps:
+                outputs = rows | name >> step.with_outputs(_ALONE, main=_KEYED)
+                outputs[_KEYED].element_type = made
+                keyed.append(outputs[_KEYED])
+                alone.append(outputs[_ALONE])
+            else:
+                keyed.append(rows | name >> step.with_output_types(made))
+        return tuple(keyed) | "Both" >> beam.Flatten(), alone
+
+    def together(self, joined: beam.PCollection, alone: list[beam.PCollection], made: Any) -> beam.PCollection:
+        """All results as one collection, of type ``made``."""
+        if not alone:
+            return joined
+        for part in alone:
+            part.element_type = made
+        return (joined, *alone) | "All" >> beam.Flatten()
+
+
+class _Tag:
+    """Puts a row under its key, with its side; a row whose key is NULL comes out, if it does, by itself."""
+
+    def __init__(self, kind: JoinKind, side: int, key_of: KeyOf | None, keeps: bool) -> None:
+        self.kind, self.side, self.key_of, self.keeps = kind, side, key_of, keeps
+
+    def plain(self, row: Any) -> Sequence[Any]:
+        key, row = row if self.key_of is None else (self.key_of(row), row)
+        if key is None or (key.__class__ is not str and is_null(key)):
+            return self._null(key, row)
+        return ((key, (self.side, row)),)
+
+    def timed(self, row: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Sequence[Any]:
+        key, row = row if self.key_of is None else (self.key_of(row), row)
+        if is_null(key):
+            return self._null(key, row)
+        return ((key, (self.side, timestamp.micros, row)),)
+
+    def _null(self, key: Any, row: Any) -> Sequence[Any]:
+        if not self.keeps:
+            return ()
+        left, right = (row, None) if self.side == LEFT else (None, row)
+        return (beam.pvalue.TaggedOutput(_ALONE, self.kind.result(key, left, right)),)
+
+
+class Join(beam.PTransform):
+    """Joins a pair of collections: within each window, each left row with each right row of the same key.
+
+    Input: ``(left, right)``, both windowed alike. (key, value) pairs give ``(key, (left, right))``; rows whose keys
+    are made by functions give ``(left, right)``. ``semi`` and ``anti`` give ``(key, left)``, or left rows.
+
+    The result has the timestamp of its group, by default the end of the window; that of a row whose key is NULL comes
+    out at once with the row's own. State kept: both sides of a window until it fires; then the right values of one
+    key are held in memory while the left ones pass by. Keys are compared by their encoded bytes.
 
     Args:
         how: ``inner`` gives pairs only; ``left``, ``right`` and ``full`` also give what has no partner on the other
-            side, with None for it.
+            side, with None for it; ``semi`` gives each left row that has a partner, once, and ``anti`` those that
+            have none.
+        keys: functions that make the key of a left row and of a right one; None for (key, value) pairs.
+        key_type: the type of the keys that they make.
 
     Raises:
-        ConfigError: ``how`` is none of these.
+        ConfigError: ``how`` is none of these; the sides have different windows; or a window would fire more than
+            once with only what is new.
     """
 
-    def __init__(self, how: str = "inner") -> None:
+    def __init__(
+        self, how: str = "inner", keys: tuple[KeyOf, KeyOf] | None = None, key_type: Any = typehints.Any
+    ) -> None:
         super().__init__()
-        if how not in JOINS:
-            near = suggestion(how, JOINS) or "."
-            raise ConfigError(f"join: unknown how={how!r}{near} Accepted: {', '.join(JOINS)}")
-        self.how = how
+        left_key, right_key = keys or (None, None)
+        self._kind = JoinKind(check_how("join", how), left_key, right_key, key_type)
 
     def expand(self, pcollections):  # type: ignore[no-untyped-def]
         left, right = pcollections
-        (key, left_value), (_, right_value) = kv_types(left), kv_types(right)
-        if self.how in ("right", "full"):
-            left_value = typehints.Optional[left_value]
-        if self.how in ("left", "full"):
-            right_value = typehints.Optional[right_value]
-        pairs = beam.FlatMap(_Pairs(self.how)).with_output_types(
-            typehints.Tuple[key, typehints.Tuple[left_value, right_value]]
-        )
-        return {"left": left, "right": right} | "Group" >> beam.CoGroupByKey() | "Pairs" >> pairs
+        check_windows("join", left, right)
+        for side in (left, right):
+            _check_panes("join", side)
+        rows, alone = self._kind.gather(left, right)
+        made = self._kind.output_type(left, right)
+        pairs = beam.FlatMap(_Pairs(self._kind)).with_output_types(made)
+        joined = rows | "Group" >> beam.GroupByKey() | "Pairs" >> pairs
+        return self._kind.together(joined, alone, made)
 
 
 class _Pairs:
-    """The pairs of one key."""
+    """The results of one key."""
 
-    def __init__(self, how: str) -> None:
-        self.keeps_left = how in ("left", "full")
-        self.keeps_right = how in ("right", "full")
+    def __init__(self, kind: JoinKind) -> None:
+        self.keyed = kind.keyed
+        self.keeps_left, self.keeps_right = kind.keeps_left, kind.keeps_right
+        self.one_sided = kind.one_sided
 
     def __call__(self, group):  # type: ignore[no-untyped-def]
-        return self._pairs(*group)
+        return self._lefts(*group) if self.one_sided else self._pairs(*group)
 
-    def _pairs(self, key: Any, values: dict[str, Any]) -> Iterator[tuple[Any, tuple[Any, Any]]]:
-        rights = list(values["right"])
-        has_left = False
-        for left in values["left"]:
-            has_left = True
-            for right in rights:
-                yield key, (left, right)
-            if not rights and self.keeps_left:
-                yield key, (left, None)
+    def _pairs(self, key: Any, values: Any) -> Iterator[Any]:
+        keyed, has_left = self.keyed, False
+        # What a runner did not keep in memory is read twice, so that only one side of it has to be held here.
+        rights = [right for side, right in values if side]
+        if not rights and self.keeps_left:
+            rights = [None]
+        for side, left in values:
+            if side == LEFT:
+                has_left = True
+                for right in rights:
+                    yield (key, (left, right)) if keyed else (left, right)
         if not has_left and self.keeps_right:
             for right in rights:
-                yield key, (None, right)
+                yield (key, (None, right)) if keyed else (None, right)
+
+    def _lefts(self, key: Any, values: Any) -> Iterator[Any]:
+        has_right = any(side for side, _ in values)
+        if has_right != self.keeps_left:
+            for side, left in values:
+                if side == LEFT:
+                    yield (key, left) if self.keyed else left

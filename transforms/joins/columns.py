@@ -1,0 +1,247 @@
+"""Rows by column name: the keys that columns make, and rows made of the columns of both sides."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import FastPrimitivesCoder, registry
+from apache_beam.typehints import schemas
+from apache_beam.utils.timestamp import Timestamp
+
+from sage.checks import suggestion
+from sage.errors import ConfigError
+from sage.joins import JoinKind, KeyOf, kv_types
+
+__all__ = ["ColumnKey", "MergeColumns", "On", "column_names", "comparable", "join_kind", "key_functions", "reader"]
+
+On = str | Sequence[str] | Mapping[str, str] | None
+"""The columns that must be equal: a name, several names, or ``{left name: right name}``; None for keyed pairs."""
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+def comparable(value: Any) -> Any:
+    """A value in a form that has the same bytes as that of each value it equals, of whatever type.
+
+    Numbers that are equal are one key, as in SQL, and so are NaN and NaN, and times of one instant in two zones.
+    Values of other types stay as they are; Beam's coder then decides, or refuses them.
+
+    >>> comparable(1.0), comparable(decimal.Decimal("2.50")), comparable(True)
+    (1, 2.5, 1)
+    """
+    cls = value.__class__
+    if cls is int or cls is str or cls is bytes or value is None:
+        return value
+    form = _FORMS.get(cls)
+    return form(value) if form is not None else value
+
+
+def _float(value: float) -> Any:
+    if value != value:
+        return ("nan",)
+    return int(value) if value.is_integer() else value
+
+
+def _decimal(value: decimal.Decimal) -> Any:
+    if not value.is_finite():
+        return _float(float(value))
+    above, below = value.as_integer_ratio()
+    if below == 1:
+        return above
+    near = float(value)
+    return near if math.isfinite(near) and near.as_integer_ratio() == (above, below) else ("ratio", above, below)
+
+
+def _datetime(value: datetime.datetime) -> Any:
+    if value.tzinfo is None:
+        return ("local", value.isoformat())
+    return ("instant", (value - _EPOCH) // _MICROSECOND)
+
+
+_FORMS: dict[type, Callable[[Any], Any]] = {
+    bool: int,
+    float: _float,
+    decimal.Decimal: _decimal,
+    datetime.datetime: _datetime,
+    datetime.date: lambda value: ("date", value.toordinal()),
+    datetime.time: lambda value: ("time", value.isoformat()),
+    datetime.timedelta: lambda value: ("span", value // _MICROSECOND),
+    uuid.UUID: lambda value: ("uuid", value.bytes),
+    Timestamp: lambda value: ("instant", value.micros),
+    tuple: lambda value: tuple(map(comparable, value)),
+    list: lambda value: ("list", *map(comparable, value)),
+}
+
+
+class _OneColumn:
+    """The key of a row: one column."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, row: Any) -> Any:
+        value = row[self.name] if row.__class__ is dict else _column(row, self.name)
+        return value if value.__class__ is str or value.__class__ is int else comparable(value)
+
+
+class _Columns:
+    """The key of a row: several columns."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def __call__(self, row: Any) -> Any:
+        if row.__class__ is dict:
+            return tuple([comparable(row[name]) for name in self.names])
+        return tuple([comparable(_column(row, name)) for name in self.names])
+
+
+def _column(row: Any, name: str) -> Any:
+    return row[name] if isinstance(row, Mapping) else getattr(row, name)
+
+
+def reader(name: str) -> Callable[[Any], Any]:
+    """A function that reads a column of a row: a dict, a ``beam.Row`` or a named tuple."""
+    return lambda row: _column(row, name)
+
+
+def column_names(element_type: Any) -> tuple[str, ...] | None:
+    """The columns of rows of this type, as far as Beam knows them."""
+    options = [kind for kind in getattr(element_type, "union_types", (element_type,)) if kind is not type(None)]
+    try:
+        return tuple(name for name, _ in schemas.named_fields_from_element_type(*options))
+    except TypeError:
+        return None
+
+
+def key_functions(
+    owner: str, on: On, left: beam.PCollection, right: beam.PCollection
+) -> tuple[KeyOf | None, KeyOf | None]:
+    """What makes the keys of both sides; None and None for keyed pairs.
+
+    Raises:
+        ConfigError: ``on`` is none of what `On` says; or a side has no such column, where its columns are known.
+    """
+    if on is None:
+        return None, None
+    names = _names(owner, on)
+    for side, wanted, rows in (("left", names.keys(), left), ("right", names.values(), right)):
+        known = column_names(rows.element_type) or ()
+        for name in wanted if known else ():
+            if name not in known:
+                near = suggestion(name, known) or "."
+                raise ConfigError(f"{owner}: the {side} side has no column {name!r}{near} It has {', '.join(known)}")
+    return _key_of(tuple(names)), _key_of(tuple(names.values()))
+
+
+def _key_of(names: tuple[str, ...]) -> KeyOf:
+    return _OneColumn(names[0]) if len(names) == 1 else _Columns(names)
+
+
+class ColumnKey:
+    """The type of the keys that columns make, as Beam is told it: any value whose bytes are always the same."""
+
+    @staticmethod
+    def from_type_hint(_hint: Any, _registry: Any) -> Any:
+        """The coder of these keys."""
+        return FastPrimitivesCoder().as_deterministic_coder("a join on columns")
+
+
+registry.register_coder(ColumnKey, ColumnKey)
+
+
+def join_kind(owner: str, how: str, on: On, left: beam.PCollection, right: beam.PCollection) -> JoinKind:
+    """The join of two sides on columns, or of keyed pairs; raises as `key_functions`."""
+    return JoinKind(how, *key_functions(owner, on, left, right), ColumnKey)
+
+
+def _names(owner: str, on: On) -> dict[str, str]:
+    """The columns of the left side, and what each must equal on the right one."""
+    if isinstance(on, str):
+        names = {on: on}
+    elif isinstance(on, Mapping):
+        names = dict(on)
+    else:
+        names = {name: name for name in on} if isinstance(on, Iterable) else {}
+    if not names or not all(isinstance(name, str) for pair in names.items() for name in pair):
+        raise ConfigError(f"{owner}: on must be a column, several, or a dict of left to right columns, not {on!r}")
+    return names
+
+
+class MergeColumns(beam.PTransform):
+    """Pairs of rows into rows with the columns of both, as SQL's ``SELECT * ... USING (...)`` gives them.
+
+    Input: ``(left, right)``, one of them None where there was no partner: what the joins on columns give. Output: dicts
+    where the rows are dicts, else ``beam.Row``. A side that is None gives None for each of its columns.
+
+    Args:
+        on: the columns that the join was on. One that has the same name on both sides comes once.
+        suffix: what is put behind the name of a right column where the left side has one of that name.
+        left: the columns of the left side, where neither its type nor each of its rows says them. A dict without type
+            is asked itself; so a missing one has no columns, unless they are said here.
+        right: the columns of the right side.
+
+    Raises:
+        ConfigError: ``on`` is no column or columns; two columns of the result have one name; or the columns of a side
+            that is missing are not known.
+    """
+
+    def __init__(
+        self, on: On = (), suffix: str = "_right", left: Sequence[str] | None = None, right: Sequence[str] | None = None
+    ) -> None:
+        super().__init__()
+        names = _names("MergeColumns", on) if on else {}
+        shared = frozenset(name for name, theirs in names.items() if name == theirs)
+        self._merge = _Merge(shared, suffix, tuple(left) if left else None, tuple(right) if right else None)
+
+    def expand(self, pairs: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        known = map(column_names, kv_types(pairs))
+        merge = self._merge.knowing(*known)
+        return pairs | "Merge" >> beam.Map(merge)
+
+
+class _Merge:
+    """One row of two."""
+
+    def __init__(
+        self, shared: frozenset[str], suffix: str, left: tuple[str, ...] | None, right: tuple[str, ...] | None
+    ) -> None:
+        self.shared, self.suffix, self.left, self.right = shared, suffix, left, right
+        if left is not None and right is not None:
+            self._names(left, right)
+
+    def knowing(self, left: tuple[str, ...] | None, right: tuple[str, ...] | None) -> _Merge:
+        return _Merge(self.shared, self.suffix, self.left or left, self.right or right)
+
+    def _names(self, left: Sequence[str], right: Sequence[str]) -> list[str]:
+        """What the columns of the right side are called in the result; a shared one keeps its name."""
+        taken = set(left)
+        made = [name if name not in taken or name in self.shared else name + self.suffix for name in right]
+        new = [name for name in made if name not in taken or name not in self.shared]
+        if len(taken.union(new)) < len(left) + len(new):
+            raise ConfigError(f"MergeColumns: two columns of the result have one name; set suffix, now {self.suffix!r}")
+        return made
+
+    def __call__(self, pair: Any) -> Any:
+        left, right = pair
+        ours, theirs = self._columns(left, self.left, right), self._columns(right, self.right, left)
+        row = {**ours}
+        for name, (column, value) in zip(self._names(list(ours), list(theirs)), theirs.items(), strict=True):
+            if left is None or column not in self.shared:
+                row[name] = value
+        return row if isinstance(right if left is None else left, dict) else beam.Row(**row)
+
+    def _columns(self, row: Any, names: tuple[str, ...] | None, other: Any) -> dict[str, Any]:
+        if row is not None:
+            values: Mapping[str, Any] = row if isinstance(row, Mapping) else row._asdict()
+            return {name: values[name] for name in (values if names is None else names)}
+        if names is None and not isinstance(other, dict):
+            raise ConfigError("MergeColumns: the columns of a missing row are not known; give left= and right=")
+        return dict.fromkeys(names or ())
