@@ -1,4 +1,4 @@
-"""``python -m sage.jobs.orders``: on the runner that ``--runner`` names, else on SAGE's local one."""
+"""``python -m sage.jobs.orders``: on the runner that ``--runner`` names, else on Beam's default one."""
 
 from sage.jobs.orders.job import main
 
