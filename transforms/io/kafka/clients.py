@@ -7,13 +7,12 @@ kafka-python, whichever client moves them (`sage.transforms.io.kafka.control`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sage.transforms.io.kafka.records import KafkaRecord
 
-__all__ = ["Consumer", "OutOfRange", "Partition", "Producer", "WriteFailed", "in_runs"]
-
+__all__ = ["Chunk", "Consumer", "OutOfRange", "Partition", "Producer", "WriteFailed"]
 
 
 class Partition(NamedTuple):
@@ -38,8 +37,24 @@ class OutOfRange(Exception):
         self.partition = partition
 
 
+class Chunk(NamedTuple):
+    """Records of one partition, column by column.
+
+    Attributes:
+        rows: pairs of key and value as bytes, or `KafkaRecord` with the two as bytes.
+        millis: the timestamp of each (ms since the epoch).
+        kinds: what the timestamps are, as Kafka numbers it.
+        offsets: the offset of each.
+    """
+
+    rows: list[Any]
+    millis: list[int]
+    kinds: frozenset[int]
+    offsets: list[int]
+
+
 class Consumer(Protocol):
-    """Reads the partitions it is given, each from an offset. The messages are the client's own objects.
+    """Reads the partitions it is given, each from an offset.
 
     Used by one thread. `poll` raises `OutOfRange`; a broker that does not answer is no error: `poll` gives nothing.
     """
@@ -56,23 +71,11 @@ class Consumer(Protocol):
     def resume(self, partition: Partition) -> None:
         """Ends a `pause`."""
 
-    def poll(self, limit: int) -> Mapping[Partition, list[Any]]:
-        """The messages that are here now, at most ``limit`` (count), in order in each partition. Does not wait."""
+    def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
+        """What is here now, at most ``limit`` records (count), in order in each partition. Does not wait."""
 
     def passed(self, partition: Partition) -> int:
         """The offset behind all that was polled, and behind what follows it that is no record (markers, aborted)."""
-
-    def offsets(self, messages: Sequence[Any]) -> list[int]:
-        """The offset of each message."""
-
-    def pairs(self, messages: Sequence[Any]) -> list[tuple[bytes | None, bytes | None]]:
-        """Key and value of each message."""
-
-    def timestamps(self, messages: Sequence[Any]) -> list[tuple[int, int]]:
-        """Type and time (ms since the epoch) of each message."""
-
-    def records(self, messages: Sequence[Any]) -> list[KafkaRecord]:
-        """All of each message, with key and value as bytes."""
 
     def close(self) -> None:
         """Lets go of the connections."""
@@ -112,17 +115,3 @@ class Producer(Protocol):
 
 class WriteFailed(Exception):
     """Records could not be written; the message says which topic, and why."""
-
-
-def in_runs(partitions: Sequence[Partition], messages: Sequence[Any]) -> Mapping[Partition, list[Any]]:
-    """The messages of each partition, in order, where neighbours are mostly of one partition."""
-    found: dict[Partition, list[Any]] = {}
-    start = 0
-    while start < len(messages):
-        partition = partitions[start]
-        end = start + 1
-        while end < len(messages) and partitions[end] == partition:
-            end += 1
-        found.setdefault(partition, []).extend(messages[start:end])
-        start = end
-    return found

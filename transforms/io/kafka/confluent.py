@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sage.transforms.io.kafka.clients import OutOfRange, Partition, WriteFailed, in_runs
+from sage.transforms.io.kafka.clients import Chunk, OutOfRange, Partition, WriteFailed
 from sage.transforms.io.kafka.config import for_confluent
 from sage.transforms.io.kafka.records import (
     CREATE_TIME,
@@ -20,15 +23,17 @@ __all__ = ["ConfluentConsumer", "ConfluentProducer"]
 
 _SENDS_PER_POLL = 1_000
 _FULL_QUEUE_WAIT_S = 0.1
+_KIND, _TIME = operator.itemgetter(0), operator.itemgetter(1)
 
 
 class ConfluentConsumer:
-    """A `Consumer` on confluent-kafka's. Its messages are ``Message``."""
+    """A `Consumer` on confluent-kafka's."""
 
-    def __init__(self, config: Mapping[str, str]) -> None:
+    def __init__(self, config: Mapping[str, str], whole: bool) -> None:
         import confluent_kafka
 
-        given: dict[str, Any] = {"fetch.wait.max.ms": 100}
+        # With a full queue it waits for a second by default before it fetches again, however fast the queue is read.
+        given: dict[str, Any] = {"fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 5}
         given.update(for_confluent(config, producer=False))
         # It demands a group; none is joined and nothing is committed to it.
         given.setdefault("group.id", config.get("group.id", "unused"))
@@ -39,7 +44,7 @@ class ConfluentConsumer:
         self._consumer = confluent_kafka.Consumer(given, logger=_quiet())
         self._message = confluent_kafka.Message
         self._passed: dict[Partition, int] = {}
-        self._known: dict[tuple[str, int], Partition] = {}
+        self._whole = whole
         self._kinds = {
             confluent_kafka.TIMESTAMP_CREATE_TIME: CREATE_TIME,
             confluent_kafka.TIMESTAMP_LOG_APPEND_TIME: LOG_APPEND_TIME,
@@ -49,7 +54,6 @@ class ConfluentConsumer:
         return [self._kafka.TopicPartition(partition.topic, partition.number, offset)]
 
     def add(self, partition: Partition, offset: int) -> None:
-        self._known[tuple(partition)] = partition  # type: ignore[index]
         self._passed[partition] = offset
         self._consumer.incremental_assign(self._at(partition, offset))
 
@@ -63,23 +67,44 @@ class ConfluentConsumer:
     def resume(self, partition: Partition) -> None:
         self._consumer.resume(self._at(partition))
 
-    def poll(self, limit: int) -> Mapping[Partition, list[Any]]:
-        if not self._passed:
-            return {}
-        messages = self._consumer.consume(limit, 0)
+    def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
+        messages = self._consumer.consume(limit, 0) if self._passed else ()
         if not messages:
-            return {}
+            return ()
         if any(map(self._message.error, messages)):
-            messages = [message for message in messages if not self._is_event(message)]
-        topics = map(self._message.topic, messages)
-        numbers = map(self._message.partition, messages)
-        found = in_runs(list(zip(topics, numbers, strict=True)), messages)  # type: ignore[arg-type]
-        # What a partition still had in the queue when it was taken away is nobody's.
-        given = {self._known[each]: rows for each, rows in found.items()}
-        given = {partition: rows for partition, rows in given.items() if partition in self._passed}
-        for partition, rows in given.items():
-            self._passed[partition] = max(self._passed[partition], rows[-1].offset() + 1)
-        return given
+            messages = [each for each in messages if not self._is_event(each)]
+        found = []
+        for (topic, number), run in self._runs(messages):
+            partition = Partition(topic, number)
+            # What a partition still had in the queue when it was taken away is nobody's.
+            if partition in self._passed:
+                chunk = self._chunk(run)
+                self._passed[partition] = max(self._passed[partition], chunk.offsets[-1] + 1)
+                found.append((partition, chunk))
+        return found
+
+    def _runs(self, messages: list[Any]) -> Iterable[tuple[tuple[str, int], list[Any]]]:
+        """The messages by partition. Mostly they are all of one."""
+        places = list(zip(map(self._message.topic, messages), map(self._message.partition, messages), strict=True))
+        if places.count(places[0]) == len(places):
+            return [(places[0], messages)]
+        runs = itertools.groupby(zip(places, messages, strict=True), operator.itemgetter(0))
+        return [(place, [message for _, message in run]) for place, run in runs]
+
+    def _chunk(self, messages: list[Any]) -> Chunk:
+        message, kinds = self._message, self._kinds
+        stamps = list(map(message.timestamp, messages))
+        rows: list[Any]
+        if self._whole:
+            rows = [_record(each, kinds, *stamp) for each, stamp in zip(messages, stamps, strict=True)]
+        else:
+            rows = list(zip(map(message.key, messages), map(message.value, messages), strict=True))
+        return Chunk(
+            rows,
+            list(map(_TIME, stamps)),
+            frozenset([kinds.get(kind, NO_TIMESTAMP) for kind in set(map(_KIND, stamps))]),
+            list(map(message.offset, messages)),
+        )
 
     def _is_event(self, message: Any) -> bool:
         error = message.error()
@@ -98,25 +123,12 @@ class ConfluentConsumer:
     def passed(self, partition: Partition) -> int:
         return self._passed[partition]
 
-    def offsets(self, messages: Sequence[Any]) -> list[int]:
-        return list(map(self._message.offset, messages))
-
-    def pairs(self, messages: Sequence[Any]) -> list[tuple[bytes | None, bytes | None]]:
-        return list(zip(map(self._message.key, messages), map(self._message.value, messages), strict=True))
-
-    def timestamps(self, messages: Sequence[Any]) -> list[tuple[int, int]]:
-        kinds = self._kinds
-        return [(kinds.get(kind, NO_TIMESTAMP), time) for kind, time in map(self._message.timestamp, messages)]
-
-    def records(self, messages: Sequence[Any]) -> list[KafkaRecord]:
-        times = self.timestamps(messages)
-        return [_record(message, *time) for message, time in zip(messages, times, strict=True)]
-
     def close(self) -> None:
         self._consumer.close()
 
 
-def _record(message: Any, kind: int, time: int) -> KafkaRecord:
+def _record(message: Any, kinds: Mapping[int, int], theirs: int, time: int) -> KafkaRecord:
+    kind = kinds.get(theirs, NO_TIMESTAMP)
     headers = tuple(KafkaHeader(key, value) for key, value in message.headers() or ())
     place = message.topic(), message.partition(), message.offset()
     return KafkaRecord(*place, time, kind, timestamp_type_name(kind), message.key(), message.value(), headers)
@@ -154,17 +166,22 @@ class ConfluentProducer:
 
     def send(self, topic: str, rows: Sequence[tuple[bytes | None, bytes | None]]) -> None:
         produce = self._producer.produce
-        done = 0
-        while done < len(rows):
-            try:
-                for key, value in rows[done:]:
+        try:
+            for key, value in rows:
+                try:
                     produce(topic, value, key)
-                    done += 1
-            except BufferError:
-                self._poll(_FULL_QUEUE_WAIT_S)
-            except self._kafka.KafkaException as error:
-                raise WriteFailed(f"topic {topic!r}: {error}") from error
+                except BufferError:
+                    self._wait_and(produce, topic, value, key)
+        except self._kafka.KafkaException as error:
+            raise WriteFailed(f"topic {topic!r}: {error}") from error
         self._poll(0)
+
+    def _wait_and(self, produce: Callable[..., None], *message: Any, **where: Any) -> None:
+        """The queue is full: what is in it has to go first."""
+        while True:
+            self._poll(_FULL_QUEUE_WAIT_S)
+            with contextlib.suppress(BufferError):
+                return produce(*message, **where)
 
     def _poll(self, wait_s: float) -> None:
         try:
@@ -180,14 +197,14 @@ class ConfluentProducer:
         if record.timestamp >= 0:
             where["timestamp"] = record.timestamp
         headers = [(header.key, header.value) for header in record.headers]
-        while True:
+        message = record.topic, record.value, record.key
+        try:
             try:
-                self._producer.produce(record.topic, record.value, record.key, headers=headers, **where)
-                break
+                self._producer.produce(*message, headers=headers, **where)
             except BufferError:
-                self._poll(_FULL_QUEUE_WAIT_S)
-            except self._kafka.KafkaException as error:
-                raise WriteFailed(f"topic {record.topic!r}: {error}") from error
+                self._wait_and(self._producer.produce, *message, headers=headers, **where)
+        except self._kafka.KafkaException as error:
+            raise WriteFailed(f"topic {record.topic!r}: {error}") from error
         self._sends += 1
         if self._sends % _SENDS_PER_POLL == 0:
             self._poll(0)

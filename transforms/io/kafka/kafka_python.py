@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sage.transforms.io.kafka.clients import OutOfRange, Partition, WriteFailed
+from sage.transforms.io.kafka.clients import Chunk, OutOfRange, Partition, WriteFailed
 from sage.transforms.io.kafka.config import for_kafka_python
 from sage.transforms.io.kafka.records import KafkaHeader, KafkaRecord, timestamp_type_name
 
@@ -16,9 +16,9 @@ _FUTURES = 50_000
 
 
 class PythonConsumer:
-    """A `Consumer` on kafka-python's ``KafkaConsumer``. Its messages are ``ConsumerRecord``."""
+    """A `Consumer` on kafka-python's ``KafkaConsumer``."""
 
-    def __init__(self, config: Mapping[str, str]) -> None:
+    def __init__(self, config: Mapping[str, str], whole: bool) -> None:
         import kafka
 
         given: dict[str, Any] = {
@@ -30,6 +30,7 @@ class PythonConsumer:
         # A position that is gone is an error, not a jump to another one.
         given.update(enable_auto_commit=False, auto_offset_reset="none", allow_auto_create_topics=False)
         self._consumer = kafka.KafkaConsumer(**given)
+        self._whole = whole
         self._errors = kafka.errors
         self._partition = kafka.TopicPartition
         self._all: dict[Any, Partition] = {}
@@ -50,29 +51,25 @@ class PythonConsumer:
     def resume(self, partition: Partition) -> None:
         self._consumer.resume(self._partition(*partition))
 
-    def poll(self, limit: int) -> Mapping[Partition, list[Any]]:
+    def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
         if not self._all:
-            return {}
+            return ()
         try:
             found = self._consumer.poll(timeout_ms=0, max_records=limit)
         except self._errors.OffsetOutOfRangeError as error:
             raise OutOfRange(self._all[next(iter(error.args[0]))]) from error
-        return {self._all[theirs]: records for theirs, records in found.items()}
+        return [(self._all[theirs], self._chunk(messages)) for theirs, messages in found.items()]
+
+    def _chunk(self, messages: list[Any]) -> Chunk:
+        return Chunk(
+            [_record(each) for each in messages] if self._whole else [(each.key, each.value) for each in messages],
+            [each.timestamp for each in messages],
+            frozenset([each.timestamp_type for each in messages]),
+            [each.offset for each in messages],
+        )
 
     def passed(self, partition: Partition) -> int:
         return int(self._consumer.position(self._partition(*partition), timeout_ms=1_000) or 0)
-
-    def offsets(self, messages: Sequence[Any]) -> list[int]:
-        return [message.offset for message in messages]
-
-    def pairs(self, messages: Sequence[Any]) -> list[tuple[bytes | None, bytes | None]]:
-        return [(message.key, message.value) for message in messages]
-
-    def timestamps(self, messages: Sequence[Any]) -> list[tuple[int, int]]:
-        return [(message.timestamp_type, message.timestamp) for message in messages]
-
-    def records(self, messages: Sequence[Any]) -> list[KafkaRecord]:
-        return [_record(message) for message in messages]
 
     def close(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=round(_CLOSE_S * 1000))

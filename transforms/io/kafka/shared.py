@@ -7,15 +7,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sage.errors import DataLoss
-from sage.transforms.io.kafka.clients import Consumer, OutOfRange, Partition
+from sage.transforms.io.kafka.clients import Chunk, Consumer, OutOfRange, Partition
 from sage.transforms.io.kafka.control import Control
 
 __all__ = ["Ends", "SharedConsumer", "Watcher"]
 
-_PER_POLL = 10_000
+_PER_POLL = 500  # clients make an object for each record: few at a time stay in the processor's cache, and are freed
+_ROWS_PER_BATCH = 1_000
 _BUFFERED_PER_PARTITION = 50_000
 _WATCH_EVERY_S = 0.5
 _COMPLAIN_EVERY_S = 30.0
@@ -24,14 +25,14 @@ _log = logging.getLogger("sage.kafka")
 
 
 class SharedConsumer:
-    """Messages by partition. A partition that is not asked for is paused, so that it does not fill the memory.
+    """Records by partition. A partition that is not asked for is paused, so that it does not fill the memory.
 
-    State: the messages that were fetched and not taken, by partition.
+    State: the records that were fetched and not taken, by partition.
     """
 
     def __init__(self, consumer: Consumer) -> None:
-        self.consumer = consumer
-        self._buffers: dict[Partition, collections.deque[list[Any]]] = {}
+        self._consumer = consumer
+        self._buffers: dict[Partition, collections.deque[Chunk]] = {}
         self._waiting: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._lost: dict[Partition, OutOfRange] = {}
@@ -41,58 +42,78 @@ class SharedConsumer:
         self.remove(partition)
         self._buffers[partition] = collections.deque()
         self._waiting[partition] = 0
-        self.consumer.add(partition, offset)
+        self._consumer.add(partition, offset)
 
     def remove(self, partition: Partition) -> None:
         """Reads a partition no more."""
         if self._buffers.pop(partition, None) is not None:
             del self._waiting[partition]
             self._paused.discard(partition)
-            self.consumer.remove(partition)
+            self._consumer.remove(partition)
 
-    def take(self, partition: Partition, limit: int) -> list[Any]:
-        """The next messages of a partition that are here, at most ``limit`` (count).
+    def take(self, partition: Partition, limit: int) -> Chunk | None:
+        """The next records of a partition that are here, at most ``limit`` (count); None if there are none.
 
         Raises:
             OutOfRange: the partition does not have the offset any more.
         """
         buffer = self._buffers[partition]
-        if not buffer:
-            self._fetch()
-            if not buffer:
-                if partition in self._lost:
-                    raise self._lost[partition]
-                return []
-        chunk = buffer.popleft()
-        if len(chunk) > limit:
-            buffer.appendleft(chunk[limit:])
-            chunk = chunk[:limit]
-        self._waiting[partition] -= len(chunk)
+        taken: list[Chunk] = []
+        count = 0
+        limit = min(limit, _ROWS_PER_BATCH)
+        while count < limit and (buffer or self._fetch(partition)):
+            chunk = buffer.popleft()
+            if len(chunk.rows) > limit - count:
+                chunk, rest = _cut(chunk, limit - count)
+                buffer.appendleft(rest)
+            taken.append(chunk)
+            count += len(chunk.rows)
+        if not taken:
+            if partition in self._lost:
+                raise self._lost[partition]
+            return None
+        self._waiting[partition] -= count
         if partition in self._paused and self._waiting[partition] < _BUFFERED_PER_PARTITION // 2:
             self._paused.discard(partition)
-            self.consumer.resume(partition)
-        return chunk
+            self._consumer.resume(partition)
+        return taken[0] if len(taken) == 1 else _joined(taken)
 
-    def _fetch(self) -> None:
+    def _fetch(self, wanted: Partition) -> bool:
+        """Takes from the consumer what is there; whether that was something for the wanted partition."""
         try:
-            found = self.consumer.poll(_PER_POLL)
+            found = self._consumer.poll(_PER_POLL)
         except OutOfRange as error:  # of any partition: it is its reader that has to tell
             self._lost[error.partition] = error
-            return
-        for partition, messages in found.items():
-            self._buffers[partition].append(messages)
-            self._waiting[partition] += len(messages)
+            return False
+        for partition, chunk in found:
+            self._buffers[partition].append(chunk)
+            self._waiting[partition] += len(chunk.rows)
             if self._waiting[partition] > _BUFFERED_PER_PARTITION and partition not in self._paused:
                 self._paused.add(partition)
-                self.consumer.pause(partition)
+                self._consumer.pause(partition)
+        return bool(self._buffers[wanted])
 
     def passed(self, partition: Partition) -> int:
         """The offset behind all that was taken, if nothing waits; -1 while something does."""
-        return -1 if self._waiting[partition] else self.consumer.passed(partition)
+        return -1 if self._waiting[partition] else self._consumer.passed(partition)
 
     def close(self) -> None:
         """Lets go of the consumer."""
-        self.consumer.close()
+        self._consumer.close()
+
+
+def _cut(chunk: Chunk, at: int) -> tuple[Chunk, Chunk]:
+    rows, millis, kinds, offsets = chunk
+    return Chunk(rows[:at], millis[:at], kinds, offsets[:at]), Chunk(rows[at:], millis[at:], kinds, offsets[at:])
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    whole = Chunk([], [], frozenset().union(*[chunk.kinds for chunk in chunks]), [])
+    for rows, millis, _, offsets in chunks:
+        whole.rows.extend(rows)
+        whole.millis.extend(millis)
+        whole.offsets.extend(offsets)
+    return whole
 
 
 class Ends(NamedTuple):

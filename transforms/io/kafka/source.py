@@ -10,7 +10,7 @@ from typing import Any
 from sage.errors import ConfigError, SageError
 from sage.sources import Batch, SplitReader, StreamSource
 from sage.transforms.dead_letter import DeadLetter, shorten
-from sage.transforms.io.kafka.clients import Consumer, OutOfRange, Partition
+from sage.transforms.io.kafka.clients import Chunk, OutOfRange, Partition
 from sage.transforms.io.kafka.control import Control
 from sage.transforms.io.kafka.opening import open_consumer
 from sage.transforms.io.kafka.records import LOG_APPEND_TIME, KafkaRecord
@@ -84,9 +84,10 @@ class KafkaSource(StreamSource[Any]):
         self.now_ms = now_ms or _wall_ms
         self._shared: SharedConsumer | None = None
         self._watcher: Watcher | None = None
+        self._asks: Control | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shared": None, "_watcher": None}
+        return {**self.__dict__, "_shared": None, "_watcher": None, "_asks": None}
 
     def splits(self) -> Sequence[Split]:
         with self._control() as control:
@@ -100,7 +101,9 @@ class KafkaSource(StreamSource[Any]):
         return Control(self.reading.config)
 
     def open(self) -> None:
-        self._shared = SharedConsumer(open_consumer(self.reading.client, self.reading.config))
+        self._shared = SharedConsumer(
+            open_consumer(self.reading.client, self.reading.config, self.reading.with_metadata)
+        )
         self._watcher = Watcher(self._control, self.reading.group, self.now_ms)
 
     def close(self) -> None:
@@ -108,7 +111,9 @@ class KafkaSource(StreamSource[Any]):
             self._watcher.close()
         if self._shared is not None:
             self._shared.close()
-        self._watcher = self._shared = None
+        if self._asks is not None:
+            self._asks.close()
+        self._watcher = self._shared = self._asks = None
 
     def reader(self, split: Split, position: int | None) -> PartitionReader:
         if self._shared is None or self._watcher is None:
@@ -121,17 +126,18 @@ class KafkaSource(StreamSource[Any]):
     def _start(self, split: Split) -> int:
         """Where to begin: a time that was asked for, what the group has committed, or what the config says."""
         reading, each = self.reading, split.partition
-        with self._control() as control:
-            if reading.start_ms is not None:
-                return control.at_time([each], reading.start_ms)[each]
-            committed = control.group_offsets(reading.group, [each]) if reading.group else {}
-            if each in committed:
-                return committed[each]
-            reset = reading.config.get("auto.offset.reset", "latest")
-            if reset == "earliest" or split.appeared:
-                return control.starts([each])[each]
-            if reset == "latest":
-                return control.ends([each], reading.isolation)[each]
+        if self._asks is None:
+            self._asks = self._control()
+        if reading.start_ms is not None:
+            return self._asks.at_time([each], reading.start_ms)[each]
+        committed = self._asks.group_offsets(reading.group, [each]) if reading.group else {}
+        if each in committed:
+            return committed[each]
+        reset = reading.config.get("auto.offset.reset", "latest")
+        if reset == "earliest" or split.appeared:
+            return self._asks.starts([each])[each]
+        if reset == "latest":
+            return self._asks.ends([each], reading.isolation)[each]
         raise ConfigError(f"group {reading.group!r} has no offset for {each}, and auto.offset.reset is none")
 
 
@@ -153,33 +159,30 @@ class PartitionReader(SplitReader[Any]):
 
     def poll(self, limit: int) -> Batch | None:
         try:
-            messages = self._shared.take(self._partition, limit)
+            chunk = self._shared.take(self._partition, limit)
         except OutOfRange as error:
             raise self._loss(error) from error
-        if not messages:
+        if chunk is None:
             self._watcher.check()
             return None
-        consumer = self._shared.consumer
-        times = self._times(consumer, messages)
-        values = _decoded(self._reading, consumer, messages)
-        self._next = consumer.offsets(messages[-1:])[0] + 1
+        times = self._times(chunk)
+        values = _decoded(self._reading, self._partition, chunk)
+        self._next = chunk.offsets[-1] + 1
         return Batch(values, times)
 
-    def _times(self, consumer: Consumer, messages: list[Any]) -> list[int] | int:
+    def _times(self, chunk: Chunk) -> list[int] | int:
         """Event times (microseconds); the watermark goes with them."""
         policy = self._reading.policy
         if policy == PROCESSING_TIME_POLICY:
             return self._now_ms() * 1000
-        stamped = consumer.timestamps(messages)
-        if policy == LOG_APPEND_TIME_POLICY and any(kind != LOG_APPEND_TIME for kind, _ in stamped):
+        if policy == LOG_APPEND_TIME_POLICY and chunk.kinds != {LOG_APPEND_TIME}:
             raise ConfigError(
                 f"topic {self._partition.topic!r}: its records carry no append time; set message.timestamp.type="
                 "LogAppendTime for the topic, or read it with timestamp_policy='CreateTime'"
             )
-        latest = max(time for _, time in stamped)
         delay = self._reading.max_delay_ms if policy == CREATE_TIME_POLICY else 0
-        self._watermark_ms = max(self._watermark_ms, latest - delay)
-        return [time * 1000 for _, time in stamped]
+        self._watermark_ms = max(self._watermark_ms, max(chunk.millis) - delay)
+        return [millis * 1000 for millis in chunk.millis]
 
     def position(self) -> int:
         return self._next
@@ -213,47 +216,41 @@ class PartitionReader(SplitReader[Any]):
         return as_loss(error, starts, ends, self._next)
 
 
-def _decoded(reading: Reading, consumer: Consumer, messages: list[Any]) -> list[Any]:
-    if reading.with_metadata:
-        records = consumer.records(messages)
-        if reading.key is None and reading.value is None:
-            return records
-        return [_record(reading, record) for record in records]
-    pairs = consumer.pairs(messages)
-    key, value = reading.key, reading.value
+def _decoded(reading: Reading, partition: Partition, chunk: Chunk) -> list[Any]:
+    key, value, rows = reading.key, reading.value, chunk.rows
     if key is None and value is None:
-        return pairs
+        return rows
     try:
-        if key is None:
-            assert value is not None
-            return [(k, None if v is None else value(v)) for k, v in pairs]
-        if value is None:
-            return [(None if k is None else key(k), v) for k, v in pairs]
-        return [(None if k is None else key(k), None if v is None else value(v)) for k, v in pairs]
+        if reading.with_metadata:
+            return [row._replace(key=_value(key, row.key), value=_value(value, row.value)) for row in rows]
+        if key is None and value is not None:
+            return [(k, None if v is None else value(v)) for k, v in rows]
+        return [(_value(key, k), _value(value, v)) for k, v in rows]
     except Exception:  # which of them it was, the slow way tells
-        return [_pair(reading, record) for record in consumer.records(messages)]
+        return [_one(reading, partition, offset, row) for offset, row in zip(chunk.offsets, rows, strict=True)]
 
 
-def _pair(reading: Reading, record: KafkaRecord) -> Any:
-    found = _record(reading, record)
-    return (found.key, found.value) if isinstance(found, KafkaRecord) else found
+def _value(decode: Callable[[bytes], Any] | None, data: bytes | None) -> Any:
+    return data if decode is None or data is None else decode(data)
 
 
-def _record(reading: Reading, record: KafkaRecord) -> Any:
-    part = "key"
+def _one(reading: Reading, partition: Partition, offset: int, row: Any) -> Any:
+    """A row decoded, or the dead letter that says why it cannot be."""
+    whole = isinstance(row, KafkaRecord)
+    raw = (row.key, row.value) if whole else row
+    part, data = "key", raw[0]
     try:
-        key = record.key if reading.key is None or record.key is None else reading.key(record.key)
-        part = "value"
-        value = record.value if reading.value is None or record.value is None else reading.value(record.value)
+        key = _value(reading.key, data)
+        part, data = "value", raw[1]
+        value = _value(reading.value, data)
     except Exception as error:
-        where = f"topic {record.topic!r}, partition {record.partition}, offset {record.offset}"
+        where = f"topic {partition.topic!r}, partition {partition.number}, offset {offset}"
         reason = f"{where}: its {part} cannot be decoded: {type(error).__name__}: {error}"
         if not reading.dead_letters:
             raise ValueError(reason) from error
-        shown = record.key if part == "key" else record.value
-        payload, source = shown.decode("utf-8", "backslashreplace"), f"{record.topic}-{record.partition}"
-        return DeadLetter("ReadFromKafka", reason, shorten(payload), source, record.offset)
-    return record._replace(key=key, value=value)
+        payload = data.decode("utf-8", "backslashreplace")
+        return DeadLetter("ReadFromKafka", reason, shorten(payload), str(partition), offset)
+    return row._replace(key=key, value=value) if whole else (key, value)
 
 
 def _wall_ms() -> int:
