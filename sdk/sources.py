@@ -23,7 +23,6 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, 
 __all__ = ["Batch", "ReadStream", "SplitReader", "StreamSource"]
 
 Out = TypeVar("Out")
-END = "end"  # the position behind the last element of a split that has one
 _POLL_ROWS = 4096
 _IDLE = Duration(micros=10_000)
 
@@ -210,26 +209,29 @@ class WatchSplits(beam.DoFn):
 
 
 class _Positions(RestrictionTracker):
-    """From a position to the end of the split; a position is claimed when the elements before it are taken."""
+    """From a position to the end of the split; a position is claimed when the elements before it are taken.
 
-    def __init__(self, position: Any) -> None:
-        self._position = position
+    The restriction is the position and whether the split has ended: never None, which Beam takes for none at all.
+    """
+
+    def __init__(self, restriction: tuple[Any, bool]) -> None:
+        self._position, self._ended = restriction
         self._stopped = False
 
     def current_restriction(self) -> Any:
-        return self._position
+        return self._position, self._ended
 
-    def try_claim(self, position: Any) -> bool:
+    def try_claim(self, claimed: tuple[Any, bool]) -> bool:
         if self._stopped:
             return False
-        self._position = position
+        self._position, self._ended = claimed
         return True
 
     def try_split(self, fraction_of_remainder: float) -> Any:
-        if self._stopped or self._position == END:
+        if self._stopped or self._ended:
             return None
         self._stopped = True
-        return self._position, self._position
+        return (self._position, True), (self._position, False)
 
     def current_progress(self) -> RestrictionProgress:
         return RestrictionProgress(completed=0, remaining=1)
@@ -243,7 +245,7 @@ class _Positions(RestrictionTracker):
 
 class _PositionProvider(RestrictionProvider):
     def initial_restriction(self, element: Any) -> Any:
-        return None
+        return None, False
 
     def create_tracker(self, restriction: Any) -> _Positions:
         return _Positions(restriction)
@@ -291,20 +293,26 @@ class _Read(beam.DoFn):
         return reader or self.source.reader(split, position)
 
     def _batches(self, split: Any, tracker: Any, estimator: Any) -> Iterator[TimestampedValue]:
-        reader = self._reader(split, tracker.current_restriction())
+        position, ended = tracker.current_restriction()
+        if ended:
+            return
+        reader = self._reader(split, position)
         keep = False
         try:
             while True:
                 batch = reader.poll(_POLL_ROWS)
                 if batch is None and reader.finished:
-                    tracker.try_claim(END)
+                    tracker.try_claim((reader.position(), True))
                     return
                 if batch is None:
+                    # Where the reader stands, also at its beginning: so that it is known again when it is resumed.
+                    if not tracker.try_claim((reader.position(), False)):
+                        return
                     self._move(estimator, reader)
                     tracker.defer_remainder(_IDLE)
                     keep = True
                     return
-                if not tracker.try_claim(reader.position()):
+                if not tracker.try_claim((reader.position(), False)):
                     return
                 yield from _stamped(batch)
                 self._move(estimator, reader)

@@ -75,11 +75,11 @@ class PolledRoot(StepRoot):
             self._begin(value)
 
     def _begin(self, element: WindowedValue) -> None:
-        (split, (position, _)), _ = element.value
+        (split, ((position, ended), _)), _ = element.value
         if not self._opened:
             self._opened = True
             self.op.guarded(self._source.open)
-        if position == "end":
+        if ended:
             return
         found = _Split(element, self.op.guarded(self._source.reader, split, position))
         found.mark = self.op.guarded(found.reader.watermark)
@@ -92,15 +92,13 @@ class PolledRoot(StepRoot):
         while True:
             due = [split for split in self._splits if split.next_poll <= now]
             self.op.guarded(self._poll, due)
+            self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
             now = self._clock.now_micros()
-            if now >= ends or not any(split.next_poll <= now for split in due):
+            if now >= ends or not any(split.next_poll <= now for split in self._splits):
                 break
-        self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
 
     def _poll(self, due: list[_Split]) -> None:
         for split in due:
-            if split.mark >= MAX_MICROS:
-                continue
             batch = split.reader.poll(self._rows)
             if batch is not None and batch.values:
                 self._send(split.element, batch)
@@ -138,7 +136,7 @@ class PolledRoot(StepRoot):
         readers = [*(split.reader for split in self._splits), *self._ended]
         self._sealed = [(reader, reader.position()) for reader in readers]
         rows = [
-            encode_row(split.element.with_value(((split.split, (position, None)), 1)), split.mark)
+            encode_row(split.element.with_value(((split.split, ((position, False), None)), 1)), split.mark)
             for split, (_, position) in zip(self._splits, self._sealed, strict=False)
         ]
         return RootSnapshot(spread=rows)
