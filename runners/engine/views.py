@@ -12,6 +12,7 @@ from apache_beam.portability import common_urns
 from apache_beam.transforms import sideinputs
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.trigger import AfterProcessingTime, DefaultTrigger, Repeatedly
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -27,6 +28,8 @@ from sage.runners.engine.keyed.keys import KeyIds, key_coder
 from sage.runners.engine.spilling.runs import Codec
 
 _MULTIMAP = common_urns.side_inputs.MULTIMAP.urn
+# Beam 2.61 knows no triggers of that kind.
+_CONTINUED = getattr(AfterProcessingTime(), "get_continuation_trigger", lambda: None)()
 
 
 class _Multimap(Mapping):  # type: ignore[type-arg]
@@ -57,9 +60,16 @@ class _Multimap(Mapping):  # type: ignore[type-arg]
 def make_view(side: spec.SideInput, context: TaskContext) -> SideView:
     """The view of a side input of a task."""
     collection = context.collections[side.collection]
-    if collection.bounded or isinstance(collection.windowing.triggerfn, DefaultTrigger):
+    if collection.bounded or _settles(collection.windowing):
         return SideView(side, collection)
     return RefreshedView(side, collection, context)
+
+
+def _settles(windowing: Any) -> bool:
+    """Whether each window comes to an end at which its trigger fires: what reads it waits for that."""
+    if isinstance(windowing.windowfn, GlobalWindows):
+        return isinstance(windowing.triggerfn, DefaultTrigger)
+    return bool(windowing.triggerfn.has_ontime_pane())
 
 
 class SideView:
@@ -231,11 +241,11 @@ class RefreshedView(SideView):
         return self._clocks.earliest()
 
     def wake(self) -> None:
-        self._fire(Timestamp(micros=self._clock.now_micros()))
+        self._fire(self._clock.now_micros())
 
-    def _fire(self, now: Timestamp | None) -> None:
+    def _fire(self, now: int | None) -> None:
         driver, watermark = self._driver, Timestamp(micros=self.watermark)
-        while due := driver.due(list(self._all.windows.values()), watermark, now):
+        while due := driver.due(list(self._all.windows.values()), self.watermark, now):
             for window, domain, at in due:
                 fire_at = watermark if domain == TimeDomain.REAL_TIME else at
                 self._take(driver.fire(self._all, window, domain, fire_at))
@@ -285,7 +295,7 @@ def _once_gathered(windowing: Any) -> Any:
     Beam's trigger for that place fires "at the runner's discretion"; at each block would show parts of panes.
     """
     trigger = windowing.triggerfn
-    if isinstance(trigger, Repeatedly) and trigger.underlying == AfterProcessingTime().get_continuation_trigger():
+    if isinstance(trigger, Repeatedly) and trigger.underlying == _CONTINUED:
         windowing = copy.copy(windowing)
         windowing.triggerfn = Repeatedly(AfterProcessingTime(0))
     return windowing

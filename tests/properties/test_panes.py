@@ -72,7 +72,7 @@ def ours(windowing: Any, events: Any) -> list[Any]:
     driver, key, out = PaneDriver(windowing, VirtualClock()), KeyPanes(), []
     for values, watermark in events:
         out += driver.process(key, [(v.value, v.timestamp, v.windows) for v in values], watermark.before)
-        while due := driver.due(key.windows.values(), watermark.after, None):
+        while due := driver.due(key.windows.values(), watermark.after.micros, None):
             for window, domain, stamp in due:
                 assert domain == TimeDomain.WATERMARK
                 out += driver.fire(key, window, domain, stamp)

@@ -99,6 +99,8 @@ def played(workers: GatedWorkers, script: Any, interrupted: bool) -> Counter[str
     number = 0
     for what, how in [*script, ("advance_side", MAX_MICROS), ("advance", MAX_MICROS), ("wake", 10**9)]:
         if what == "main":
+            # What comes too late is dropped by some workers and not by others: each goes by what it waits for.
+            how = [(key, s) for key, s in how if _windows(s)[0].max_timestamp().micros >= workers.watermark]
             rows = [(key, number + offset) for offset, (key, _) in enumerate(how)]
             number += len(rows)
             workers.feed(Block(rows, [Timestamp(s) for _, s in how], [_windows(s) for _, s in how]))

@@ -30,18 +30,20 @@ class WindowState:
 
     State: what is held of the elements that no pane has taken for good, how many of them no pane has had, the watermark
     hold, whether the trigger is finished, how many panes there were (and how many of them on time or late), what the
-    trigger's parts remember by tag, and their timers by name and time domain.
+    trigger's parts remember by tag, and their timers by name and time domain (microseconds).
 
     Args:
         key: whose window it is.
         window: the window.
+        closes: when the window is over for good, once the watermark has passed that (microseconds).
     """
 
-    __slots__ = ("done", "fresh", "held", "hold", "index", "key", "settled", "tags", "timers", "window")
+    __slots__ = ("closes", "done", "fresh", "held", "hold", "index", "key", "settled", "tags", "timers", "window")
 
-    def __init__(self, key: KeyPanes, window: Any) -> None:
+    def __init__(self, key: KeyPanes, window: Any, closes: int) -> None:
         self.key = key
         self.window = window
+        self.closes = closes
         self.held: Any = NOTHING
         self.fresh = 0
         self.hold: Timestamp | None = None
@@ -49,12 +51,19 @@ class WindowState:
         self.index = 0
         self.settled = 0
         self.tags: dict[str, Any] = {}
-        self.timers: dict[tuple[str, str], Timestamp] = {}
+        self.timers: dict[tuple[str, str], int] = {}
 
     def clock_timer(self) -> int | None:
         """When the first processing-time timer is due (microseconds)."""
-        times = [int(stamp.micros) for (_, domain), stamp in self.timers.items() if domain == TimeDomain.REAL_TIME]
-        return min(times, default=None)
+        return min((at for (_, domain), at in self.timers.items() if domain == TimeDomain.REAL_TIME), default=None)
+
+    def next_event(self) -> int:
+        """The event time (microseconds) at which there is something to do: a timer, or the end for good."""
+        at = min(self.closes + 1, MAX_MICROS)
+        for (_, domain), timer in self.timers.items():
+            if domain == TimeDomain.WATERMARK and timer < at:
+                at = timer
+        return at
 
     def earliest(self) -> int | None:
         """The earliest event time (microseconds) that a pane may still carry."""
@@ -72,7 +81,7 @@ class _Context:
         return self._clock.now_micros() / 1e6
 
     def set_timer(self, name: str, time_domain: str, timestamp: Any) -> None:
-        self._state.timers[name, time_domain] = Timestamp.of(timestamp)
+        self._state.timers[name, time_domain] = int(Timestamp.of(timestamp).micros)
 
     def clear_timer(self, name: str, time_domain: str) -> None:
         self._state.timers.pop((name, time_domain), None)
@@ -141,6 +150,7 @@ class PaneDriver:
         self._lateness = windowing.allowed_lateness
         self._accumulates = windowing.accumulation_mode == AccumulationMode.ACCUMULATING
         self._stamps = TimestampCombiner.get_impl(windowing.timestamp_combiner, windowing.windowfn)
+        self._at_end = windowing.timestamp_combiner == TimestampCombiner.OUTPUT_AT_EOW
         self._keeps_hold = windowing.triggerfn.has_ontime_pane()
         self._loses = bool(windowing.triggerfn.may_lose_data(windowing))
         self._clock = clock
@@ -153,17 +163,19 @@ class PaneDriver:
         for value, stamp, windows in elements:
             for window in windows:
                 by_window.setdefault(window, []).append((value, stamp))
-        late = [window for window in by_window if watermark > window.end + self._lateness]
-        for window in late:
-            del by_window[window]
+        now = int(watermark.micros)
         if self._merging:
-            by_window = self._merge(key, by_window)
+            on_time = {window: found for window, found in by_window.items() if now <= self.closing(window)}
+            by_window = self._merge(key, on_time)
         for window, found in by_window.items():
             state = key.windows.get(window)
             if state is None:
-                state = key.windows[window] = WindowState(key, window)
+                closes = self.closing(window)
+                if now > closes:
+                    continue
+                state = key.windows[window] = WindowState(key, window, closes)
             self.touched.append(state)
-            if state.done:
+            if state.done or now > state.closes:
                 continue
             self._add(window, state, found, watermark)
             context = _Context(state, self._clock)
@@ -171,12 +183,19 @@ class PaneDriver:
                 finished = self._trigger.on_fire(watermark, window, context)
                 yield self._pane(window, state, finished, watermark, False)
 
+    def closing(self, window: Any) -> int:
+        """When a window is over for good, once the watermark has passed that (microseconds)."""
+        return int((window.end + self._lateness).micros)
+
     def _add(self, window: Any, state: WindowState, found: list[Element], watermark: Timestamp) -> None:
         stamps = self._stamps
-        assigned = (stamps.assign_output_time(window, stamp) for _, stamp in found)
-        hold = stamps.merge(window, (stamp for stamp in assigned if stamp >= watermark))
-        if hold is not None:
-            state.hold = hold if state.hold is None else stamps.combine_all([state.hold, hold])
+        if not self._at_end:
+            assigned = (stamps.assign_output_time(window, stamp) for _, stamp in found)
+            hold = stamps.merge(window, (stamp for stamp in assigned if stamp >= watermark))
+            if hold is not None:
+                state.hold = hold if state.hold is None else stamps.combine_all([state.hold, hold])
+        elif state.hold is None:
+            state.hold = window.max_timestamp()
         context, on_element = _Context(state, self._clock), self._trigger.on_element
         held, add = state.held, self._holding.add
         for value, _ in found:
@@ -204,7 +223,7 @@ class PaneDriver:
         found = [(window, key.windows.pop(window)) for window in windows if window in key.windows]
         if not found:
             return
-        whole = key.windows[target] = WindowState(key, target)
+        whole = key.windows[target] = WindowState(key, target, self.closing(target))
         self.touched += [whole, *(state for _, state in found)]
         parts = [state.held for _, state in found if state.held is not NOTHING]
         whole.held = self._holding.merged(parts) if parts else NOTHING
@@ -222,28 +241,22 @@ class PaneDriver:
         whole.hold = self._stamps.merge(target, holds) if holds else None
         self._trigger.on_merge(windows, target, _Context(whole, self._clock))
 
-    def next_event(self, state: WindowState) -> int:
-        """The event time (microseconds) at which a window has something to do: a timer, or its end for good."""
-        times = [stamp.micros for (_, domain), stamp in state.timers.items() if domain == TimeDomain.WATERMARK]
-        return int(min([*times, (state.window.end + self._lateness).micros + 1, MAX_MICROS]))
-
-    def due(
-        self, states: Iterable[WindowState], watermark: Timestamp, now: Timestamp | None
-    ) -> list[tuple[Any, str, Timestamp]]:
+    def due(self, states: Iterable[WindowState], watermark: int, now: int | None) -> list[tuple[Any, str, Timestamp]]:
         """Takes out the timers that are due as (window, domain, time): event time first, each in order of time.
 
-        ``now`` is processing time; None leaves its timers alone.
+        ``watermark`` and ``now``, which is processing time, are in microseconds; None leaves that one's timers alone.
         """
         found = []
         for state in states:
-            for timer, stamp in list(state.timers.items()):
-                limit = now if timer[1] == TimeDomain.REAL_TIME else watermark
-                if limit is not None and stamp <= limit:
+            for timer, at in list(state.timers.items()):
+                clock = timer[1] == TimeDomain.REAL_TIME
+                limit = now if clock else watermark
+                if limit is not None and at <= limit:
                     del state.timers[timer]
                     self.touched.append(state)
-                    found.append((state.window, timer[1], stamp))
-        found.sort(key=lambda timer: (timer[1] == TimeDomain.REAL_TIME, timer[2]))
-        return found
+                    found.append((clock, at, state.window, timer[1]))
+        found.sort(key=lambda timer: timer[:2])
+        return [(window, domain, Timestamp(micros=at)) for _, at, window, domain in found]
 
     def fire(self, key: KeyPanes, window: Any, domain: str, at: Timestamp) -> Iterator[WindowedValue]:
         """A timer of a window is due at an event time; gives the pane if the trigger fires."""
@@ -263,7 +276,7 @@ class PaneDriver:
         """
         for state in states:
             window, key = state.window, state.key
-            if not key.has(state) or not (ended or watermark > window.end + self._lateness):
+            if not key.has(state) or not (ended or watermark.micros > state.closes):
                 continue
             del key.windows[window]
             self.touched.append(state)

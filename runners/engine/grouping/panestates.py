@@ -27,7 +27,8 @@ def pack_states(rows: KeyedRows, forms: WindowForms, holding: Values, states: Se
             state.index,
             state.settled,
             state.tags,
-            [(name, domain, stamp.micros) for (name, domain), stamp in state.timers.items()],
+            state.closes,
+            state.timers,
         )
         for state in states
     ]
@@ -40,10 +41,9 @@ def unpack_states(
     """Each window whose key is ours, with the identity and the key that it is of; ``mine`` as `KeyedRows.unpack`."""
     held, rest = told
     for number, identity, key, values in rows.unpack(held, mine):
-        form, fresh, hold, done, index, settled, tags, timers = rest[number]
-        state = WindowState(KeyPanes(identity, key), forms.window(form))
+        form, fresh, hold, done, index, settled, tags, closes, timers = rest[number]
+        state = WindowState(KeyPanes(identity, key), forms.window(form), closes)
         state.held, state.fresh = holding.unlisted(values), fresh
         state.hold = None if hold is None else Timestamp(micros=hold)
-        state.done, state.index, state.settled, state.tags = done, index, settled, tags
-        state.timers = {(name, domain): Timestamp(micros=micros) for name, domain, micros in timers}
+        state.done, state.index, state.settled, state.tags, state.timers = done, index, settled, tags, timers
         yield identity, key, state

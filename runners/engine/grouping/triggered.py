@@ -101,7 +101,7 @@ class TriggeredRoot(PaneRoot):
         for window in driver.touched:
             key = window.key
             here = key.has(window)
-            self._events.set(window, driver.next_event(window) if here else None)
+            self._events.set(window, window.next_event() if here else None)
             self._clocks.set(window, window.clock_timer() if here else None)
             self._holds.set(window, window.earliest() if here else None)
             if self._notes:
@@ -124,9 +124,10 @@ class TriggeredRoot(PaneRoot):
             return
         now = self._context.clock.now_micros()
         ended = self.watermark >= MAX_MICROS
+        watermark = Timestamp(micros=self.watermark)
         for key, windows in self._due(now, ended).items():
-            self._drain(key, windows, Timestamp(micros=self.watermark), Timestamp(micros=now))
-            self._emit(key.key, self._driver.close(windows, Timestamp(micros=self.watermark), ended))
+            self._drain(key, windows, watermark, now)
+            self._emit(key.key, self._driver.close(windows, watermark, ended))
             self._driver.touched += windows
             self._settle()
 
@@ -146,16 +147,14 @@ class TriggeredRoot(PaneRoot):
             state = KeyPanes(None, key)
             self._emit(key, driver.process(state, elements, MIN_TIMESTAMP))
             self._drain(state, state.windows.values(), MAX_TIMESTAMP, None)
-            self._drain(state, state.windows.values(), MAX_TIMESTAMP, MAX_TIMESTAMP)
+            self._drain(state, state.windows.values(), MAX_TIMESTAMP, MAX_MICROS)
             self._emit(key, driver.close(list(state.windows.values()), MAX_TIMESTAMP, True))
             driver.touched.clear()
 
-    def _drain(
-        self, key: KeyPanes, windows: Iterable[WindowState], watermark: Timestamp, now: Timestamp | None
-    ) -> None:
+    def _drain(self, key: KeyPanes, windows: Iterable[WindowState], watermark: Timestamp, now: int | None) -> None:
         """Fires what is due, event time first, until nothing is."""
         driver = self._driver
-        while due := driver.due(windows, watermark, now):
+        while due := driver.due(windows, int(watermark.micros), now):
             for window, domain, fire_at in due:
                 # Triggers compare what they are given with the window's end, so the clock's time is not for them.
                 at = watermark if domain == TimeDomain.REAL_TIME else fire_at
