@@ -10,6 +10,7 @@ from apache_beam.metrics.execution import MetricsContainer
 
 from sage.errors import Location
 from sage.runners.engine.blocks import Block
+from sage.runners.engine.keyed.store import KeyedStore
 from sage.runners.engine.metrics import StepMetrics, Tracker
 from sage.runners.engine.spec import Collection, CollectionId
 from sage.runners.engine.spilling.spill import Memory, SpillStore
@@ -76,6 +77,7 @@ class JobContext:
             knows no faster way than the source's.
         worker: which worker this is.
         workers: how many there are.
+        keyed: makes the store of a step's keyed state, by the step's name; None for state in memory.
     """
 
     clock: Clock
@@ -84,6 +86,7 @@ class JobContext:
     fast_read: Callable[[Any, Any], Iterable[Any] | None] | None = None
     worker: int = 0
     workers: int = 1
+    keyed: Callable[[str], KeyedStore] | None = None
     tracker: Tracker = field(init=False, default_factory=Tracker)
     containers: dict[str, MetricsContainer] = field(init=False, default_factory=dict)
     paths: dict[str, str] = field(init=False, default_factory=dict)

@@ -13,7 +13,7 @@ from typing import Any
 
 from apache_beam import coders
 
-from sage.runners.engine.keyed.cells import kind_of
+from sage.runners.engine.keyed.kinds import kind_of
 from sage.runners.engine.spilling.runs import is_plain
 from sage.statespecs import MapStateSpec
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from sage.runners.engine.keyed.cells import KINDS, Cell
+from sage.runners.engine.keyed.cells import Cell
 from sage.runners.engine.keyed.keys import KeyIds
 from sage.statespecs import MapStateSpec
 
@@ -24,7 +24,8 @@ class Shelf(Protocol):
 
 
 @functools.lru_cache(maxsize=256)
-def _ids_of(spec: MapStateSpec) -> KeyIds:
+def ids_of(spec: MapStateSpec) -> KeyIds:
+    """The identities of a map's keys."""
     return KeyIds(spec.key_coder)
 
 
@@ -38,7 +39,7 @@ class MapCell(Cell):
     shelf: Shelf | None = None
 
     def __init__(self, spec: Any) -> None:
-        self._ids = _ids_of(spec)
+        self._ids = ids_of(spec)
         self._entries: dict[Any, Any] = {}
         self.changed: set[Any] = set()
         self.cleared = False
@@ -125,5 +126,3 @@ class MapCell(Cell):
             self.remove(key)
         return bool(gone)
 
-
-KINDS[MapStateSpec] = MapCell

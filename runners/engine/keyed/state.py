@@ -9,10 +9,11 @@ from typing import Any
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
 
+from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.exchange import KEY_GROUPS
-from sage.runners.engine.keyed.cells import make_cell
 from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
+from sage.runners.engine.keyed.kinds import make_cell
 from sage.runners.engine.keyed.timers import TimerHandle, TimerQueue
 
 _LEAST_SWEPT = 100_000
@@ -169,11 +170,19 @@ class KeyedState(userstate.UserStateContext):
         Raises:
             CheckpointError: it does not fit what the step declares.
         """
+        self._restore_files(state)
         for chunks in state.keyed:
             for data in chunks:
                 self._apply(Chunk(self.declared, data), state.mine)
         # A chain of changes may go on from what was restored only while the same worker has the same keys.
         self._whole_next = True
+
+    def _restore_files(self, state: RootState) -> None:
+        if any(state.files):
+            raise CheckpointError(
+                f"step '{self.declared.step}': the checkpoint holds its state in the files of a store: "
+                "run the job with --state_backend=rocksdb, as when it was taken"
+            )
 
     def _apply(self, chunk: Chunk, mine: Callable[[int], bool] | None) -> None:
         ids = self._ids

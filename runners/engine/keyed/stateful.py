@@ -10,13 +10,14 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
-from sage.runners.engine.blocks import MAX_MICROS, Block
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.failures import naming
 from sage.runners.engine.keyed.chunks import Declared
 from sage.runners.engine.keyed.keys import key_coder
 from sage.runners.engine.keyed.state import KeyedState
+from sage.runners.engine.keyed.stored import StoredState
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import OpRoot
 
@@ -42,12 +43,18 @@ class StatefulRoot(OpRoot):
             key_coder(source.coder),
             source.windowing.windowfn.get_window_coder(),
         )
-        self._state = KeyedState(declared, context.job.options.checkpoints)
+        self._lateness = source.windowing.allowed_lateness.micros
+        self._state = self._state_of(declared, context)
         super().__init__(ParDoOp(step, outputs, context, side_inputs, self._state), source.id)
         self._context = context
         # On a clock that only the input moves, what lies behind the input's end is never reached.
         self._clock_goes_on = source.bounded or not isinstance(context.clock, VirtualClock)
-        self._lateness = source.windowing.allowed_lateness.micros
+
+    def _state_of(self, declared: Declared, context: TaskContext) -> KeyedState:
+        store = context.job.keyed
+        if store is None:
+            return KeyedState(declared, context.job.options.checkpoints)
+        return StoredState(declared, store(declared.step), self._lateness)
 
     def process_block(self, port: int, block: Block) -> None:
         self.entry.receive_block(self._in_time(block))
@@ -101,6 +108,9 @@ class StatefulRoot(OpRoot):
         state.expire(self.watermark, self._lateness)
 
     def wakeup(self) -> int | None:
+        due = self._state.event_timers.next_fire()
+        if due is not None and due <= self.watermark:
+            return MIN_MICROS  # it was set behind the watermark, which may not move for long
         return self._state.clock_timers.next_fire()
 
     def hold(self) -> int:

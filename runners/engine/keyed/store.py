@@ -11,7 +11,7 @@ Window and key have their length before them; numbers are big-endian and without
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 Ranges = Sequence[tuple[bytes, bytes]]
@@ -19,7 +19,12 @@ Ranges = Sequence[tuple[bytes, bytes]]
 
 
 class KeyedStore(Protocol):
-    """The rows of one step at one worker. They need to last no longer than the worker: checkpoints are what lasts."""
+    """The rows of one step at one worker. They need to last no longer than the worker: checkpoints are what lasts.
+
+    ``cells_bytes`` is about what the step may hold of them in memory as objects (bytes).
+    """
+
+    cells_bytes: int
 
     def get(self, row: bytes) -> bytes | None:
         """The data of a row."""
@@ -48,9 +53,15 @@ class KeyedStore(Protocol):
         """
 
 
-def group_range(group: int) -> tuple[bytes, bytes]:
-    """All rows of a key group."""
-    return group.to_bytes(2, "big"), (group + 1).to_bytes(2, "big")
+def group_ranges(groups: Iterable[int]) -> list[tuple[bytes, bytes]]:
+    """All rows of key groups, which are in order; those of neighbours are one range."""
+    ranges: list[tuple[bytes, bytes]] = []
+    for group in groups:
+        begin, end = group.to_bytes(2, "big"), (group + 1).to_bytes(2, "big")
+        if ranges and ranges[-1][1] == begin:
+            begin = ranges.pop()[0]
+        ranges.append((begin, end))
+    return ranges
 
 
 def ordered(micros: int) -> bytes:
