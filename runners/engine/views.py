@@ -28,8 +28,7 @@ from sage.runners.engine.keyed.keys import KeyIds, key_coder
 from sage.runners.engine.spilling.runs import Codec
 
 _MULTIMAP = common_urns.side_inputs.MULTIMAP.urn
-# Beam 2.61 knows no triggers of that kind.
-_CONTINUED = getattr(AfterProcessingTime(), "get_continuation_trigger", lambda: None)()
+_CONTINUES = hasattr(AfterProcessingTime, "get_continuation_trigger")  # Beam 2.61 has a grouping keep its trigger
 
 
 class _Multimap(Mapping):  # type: ignore[type-arg]
@@ -295,10 +294,16 @@ def _once_gathered(windowing: Any) -> Any:
     Beam's trigger for that place fires "at the runner's discretion"; at each block would show parts of panes.
     """
     trigger = windowing.triggerfn
-    if isinstance(trigger, Repeatedly) and trigger.underlying == _CONTINUED:
+    if isinstance(trigger, Repeatedly) and _continued(trigger.underlying):
         windowing = copy.copy(windowing)
         windowing.triggerfn = Repeatedly(AfterProcessingTime(0))
     return windowing
+
+
+def _continued(trigger: Any) -> bool:
+    if _CONTINUES:
+        return bool(trigger == AfterProcessingTime().get_continuation_trigger())
+    return isinstance(trigger, AfterProcessingTime)
 
 
 def _holding_of(data: Any) -> Values:
