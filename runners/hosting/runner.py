@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, StreamingOptions, TypeOptions
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.pipeline import Pipeline
-from apache_beam.portability import common_urns
-from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms import environments
 
@@ -27,7 +26,7 @@ from sage.runners.hosting.serialising import serialising
 from sage.runners.plan.compatibility import as_of
 from sage.runners.plan.created import created_in
 from sage.runners.plan.packing import pack_combines
-from sage.runners.plan.uses import uses_of
+from sage.runners.plan.uses import Feature, Use, uses_of
 from sage.trace import caller_location
 
 
@@ -91,23 +90,16 @@ class HostRunner(PipelineRunner):
         proto = as_of(proto, options.view_as(StreamingOptions).update_compatibility_version)
         if not options.view_as(StandardOptions).streaming:
             proto = pack_combines(proto)
-        refuse(uses_of(proto), self.host)
+        uses = uses_of(proto)
+        refuse(uses, self.host)
         running = self.start(proto, options)
         result = JobResult(job_name(options), running)
         announce(result)
-        if self.goes_on(proto):
+        if goes_on(uses):
             result.start()
         else:
             result.run()
         return result
-
-    def goes_on(self, proto: PipelineProto) -> bool:
-        """Whether a pipeline has no end of its own, so that whoever starts it does not wait for it."""
-        urns = {transform.spec.urn for transform in proto.components.transforms.values()}
-        if common_urns.primitives.TEST_STREAM.urn in urns:
-            return False
-        unbounded = beam_runner_api_pb2.IsBounded.UNBOUNDED
-        return any(made.is_bounded == unbounded for made in proto.components.pcollections.values())
 
     def job_options(self, options: PipelineOptions, workers: int) -> JobOptions:
         """How the job is to run at each of so many workers."""
@@ -142,6 +134,12 @@ class HostRunner(PipelineRunner):
             )
             for index in range(sage.workers)
         ]
+
+
+def goes_on(uses: Iterable[Use]) -> bool:
+    """Whether a pipeline has no end of its own, so that whoever starts it does not wait for it."""
+    features = {use.feature for use in uses}
+    return Feature.UNBOUNDED in features and Feature.TEST_STREAM not in features
 
 
 def job_name(options: PipelineOptions) -> str:
