@@ -112,12 +112,14 @@ class Vitals:
         watermark_ms: all events before this event time have gone through every step (ms since the epoch); None
             before the first.
         lag: how many events wait at the sources (count); None if no source knows.
+        read: how many events this run has read from sources with positions (count).
         checkpoint: the last durable checkpoint; None before the first.
         restarts: how often the job began again after a failure (count).
     """
 
     watermark_ms: float | None = None
     lag: int | None = None
+    read: int = 0
     checkpoint: Checkpointed | None = None
     restarts: int = 0
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from sage.jobs.cli.checkpoints import checkpoints
 from sage.jobs.cli.doctor import doctor
 from sage.jobs.cli.exits import ExitCode
 from sage.jobs.cli.graph import graph
 from sage.jobs.cli.run import run
+from sage.jobs.cli.steering import drain, jobs, savepoint, stop
 from sage.jobs.cli.version import version
 
 __all__ = ["main"]
@@ -23,6 +25,8 @@ _HELP = """Run Apache Beam jobs on SAGE: embedded in this process, on Ray or on 
   sage run job.py --workers 4            the same in four worker processes
   sage run mypkg.jobs:daily -- --day 7   call a function, give the job its own options
   sage run pipeline.yaml --json          run Beam YAML, print one JSON document at the end
+  sage jobs                              what runs on this machine; sage savepoint, stop and drain steer it
+  sage checkpoints check PATH job.py     can the job, as it is now, go on from there?
   sage graph job.py --format svg -o job.svg
   sage doctor                            what this machine has, what is missing
 
@@ -36,7 +40,7 @@ def _sage() -> None:
     pass
 
 
-for _command in (run, graph, doctor, version):
+for _command in (run, jobs, savepoint, stop, drain, checkpoints, graph, doctor, version):
     _sage.add_command(_command)
 
 

@@ -15,10 +15,10 @@ from apache_beam.transforms import window
 from sage.errors import ConfigError
 from sage.jobs.cli.stepgraph import Edge, Node, StepGraph
 from sage.jobs.cli.target import Target
-from sage.runners.engine.spec import Step
+from sage.runners.engine.spec import Plan, Step
 from sage.runners.plan import plan_pipeline
 
-__all__ = ["capture", "stage_graph", "step_graph"]
+__all__ = ["capture", "plan_of", "stage_graph", "step_graph"]
 
 
 class _Captured(BaseException):
@@ -147,6 +147,16 @@ def _seconds(duration: Any) -> str:
 _ARRIVAL = {"key": "shuffled by key", "spread": "spread over workers", "one": "at one worker"}
 
 
+def plan_of(pipeline: beam.Pipeline) -> Plan:
+    """The plan that SAGE's runners make of a pipeline.
+
+    Raises:
+        InvalidPipeline: the pipeline cannot be planned.
+        UnsupportedFeature: the runner refuses it.
+    """
+    return plan_pipeline(pipeline.to_runner_api())
+
+
 def stage_graph(pipeline: beam.Pipeline) -> StepGraph:
     """The stages that SAGE's runners make of a pipeline: steps that run fused are one node.
 
@@ -154,7 +164,7 @@ def stage_graph(pipeline: beam.Pipeline) -> StepGraph:
         InvalidPipeline: the pipeline cannot be planned.
         UnsupportedFeature: the runner refuses it.
     """
-    plan = plan_pipeline(pipeline.to_runner_api())
+    plan = plan_of(pipeline)
     names = {stage.index: f"stage {n}" for n, stage in enumerate(plan.stages, start=1)}
     makers = {
         collection: names[stage.index]

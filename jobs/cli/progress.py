@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from collections import deque
@@ -10,16 +11,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from sage.handle import JobHandle, JobState, StepProgress, StepState
+from sage.handle import JobHandle, JobState, StepProgress, StepState, Vitals
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-__all__ = ["LiveDisplay", "RateMeter", "fold_steps", "merge_steps"]
+__all__ = ["LiveDisplay", "RateMeter", "fold_steps", "merge_steps", "size_text", "vitals_text"]
 
 _REFRESH_PER_SECOND = 4
 _RATE_WINDOW_S = 3.0
+_END_OF_TIME_MS = 253_402_300_799_000  # what lies behind is Beam's end of all windows, and no date
 _GLYPHS: dict[StepState, tuple[str, str]] = {
     "waiting": ("·", "dim"),
     "running": ("▶", "cyan"),
@@ -77,6 +79,32 @@ class RateMeter:
         return (count - before) / (now - first) if now > first else 0.0
 
 
+def vitals_text(vitals: Vitals, now: float, rate: float | None = None) -> str:
+    """One line on how a streaming job is doing; empty if it reads no stream.
+
+    Args:
+        vitals: what the job tells.
+        now: the time (seconds since the epoch).
+        rate: what is read in a second (count), where that is known.
+    """
+    parts = []
+    if rate is not None and vitals.read:
+        parts.append(f"reads {_rate_text(rate)}/s")
+    if vitals.lag is not None:
+        parts.append(f"lag {vitals.lag:,}")
+    if vitals.watermark_ms is not None and vitals.watermark_ms < _END_OF_TIME_MS:
+        at = datetime.datetime.fromtimestamp(vitals.watermark_ms / 1_000, datetime.timezone.utc)
+        parts.append(f"event time {at:%Y-%m-%d %H:%M:%S}")
+    if vitals.checkpoint is not None:
+        taken = vitals.checkpoint
+        age = _seconds_text(max(now - taken.ended_ms / 1_000, 0.0))
+        took = f"in {taken.ended_ms - taken.began_ms:.0f} ms"
+        parts.append(f"checkpoint {taken.number}: {size_text(taken.size_bytes)} {took}, {age} ago")
+    if vitals.restarts:
+        parts.append(f"began again {vitals.restarts} times" if vitals.restarts > 1 else "began again once")
+    return " · ".join(parts)
+
+
 class LiveDisplay:
     """Draws the progress of every watched job on stderr while it is open, and leaves the last picture standing.
 
@@ -128,8 +156,10 @@ class _WatchedJob:
         self._elapsed = 0.0
         self._ended = False
         self._meters: dict[str, RateMeter] = {}
+        self._reading = RateMeter()
 
     def picture(self) -> RenderableType:
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
@@ -152,7 +182,16 @@ class _WatchedJob:
                 _rate_text(self._rate(step)),
                 _seconds_text(step.busy_ms / 1000),
             )
-        return table
+        line = self._vitals()
+        return Group(table, Text(line, style="dim")) if line else table
+
+    def _vitals(self) -> str:
+        """How a streaming job is doing; empty for others."""
+        vitals = getattr(self._handle, "vitals", lambda: None)()
+        if vitals is None or not getattr(self._handle, "endless", False):
+            return ""
+        rate = None if self._ended else self._reading.update(self._elapsed, vitals.read)
+        return vitals_text(vitals, time.time(), rate)
 
     def _rate(self, step: StepProgress) -> float:
         # A source takes in nothing to speak of: what moves through it is what it puts out.
@@ -175,6 +214,14 @@ def _rate_text(rate: float) -> str:
     if rate >= 1_000:
         return f"{rate / 1_000:.1f} k"
     return f"{rate:.0f}"
+
+
+def size_text(count: int) -> str:
+    """A number of bytes in three digits: 12.4 MB."""
+    size, units = float(count), ["B", "kB", "MB", "GB"]
+    while size >= 1_000 and len(units) > 1:
+        size, units = size / 1_000, units[1:]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def _seconds_text(seconds: float) -> str:

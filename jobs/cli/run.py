@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 import click
 
 from sage.handle import JobHandle, JobState, observe_jobs
+from sage.jobs.cli.control import serving
 from sage.jobs.cli.exits import ExitCode, exit_code_of
 from sage.jobs.cli.failure import Failure, explain, show
 from sage.jobs.cli.progress import LiveDisplay
 from sage.jobs.cli.report import document, stdout_kept_clean
 from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, resolve_runner
+from sage.jobs.cli.stopping import patient_interrupts
 from sage.jobs.cli.target import Target
 
 __all__ = ["run"]
@@ -35,6 +37,9 @@ _HELP = """Run a job: TARGET is a script, a module, a function or a Beam YAML pi
 
 A pipeline that names no runner gets the one that --runner asks for; one that its code names itself is left
 alone. The options of SAGE are given in the same way: the job's code has the last word.
+
+A job that has no end is stopped with Ctrl-C: once takes a last checkpoint, and the same command goes on from it;
+twice ends it at once. `sage jobs`, `savepoint`, `stop` and `drain` work from another terminal.
 
 A function is called by what its first parameter is called: `argv` gets the job's options as a list, `options`
 gets them as PipelineOptions, `pipeline` gets a pipeline to add steps to, which is then run. Without
@@ -126,6 +131,8 @@ def _watching(handles: list[JobHandle], *, live: bool) -> Iterator[None]:
         if live:
             stack.enter_context(observe_jobs(stack.enter_context(LiveDisplay()).watch))
         stack.enter_context(observe_jobs(handles.append))
+        stack.enter_context(serving(handles))
+        stack.enter_context(patient_interrupts(handles))
         yield
 
 

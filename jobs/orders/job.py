@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.transforms.window import FixedWindows
 
 from sage.errors import ConfigError
@@ -121,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     config, options = OrdersConfig.parse(argv)
     options.view_as(StandardOptions).streaming = True
+    google = options.view_as(GoogleCloudOptions)
+    google.job_name = google.job_name or "orders"
     sage = options.view_as(SageOptions)
     # An endless job without checkpoints would commit nothing, ever.
     sage.checkpoint_dir = sage.checkpoint_dir or config.path("checkpoints")

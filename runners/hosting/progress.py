@@ -26,24 +26,30 @@ def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
 
 @dataclass(frozen=True)
 class Pulse:
-    """How far a worker has come: the least watermark of its stages (microseconds), how many events wait (count)."""
+    """How far a worker has come: the least watermark of its stages (microseconds), how many events wait and how many
+    were read (count)."""
 
     watermark: int = MIN_MICROS
     lag: int | None = None
+    read: int = 0
 
 
 def pulse_of(flow: Dataflow) -> Pulse:
     """How far a worker's stages have come."""
     marks = [task.input_watermark for task in flow.tasks.values() if task.inputs]
-    lags = [task.root.lag() for task in flow.tasks.values() if isinstance(task.root, PolledRoot)]
-    return merge_pulses([Pulse(min(marks, default=MIN_MICROS)), *(Pulse(MAX_MICROS, lag) for lag in lags)])
+    sources = [(task, task.root) for task in flow.tasks.values() if isinstance(task.root, PolledRoot)]
+    read = [sum(task.outputs[c].count for c in task.stage.root.outputs.values()) for task, _ in sources]
+    lags = [root.lag() for _, root in sources]
+    pulses = [Pulse(MAX_MICROS, lag, count) for lag, count in zip(lags, read, strict=True)]
+    return merge_pulses([Pulse(min(marks, default=MIN_MICROS)), *pulses])
 
 
 def merge_pulses(pulses: Iterable[Pulse]) -> Pulse:
     """The pulses of several workers as one."""
     all_of = list(pulses)
     lags = [pulse.lag for pulse in all_of if pulse.lag is not None]
-    return Pulse(min((pulse.watermark for pulse in all_of), default=MIN_MICROS), sum(lags) if lags else None)
+    watermark = min((pulse.watermark for pulse in all_of), default=MIN_MICROS)
+    return Pulse(watermark, sum(lags) if lags else None, sum(pulse.read for pulse in all_of))
 
 
 def join_halves(steps: Iterable[StepProgress]) -> Sequence[StepProgress]:

@@ -159,6 +159,11 @@ class JobResult(PipelineResult):
 
     # Steering.
 
+    @property
+    def endless(self) -> bool:
+        """Whether the job has no end of its own."""
+        return self._thread is not None
+
     def savepoint(self, name: str = "") -> str:
         """Takes a savepoint, while the job goes on; gives its path.
 
@@ -199,6 +204,7 @@ class JobResult(PipelineResult):
         return Vitals(
             watermark_ms=None if pulse.watermark <= MIN_MICROS else pulse.watermark / 1_000,
             lag=pulse.lag,
+            read=pulse.read,
             checkpoint=None if taken is None else told(taken),
             restarts=running.restarts,
         )
