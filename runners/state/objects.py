@@ -43,6 +43,9 @@ class Objects(Protocol):
     def size(self, name: str) -> int:
         """How much an object holds (bytes)."""
 
+    def keep(self, name: str) -> None:
+        """Sees to it that an object stays: whoever made it may have died before it could."""
+
     def names(self) -> list[str]:
         """The names of all objects, in order."""
 
@@ -155,6 +158,7 @@ class LocalObjects:
         self.url = os.path.abspath(path)
         self._disk = disk or Disk()
         self._mark = uuid.uuid4().hex[:8] if mark is None else mark
+        self._made = {"/"}
         self._lock: Any = None
 
     def _path(self, name: str) -> str:
@@ -167,11 +171,18 @@ class LocalObjects:
         return path, f"{path}.{self._mark}.tmp"
 
     def _make_folder(self, path: str) -> None:
+        """Makes a folder that is there to stay; one that is there may have been made a moment before a crash."""
+        if path in self._made:
+            return
+        above = os.path.dirname(path)
+        self._make_folder(above)
         if not self._disk.is_folder(path):
-            self._make_folder(os.path.dirname(path))
             with contextlib.suppress(FileExistsError):
                 self._disk.make(path)
-            self._disk.sync(os.path.dirname(path))
+            self._disk.sync(above)
+        elif path.startswith(os.path.dirname(self.url)):
+            self._disk.sync(above)
+        self._made.add(path)
 
     def put(self, name: str, data: bytes) -> None:
         path, beside = self._place(name)
@@ -216,6 +227,11 @@ class LocalObjects:
 
     def size(self, name: str) -> int:
         return self._disk.size(self._path(name))
+
+    def keep(self, name: str) -> None:
+        path = self._path(name)
+        self._disk.sync(path)
+        self._disk.sync(os.path.dirname(path))
 
     def names(self) -> list[str]:
         found = (os.path.relpath(path, self.url) for path in self._disk.files(self.url))
@@ -279,6 +295,9 @@ class RemoteObjects:
 
     def size(self, name: str) -> int:
         return int(self._system.info(self._path(name))["size"])
+
+    def keep(self, name: str) -> None:
+        """What can be read is there to stay."""
 
     def names(self) -> list[str]:
         self._system.invalidate_cache()

@@ -89,7 +89,8 @@ class RocksStore:
 
     def get(self, row: bytes) -> bytes | None:
         """The data of a row."""
-        return self._db.get(row)  # type: ignore[no-any-return]
+        data: bytes | None = self._db.get(row)
+        return data
 
     def put(self, row: bytes, data: bytes) -> None:
         """Writes a row."""
@@ -188,8 +189,8 @@ def _opened(path: str, cache: Any) -> Rdict:
     from rocksdict import Rdict, WriteOptions
 
     database = Rdict(path, _options(cache))
-    write = WriteOptions()
-    write.disable_wal = True
+    write: Any = WriteOptions()
+    write.disable_wal = True  # a property, whatever its stub says
     database.set_write_options(write)
     return database
 

@@ -221,7 +221,13 @@ class CheckpointStore:
             CheckpointError: it is there and cannot be used; the message names what is wrong, and what can be used.
         """
         epochs = epochs_in(self._objects)
-        return read_manifest(self._objects, folder_of(epochs[-1])) if epochs else None
+        if not epochs:
+            return None
+        folder = folder_of(epochs[-1])
+        manifest = read_manifest(self._objects, folder)
+        # Before anything is done that cannot be undone because of it.
+        self._objects.keep(f"{folder}/{MANIFEST}")
+        return manifest
 
     def choose(self, restore_from: str | None) -> Manifest | None:
         """What a job begins from: what it is told to, but the latest of its own once that has come of it.

@@ -23,13 +23,14 @@ MAY_IMPORT = {
 
 # Inside runners/: the engine knows nobody, the plan knows the engine, a host knows both and no other host.
 RUNNERS_MAY_NOT_IMPORT = {
-    "sage.runners.engine": ("plan", "state", "hosting", "local", "ray", "flink", "features"),
-    "sage.runners.plan": ("hosting", "features", "local", "ray", "flink"),
-    "sage.runners.state": ("plan", "local", "ray", "flink"),
-    "sage.runners.hosting": ("local", "ray", "flink"),
-    "sage.runners.local": ("ray", "flink"),
-    "sage.runners.ray": ("local", "flink"),
-    "sage.runners.flink": ("local", "ray"),
+    "sage.runners.engine": ("plan", "state", "hosting", "local", "ray", "flink", "simulation", "features"),
+    "sage.runners.plan": ("hosting", "features", "local", "ray", "flink", "simulation"),
+    "sage.runners.state": ("plan", "local", "ray", "flink", "simulation"),
+    "sage.runners.hosting": ("local", "ray", "flink", "simulation"),
+    "sage.runners.local": ("ray", "flink", "simulation"),
+    "sage.runners.ray": ("local", "flink", "simulation"),
+    "sage.runners.flink": ("local", "ray", "simulation"),
+    "sage.runners.simulation": ("local", "ray", "flink"),
 }
 
 # What can read the outside world, keep its own time, run beside us or roll dice. The engine is handed all of these.

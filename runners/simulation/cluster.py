@@ -1,0 +1,298 @@
+"""One attempt at a job, simulated: a driver and its workers, each doing one thing at a time, in an order by chance."""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sage.runners.engine.checkpoint.identity import describe, stage_ids
+from sage.runners.engine.checkpoint.protocol import Coordinator, Publish, Receipt
+from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
+from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.dataflow import Dataflow
+from sage.runners.engine.spec import Plan
+from sage.runners.hosting.conductor import Conductor
+from sage.runners.hosting.credits import DRIVER, CreditExchange
+from sage.runners.hosting.epochs import Epochs
+from sage.runners.simulation.dice import Dice
+from sage.runners.simulation.network import Network
+from sage.runners.state.manifests import Manifest
+from sage.runners.state.snapshots import CheckpointStore
+from sage.runtime import set_subtask
+
+NO_LIMIT = 1 << 60  # bytes: a worker that waits for credit would wait inside its one turn
+STEP_MICROS = 200
+STANDSTILL_MICROS = 3_600_000_000
+MOST_THINGS = 1_000_000
+
+
+class Standstill(Exception):
+    """The job does not go on: nothing is to be done, nothing is on its way, and time brings nothing."""
+
+
+class Later(Executor):
+    """Runs what it is given when its turn comes: stands for a thread."""
+
+    def __init__(self, dice: Dice, name: str) -> None:
+        self._dice = dice
+        self.name = name
+        self.tasks: deque[Callable[[], None]] = deque()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.tasks.append(lambda: fn(*args, **kwargs))
+        return Future()
+
+    def run_one(self) -> None:
+        """Runs the first task that waits."""
+        self._dice.note("later", self.name)
+        self.tasks.popleft()()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an attempt is made of.
+
+    Attributes:
+        plan: makes the plan for so many workers; called once for each of them, so that each has functions of its own.
+        workers: how many (count).
+        job: the job's name.
+        interval: between two checkpoints (microseconds).
+        begin: the checkpoint to begin from; None for the beginning.
+        epoch: the highest epoch so far.
+        execution_path: as the option of that name.
+    """
+
+    plan: Callable[[int], Plan]
+    workers: int
+    job: str
+    interval: int
+    begin: Manifest | None = None
+    epoch: int = 0
+    execution_path: str = "auto"
+
+
+class _Inbox:
+    """What has arrived at a worker."""
+
+    def __init__(self) -> None:
+        self.arrived: deque[tuple[int, bytes]] = deque()
+
+    def take(self, timeout: float | None) -> tuple[int, bytes] | None:
+        return self.arrived.popleft() if self.arrived else None
+
+
+class Worker:
+    """A worker: the real stages, exchange and epochs, and a thread that stores what they hold.
+
+    State: all that, and whether there was nothing to do when it was last asked.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        setting: Setting,
+        network: Network,
+        clock: VirtualClock,
+        write: Callable[[int, Mapping[str, StageSnapshot]], Receipt],
+        later: Later,
+    ) -> None:
+        self.me = me
+        self._workers = setting.workers
+        plan = setting.plan(setting.workers)
+        options = JobOptions(
+            execution_path=setting.execution_path, block_rows=8, job=setting.job, epochs=True, checkpoints=True
+        )
+        self.job = JobContext(clock, options, worker=me, workers=setting.workers)
+        self.ids = stage_ids(plan)
+        self.inbox = _Inbox()
+        self.exchange = CreditExchange(
+            me, setting.workers, lambda to, data: network.send(me, to, data), self.inbox, plan, NO_LIMIT
+        )
+        self.flow = Dataflow(plan, self.job, self.exchange)
+        self.later = later
+        self.idle = False
+        self.done = False
+
+        def store(epoch: int, snapshots: Mapping[int, StageSnapshot]) -> Receipt:
+            return write(epoch, {self.ids[index]: snapshots[index] for index in sorted(snapshots)})
+
+        self.epochs = Epochs(self.flow, me, store, lambda fact: network.send(me, DRIVER, pickle.dumps(fact)), later)
+        self.exchange.attach(self.flow, lambda said: self.epochs.obey(pickle.loads(said or b"")))
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The functions that run are this worker's."""
+        set_subtask(self.me, self._workers)
+        previous = self.job.tracker.install()
+        try:
+            yield
+        finally:
+            self.job.tracker.restore(previous)
+
+    def open(self, states: Mapping[str, StageState] | None) -> None:
+        """Sets up, with what a checkpoint holds."""
+        with self._at_work():
+            self.flow.open(None if states is None else {index: states[id] for index, id in self.ids.items()})
+
+    def turn(self) -> None:
+        """Does one piece of work, as the loop of a real worker does."""
+        with self._at_work():
+            self.epochs.attend()
+            if self.epochs.over:
+                self.done = True
+                self.flow.close()
+            elif not self.flow.step():
+                self.epochs.rest()
+                self.idle = True
+
+    def take(self) -> None:
+        """Takes what has arrived."""
+        with self._at_work():
+            self.exchange.take(0)
+        self.idle = False
+
+    def close(self) -> None:
+        """Tears down what a crash has left, as the end of a process would."""
+        with self._at_work(), ExitStack() as stack:
+            for task in self.flow.tasks.values():
+                stack.callback(_quietly, task.close)
+
+
+def _quietly(close: Callable[[], None]) -> None:
+    try:
+        close()
+    except BaseException:
+        return
+
+
+class Cluster:
+    """One attempt.
+
+    State: the driver and the workers, what is on its way between them, and what they will do in threads beside.
+
+    Args:
+        setting: what it is made of.
+        dice: decides what comes next.
+        clock: the time, which goes on with every step.
+        store_of: the storage of checkpoints, as a process that belongs to this attempt sees it.
+        driver: the storage as the driver sees it.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        dice: Dice,
+        clock: VirtualClock,
+        store_of: Callable[[], CheckpointStore],
+        driver: CheckpointStore,
+    ) -> None:
+        self._setting = setting
+        self._dice = dice
+        self._clock = clock
+        self._network = Network(dice, self._arrive)
+        self.beside: list[Later] = [Later(dice, f"worker {me} stores") for me in range(setting.workers)]
+        self.workers = [
+            Worker(me, setting, self._network, clock, _part_of(store_of(), me), self.beside[me])
+            for me in range(setting.workers)
+        ]
+        description = describe(setting.plan(setting.workers))
+
+        def publish(decision: Publish) -> str:
+            taken = driver.publish(decision.epoch, decision.receipts, description, decision.kind, decision.name)
+            driver.retain(2)
+            return taken.url
+
+        publishing = Later(dice, "driver publishes")
+        self.beside.append(publishing)
+        self.conductor = Conductor(
+            Coordinator(setting.workers, setting.interval, setting.epoch, clock.now_micros()),
+            publish,
+            self._command,
+            clock.now_micros,
+            self._told,
+            publishing,
+        )
+        self._store = store_of()
+        self._facts = False
+        self._bias = [1 + dice.upto(3) for _ in self.workers]
+
+    def _command(self, command: Any) -> None:
+        data = pickle.dumps(command)
+        for worker in self.workers:
+            self._network.send(DRIVER, worker.me, data)
+
+    def _arrive(self, to: int, sender: int, message: bytes) -> None:
+        if to == DRIVER:
+            self.conductor.tell(pickle.loads(message))
+        elif not self.workers[to].done:
+            self.workers[to].inbox.arrived.append((sender, message))
+            self.workers[to].take()
+
+    def run(self) -> None:
+        """Runs the attempt to its end.
+
+        Raises:
+            Crash: the dice said so.
+            Standstill: it does not go on.
+            Exception: what a step, or the storage, raised.
+        """
+        begin, workers = self._setting.begin, self._setting.workers
+        for worker in self.workers:
+            ids = worker.ids.values()
+            worker.open(None if begin is None else self._store.load(begin, worker.me, workers, ids, ""))
+        for _ in range(MOST_THINGS):
+            if all(worker.done for worker in self.workers):
+                return
+            self._one_thing()
+            self._clock.micros += self._dice.upto(STEP_MICROS)
+        raise Standstill(f"the attempt has not ended after {MOST_THINGS} steps")
+
+    def _one_thing(self) -> None:
+        """Something that could happen now, or else what time brings next."""
+        could: list[Callable[[], None]] = []
+        for worker in self.workers:
+            if not worker.idle and not worker.done:
+                could += [worker.turn] * self._bias[worker.me]
+        for channel in self._network.waiting():
+            could.append(lambda channel=channel: self._network.deliver(channel))  # type: ignore[misc]
+        could += [later.run_one for later in self.beside if later.tasks]
+        due = self.conductor.due()
+        if self._facts or (due is not None and due <= self._clock.now_micros()):
+            could.append(self._drive)
+        if could:
+            self._dice.one_of(could)()
+        else:
+            self._wait(due)
+
+    def _told(self) -> None:
+        self._facts = True
+
+    def _drive(self) -> None:
+        self._facts = False
+        self.conductor.attend()
+
+    def _wait(self, due: int | None) -> None:
+        """The clock goes on to what is next."""
+        times = [wakeup for worker in self.workers if not worker.done and (wakeup := worker.flow.next_wakeup())]
+        times += [due] if due is not None else []
+        now = self._clock.now_micros()
+        if not times or min(times) > now + STANDSTILL_MICROS:
+            raise Standstill("nothing is to be done, nothing is on its way, and time brings nothing")
+        self._clock.micros = max(now, min(times))
+        for worker in self.workers:
+            worker.idle = False
+
+    def close(self) -> None:
+        """Lets go of what the workers hold."""
+        for worker in self.workers:
+            if not worker.done:
+                worker.close()
+
+
+def _part_of(store: CheckpointStore, worker: int) -> Callable[[int, Mapping[str, StageSnapshot]], Receipt]:
+    return lambda epoch, stages: store.write(epoch, worker, stages)

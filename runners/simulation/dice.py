@@ -1,0 +1,87 @@
+"""What happens next, by a seed: every choice of a simulation is made here, and every event is noted."""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Crash(BaseException):
+    """What runs is gone. No error of a step: nothing that handles one may handle this."""
+
+
+class Fate(enum.Enum):
+    """What a crash takes with it."""
+
+    POWER = "the power fails"
+    """Every process, and all that was not synced."""
+    KILLED = "the job is killed"
+    """Every process; what was written is there, synced or not."""
+    WORKER = "a worker is lost"
+    """What the others had begun to store may still be stored, late."""
+
+
+@dataclass
+class Dice:
+    """The choices of one simulation.
+
+    State: how many crash points were passed, and the log.
+
+    Args:
+        seed: decides everything.
+        crashes: the most crashes there are (count).
+        horizon: about how many crash points a run has that is not interrupted (count): crashes are spread over them.
+    """
+
+    seed: int
+    crashes: int = 3
+    horizon: int = 300
+    log: list[str] = field(init=False, default_factory=list)
+    passed: int = field(init=False, default=0)
+    _left: int = field(init=False)
+    _next: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._left = self._random.randint(min(1, self.crashes), self.crashes)
+        self._next = self._distance()
+
+    def _distance(self) -> int:
+        """How many points lie before the next crash: as likely few, as when a recovery is hit, as any number."""
+        power = self._random.choice((1, 1, 3))
+        return self.passed + 1 + int(self.horizon * self._random.random() ** power)
+
+    def point(self, kind: str, what: str = "") -> None:
+        """Something is about to happen that a crash could prevent.
+
+        Raises:
+            Crash: it does not happen.
+        """
+        self.passed += 1
+        self.note(kind, what)
+        if self._left and self.passed >= self._next:
+            self._left -= 1
+            self._next = self._distance()
+            self.note("crash", "")
+            raise Crash
+
+    def note(self, kind: str, what: str) -> None:
+        """Writes an event into the log."""
+        self.log.append(f"{kind} {what}")
+
+    def one_in(self, count: int) -> bool:
+        """True once in so many times."""
+        return self._random.randrange(count) == 0
+
+    def upto(self, most: int) -> int:
+        """A number from 0 to ``most``."""
+        return self._random.randint(0, most)
+
+    def one_of(self, choices: Sequence[T]) -> T:
+        """One of some choices."""
+        return choices[self._random.randrange(len(choices))]

@@ -1,0 +1,183 @@
+"""Runs a job under a seed: workers, messages, crashes and recoveries in an order by chance, until it has ended."""
+
+from __future__ import annotations
+
+import contextvars
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sage.runners.engine.spec import Plan
+from sage.runners.simulation.cluster import Cluster, Setting, Standstill
+from sage.runners.simulation.dice import Crash, Dice, Fate
+from sage.runners.simulation.world import World
+from sage.runners.state.objects import LocalObjects
+from sage.runners.state.snapshots import CheckpointStore
+
+PLACE = "/checkpoints"
+NEVER = 1 << 60
+MOST_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated.
+
+    Attributes:
+        plan: makes the plan for so many workers (count).
+        read: what the job has put out, as a multiset.
+        workers: the most workers that it runs on (count); after a crash there may be another number.
+        crashes: the most crashes (count).
+        interval: between two checkpoints (microseconds).
+        job: the job's name.
+        execution_path: as the option of that name.
+    """
+
+    plan: Callable[[int], Plan]
+    read: Callable[[World], Counter[Any]] = lambda world: world.broker.read()
+    workers: int = 3
+    crashes: int = 3
+    interval: int = 10_000
+    job: str = "simulated"
+    execution_path: str = "auto"
+
+
+@dataclass
+class Outcome:
+    """What came of one seed.
+
+    Attributes:
+        seed: it decided everything.
+        output: what the job put out.
+        log: every event, in order.
+        points: how many crash points were passed (count).
+        fates: the crashes there were.
+        error: what ended the job before its time; None if nothing did.
+    """
+
+    seed: int
+    output: Counter[Any] = field(default_factory=Counter)
+    log: list[str] = field(default_factory=list)
+    points: int = 0
+    fates: list[Fate] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+def uninterrupted(scenario: Scenario) -> Outcome:
+    """What the job puts out on one worker, without checkpoints on the way and without crashes: the oracle."""
+    return _run(scenario, World(Dice(0, crashes=0)), 1, NEVER)
+
+
+def length(scenario: Scenario) -> int:
+    """How many crash points a run has that is not interrupted (count)."""
+    return _run(scenario, World(Dice(0, crashes=0)), scenario.workers, scenario.interval).points
+
+
+def simulate(scenario: Scenario, seed: int, horizon: int) -> Outcome:
+    """Runs the job under a seed.
+
+    Args:
+        scenario: the job.
+        seed: decides everything; the same one gives the same log.
+        horizon: what `length` says of the scenario (count).
+    """
+    dice = Dice(seed, scenario.crashes, horizon)
+    world = World(dice, full=dice.one_in(8))
+    return _run(scenario, world, 1 + dice.upto(scenario.workers - 1), scenario.interval)
+
+
+def _run(scenario: Scenario, world: World, workers: int, interval: int) -> Outcome:
+    return contextvars.copy_context().run(_Run(scenario, world, interval).all_attempts, workers)
+
+
+class _Run:
+    """One job from its first attempt to its end."""
+
+    def __init__(self, scenario: Scenario, world: World, interval: int) -> None:
+        self._scenario = scenario
+        self._world = world
+        self._interval = interval
+        self._driver: CheckpointStore | None = None
+        self._runs = 0
+        self._late: list[Callable[[], None]] = []
+        self.outcome = Outcome(world.dice.seed)
+
+    def all_attempts(self, workers: int) -> Outcome:
+        """Runs attempts until one ends well, or the job cannot go on."""
+        outcome, dice = self.outcome, self._world.dice
+        with self._world.entered():
+            try:
+                while not self._attempt(workers):
+                    workers = 1 + dice.upto(self._scenario.workers - 1)
+                self._world.disk.lose_power()  # what is put out is there to stay
+                outcome.output = self._scenario.read(self._world)
+            except Exception as error:
+                outcome.error = error
+        outcome.log, outcome.points = dice.log, dice.passed
+        return outcome
+
+    def _attempt(self, workers: int) -> bool:
+        """Runs one attempt; whether the job has ended."""
+        dice = self._world.dice
+        dice.note("attempt", f"{self._runs} {workers}")
+        if self._runs > MOST_ATTEMPTS:
+            raise Standstill(f"the job has not ended after {MOST_ATTEMPTS} attempts")
+        cluster: Cluster | None = None
+        try:
+            cluster = self._cluster(workers)
+            cluster.run()
+        except Crash:
+            self._crash(cluster, dice.one_of(list(Fate)))
+            return False
+        except Exception as error:
+            # A full disk fails checkpoints, and too many of them the job, which then begins again.
+            if not self._world.full:
+                raise
+            dice.note("fails", type(error).__name__)
+            self._world.full = not dice.one_in(4)
+            self._crash(cluster, Fate.KILLED)
+            return False
+        return True
+
+    def _crash(self, cluster: Cluster | None, fate: Fate) -> None:
+        self.outcome.fates.append(fate)
+        self._world.dice.note("fate", fate.value)
+        if fate is Fate.POWER:
+            self._world.disk.lose_power()
+        if fate is Fate.WORKER and cluster is not None:
+            self._late = [task for later in cluster.beside[:-1] for task in later.tasks]
+        else:
+            self._late = []
+            self._world.disk.locked.clear()
+            self._driver = None
+        if cluster is not None:
+            cluster.close()
+
+    def _store(self, run: str = "") -> CheckpointStore:
+        objects = LocalObjects(PLACE, self._world.disk, mark=f"{self._runs}")
+        return CheckpointStore(PLACE, self._scenario.job, run, objects, self._world.clock.now_seconds)
+
+    def _cluster(self, workers: int) -> Cluster:
+        if self._driver is None:
+            driver = self._store()
+            driver.acquire()
+            self._driver = driver
+        driver = self._driver
+        self._runs += 1
+        begin = driver.choose(None)
+        run = driver.new_run(f"run{self._runs}")
+        scenario = self._scenario
+        setting = Setting(
+            scenario.plan,
+            workers,
+            scenario.job,
+            self._interval,
+            begin,
+            driver.last_epoch(),
+            scenario.execution_path,
+        )
+        cluster = Cluster(setting, self._world.dice, self._world.clock, lambda: self._store(run), driver)
+        cluster.beside[0].tasks.extend(self._late)
+        self._late = []
+        return cluster
