@@ -54,7 +54,7 @@ def _afresh(first: Plan, proto: PipelineProto) -> Callable[[], Plan]:
 
 def _collects_here(plan: Plan) -> bool:
     return any(
-        isinstance(step, ParDo) and getattr(step.dofn.fn, "is_materialize_values_do_fn", False)
+        isinstance(step, ParDo) and type(step.dofn.fn).__name__ == "_MaterializeValuesDoFn"
         for stage in plan.stages
         for step in stage.steps
     )
