@@ -52,6 +52,8 @@ class JobOptions:
         job: the job's name.
         epochs: whether the host drives transactional sinks: at least once, when all input has ended.
         checkpoints: whether there will be snapshots before that, so that what changes between them is worth noting.
+        state_backend: where the host is to keep keyed state: ``memory`` or ``rocksdb``.
+        state_dir: the folder for its files there; None for the system's temporary folder.
     """
 
     locations: Mapping[str, Location] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class JobOptions:
     job: str = "sage-job"
     epochs: bool = False
     checkpoints: bool = False
+    state_backend: str = "memory"
+    state_dir: str | None = None
 
 
 @dataclass

@@ -17,6 +17,7 @@ from sage.runners.engine.spec import Plan
 from sage.runners.engine.task import ports_of
 from sage.runners.engine.wire import decode_block, encode_block
 from sage.runners.flink.levels import depth, inputs_of, levels_of
+from sage.runners.hosting.keyed_state import keyed_stores
 from sage.runners.hosting.metrics import cumulative
 from sage.runners.hosting.order import Order, portable_error
 from sage.runners.hosting.progress import progress_of
@@ -167,6 +168,7 @@ class Part:
         share = order.options.memory_bytes and order.options.memory_bytes // depth(plan)
         order = replace(order, options=replace(order.options, memory_bytes=share))
         job = order.context(self._resources.enter_context(spill_store(share, order.spill_dir)))
+        job.keyed = self._resources.enter_context(keyed_stores(order.options))
         coders = [[plan.collections[c].coder for c in ports_of(stage)] for stage in plan.stages]
         outbox = _Outbox(order.worker, order.workers, levels, coders)
         flow = Dataflow(plan, job, outbox, [index for index, at in enumerate(levels) if at == self._level])

@@ -113,6 +113,8 @@ class HostRunner(PipelineRunner):
             job=job_name(options),
             epochs=self.takes_epochs,
             checkpoints=self.takes_epochs and sage.checkpoint_dir is not None,
+            state_backend=sage.state_backend,
+            state_dir=sage.state_dir,
         )
 
     def orders(

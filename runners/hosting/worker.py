@@ -13,6 +13,7 @@ from sage.runners.engine.context import JobContext
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.hosting.credits import CreditExchange, Inbox
 from sage.runners.hosting.epochs import Epochs
+from sage.runners.hosting.keyed_state import keyed_stores
 from sage.runners.hosting.metrics import cumulative
 from sage.runners.hosting.order import Cancelled, Order
 from sage.runners.hosting.progress import progress_of, pulse_of
@@ -43,8 +44,9 @@ def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report
 
 def _work(order: Order, send: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
     plan = order.plan()
-    with spill_store(order.options.memory_bytes, order.spill_dir) as spill:
+    with spill_store(order.options.memory_bytes, order.spill_dir) as spill, keyed_stores(order.options) as keyed:
         job = order.context(spill)
+        job.keyed = keyed
         previous = job.tracker.install()
         set_subtask(order.worker, order.workers)
         exchange = CreditExchange(order.worker, order.workers, send, inbox, plan)

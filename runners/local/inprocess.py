@@ -18,6 +18,7 @@ from sage.runners.hosting.checkpoints import Checkpoints, Durability
 from sage.runners.hosting.clock import WallClock, beam_time
 from sage.runners.hosting.conductor import Conductor, Taken, asked
 from sage.runners.hosting.epochs import Epochs
+from sage.runners.hosting.keyed_state import keyed_stores
 from sage.runners.hosting.metrics import cumulative, merge_metrics
 from sage.runners.hosting.progress import Pulse, progress_of, pulse_of
 from sage.runners.hosting.spilling import spill_store
@@ -101,8 +102,8 @@ class InProcess:
     def _attempt(self, kept: Checkpoints) -> None:
         plan = self._plan()
         kept.check(plan)
-        with spill_store(self._options.memory_bytes, self._spill_dir) as store:
-            job = self._job = JobContext(self._clock, self._options, store, fast_read)
+        with spill_store(self._options.memory_bytes, self._spill_dir) as store, keyed_stores(self._options) as keyed:
+            job = self._job = JobContext(self._clock, self._options, store, fast_read, keyed=keyed)
             previous = job.tracker.install()
             try:
                 with patient_collector(), self._time():
