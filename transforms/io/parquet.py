@@ -61,7 +61,11 @@ class WriteParquet(FileSink):
             _check_order(sort_by, schema.names)
         if sort_by and not self.one_file:
             raise ConfigError(f"sort_by is for one file; the parts of the folder {self.path!r} come in no order")
-        if compression.lower() != "none" and not pa.Codec.is_available(compression.lower()):
+        try:
+            known = compression.lower() == "none" or pa.Codec.is_available(compression.lower())
+        except ValueError:
+            known = False
+        if not known:
             raise ConfigError(f"compression={compression!r} is not one that this pyarrow has, such as 'snappy', 'zstd'")
         self._schema = schema
         self._sort_by = tuple(sort_by)

@@ -134,7 +134,9 @@ class _Postgres(Database):
 
     def add(self, cursor: Any, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         sql = self.dialect
-        with cursor.copy(f"COPY {sql.table(name)} ({sql.listed(columns)}) FROM STDIN", ()) as copy:
+        # COPY takes no parameters, so a per cent sign is one here.
+        into = f"{sql.table(name)} ({sql.listed(columns)})".replace("%%", "%")
+        with cursor.copy(f"COPY {into} FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
 
@@ -182,8 +184,12 @@ class _Postgres(Database):
             ) from error
         except errors.DiskFull as error:
             raise OSError(f"{self._where}: the server's disk is full: {_said(error)}. Free some space") from error
-        except (errors.DataError, errors.IntegrityError, errors.ProgrammingError) as error:
+        except (errors.DataError, errors.IntegrityError, errors.DatatypeMismatch) as error:
             raise ValueError(f"{self._where}: a row does not fit its table: {_said(error)}") from error
+        except errors.ProgrammingError as error:
+            if error.sqlstate is None:  # the driver has no way to send a value of this type
+                raise ValueError(f"{self._where}: a value cannot be stored: {_said(error)}") from error
+            raise ConfigError(f"{self._where}: {_said(error)}. Check the table, its columns and their types") from error
         except errors.OperationalError as error:
             raise OSError(
                 f"{self._where} cannot be used: {_said(error)}. Check that the server runs and the dsn is right"
@@ -192,10 +198,8 @@ class _Postgres(Database):
 
 def _said(error: Any) -> str:
     """What the server said, with the row or column it said it of."""
-    context = getattr(error, "diag", None) and error.diag.context
-    detail = getattr(error, "diag", None) and error.diag.message_detail
-    primary = (getattr(error, "diag", None) and error.diag.message_primary) or str(error).strip()
-    return "; ".join(part for part in (primary, detail, context) if part).replace("\n", " ")
+    primary = error.diag.message_primary or str(error).strip()
+    return "; ".join(part for part in (primary, error.diag.message_detail, error.diag.context) if part)
 
 
 def _psycopg() -> Any:

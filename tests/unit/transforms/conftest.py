@@ -8,6 +8,9 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from sage.runners.local import LocalRunner
+from tests.postgres.fixtures import postgres, postgres_server
+
+__all__ = ["outputs_are", "postgres", "postgres_server"]
 
 
 @pytest.fixture

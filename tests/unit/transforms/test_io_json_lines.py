@@ -73,3 +73,11 @@ def test_a_value_without_a_json_form_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="has no JSON form"):
         _write([{"a": {1, 2}}], tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_records_as_they_come(tmp_path: Path) -> None:
+    letter = DeadLetter("Read", "why", "", "a", 1)
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        pipeline | beam.Create([letter, {"a": datetime.date(2024, 2, 29)}]) | WriteJsonLines(str(tmp_path / "out"))
+    lines = (tmp_path / "out" / "part-0-1.jsonl").read_text().splitlines()
+    assert sorted(lines) == ['{"a": "2024-02-29"}', json.dumps(letter._asdict())]

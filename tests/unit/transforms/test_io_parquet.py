@@ -63,3 +63,65 @@ def test_a_value_that_does_not_fit_names_its_column(tmp_path: Path) -> None:
 def test_sorting_by_an_unknown_column_is_refused() -> None:
     with pytest.raises(ConfigError, match="sort_by names 'nr'; the columns are id, name, on"):
         WriteParquet("a.parquet", SCHEMA, sort_by=["nr"])
+
+
+def _write_parts(rows: list[Any], folder: Path, **options: Any) -> pa.Table:
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        pipeline | beam.Create(rows) | WriteParquet(str(folder), **options)
+    return pq.read_table(folder)
+
+
+def test_a_folder_of_parts_is_a_dataset(tmp_path: Path) -> None:
+    rows = [{"id": n, "name": f"n{n}"} for n in range(25_000)]
+    table = _write_parts(rows, tmp_path / "out", schema=SCHEMA, max_file_bytes="100KB", compression="zstd")
+    assert sorted(table.column("id").to_pylist()) == list(range(25_000))
+    parts = sorted(path.name for path in (tmp_path / "out").glob("*.parquet"))
+    assert parts == ["part-0-1-1.parquet", "part-0-1-2.parquet", "part-0-1.parquet"]
+    assert pq.read_metadata(tmp_path / "out" / parts[0]).row_group(0).column(0).compression == "ZSTD"
+
+
+def test_a_schema_is_inferred_from_the_rows(tmp_path: Path) -> None:
+    day = datetime.date(2024, 2, 29)
+    table = _write_parts([{"id": 1}, Person(2, "b", day)], tmp_path / "out")
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "id": "int64",
+        "name": "string",
+        "on": "date32[day]",
+    }
+    path = tmp_path / "one.parquet"
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        pipeline | beam.Create([{"id": 2, "name": "b"}, {"id": 1}]) | WriteParquet(str(path))
+    assert pq.read_table(path).to_pylist() == [{"id": 1, "name": None}, {"id": 2, "name": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([{"id": 1}, {"id": "seven"}], r"column 'id' is int64, and 'seven' is not .*\{'id': 'seven'\}"),
+        ([{"id": 1}, {"id": 2**70, "name": "big"}], r"column 'id' is int64, .*'name': 'big'"),
+        ([{"id": 1, "nmae": "Ada"}], r"a row has a column 'nmae' that the schema lacks \(id, name, on\)"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_shown(tmp_path: Path, rows: list[Any], why: str) -> None:
+    with pytest.raises(Exception, match=why):
+        _write_parts(rows, tmp_path / "out", schema=SCHEMA)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_what_must_be_there_must_be_there(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False)])
+    with pytest.raises(Exception, match="column 'id' must not be null, and in 1 rows it is"):
+        _write_parts([{"id": 1}, {}], tmp_path / "out", schema=schema)
+
+
+def test_rows_that_do_not_fit_what_was_inferred_say_so(tmp_path: Path) -> None:
+    rows = [{"id": 1}] * 10_000 + [{"id": "seven"}]
+    with pytest.raises(Exception, match=r"'seven' is not .*the schema was inferred from the first rows; give schema="):
+        _write_parts(rows, tmp_path / "out")
+    with pytest.raises(Exception, match=r"column 'id' has values that do not go together .*give schema="):
+        _write_parts([{"id": 1}, {"id": "seven"}], tmp_path / "out")
+
+
+def test_a_compression_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="compression='zip' is not one"):
+        WriteParquet("out", SCHEMA, compression="zip")

@@ -4,20 +4,27 @@ import contextlib
 import datetime
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pytest
 
-from sage.errors import ConfigError
+from sage.errors import CheckpointError, ConfigError, DataLoss
 from sage.runners.local import LocalRunner
-from sage.transforms.io import WriteToSqlite
+from sage.transactions import TransactionalDoFn
+from sage.transforms.io import WriteToSqlite, sqlite
+from tests.models.two_phase import Checkpoint, Driver, sink_of
 
 COLUMNS = {"id": "INTEGER", "name": "TEXT", "on": "TEXT"}
 
 
+class Person(NamedTuple):
+    id: int
+    name: str
+
+
 def _write(
-    rows: list[dict[str, Any]], path: Path, columns: dict[str, str] = COLUMNS, key: tuple[str, ...] = ("id",)
+    rows: list[dict[str, Any]], path: Path, columns: dict[str, str] = COLUMNS, key: tuple[str, ...] | None = ("id",)
 ) -> None:
     with beam.Pipeline(runner=LocalRunner()) as pipeline:
         pipeline | beam.Create(rows) | WriteToSqlite(str(path), "people", columns, key)
@@ -80,3 +87,137 @@ def test_names_are_data_not_sql(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     _write([{'i"d': 1, "select": "x"}], path, {'i"d': "INTEGER", "select": "TEXT"}, ('i"d',))
     assert _rows(path) == [(1, "x")]
+
+
+def _add(rows: list[Any], path: Path, columns: dict[str, str] = COLUMNS) -> None:
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        pipeline | beam.Create(rows) | WriteToSqlite(str(path), "people", columns)
+
+
+def _adding(path: Path) -> TransactionalDoFn:
+    return sink_of(WriteToSqlite(str(path), "people", COLUMNS))
+
+
+def test_without_a_key_each_row_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    rows = [{"id": n, "on": datetime.date(2024, 2, 29)} for n in range(6_000)]
+    _add(rows, path)
+    _add([Person(1, "Ada")], path)
+    assert len(_rows(path)) == 6_001
+    assert _rows(path)[1:3] == [(1, None, "2024-02-29"), (1, "Ada", None)]
+
+
+def test_rows_are_seen_when_their_checkpoint_is_durable(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    driver = Driver(_adding(path), tmp_path / "checkpoint", every=2, subtasks=2)
+    rows = [{"id": n} for n in range(5)]
+    driver.run(rows, until=3)
+    one, two = driver.start(driver.load())
+    one.process(rows[4])
+    two.process(rows[3])
+    handles = [one.prepare(9), two.prepare(9)]
+    assert [row[0] for row in _rows(path)] == [0, 1, 2]
+    for _ in range(2):
+        one.commit(handles[0])
+    assert [row[0] for row in _rows(path)] == [0, 1, 2, 4]
+    two.commit(handles[1])
+    assert [row[0] for row in _rows(path)] == [0, 1, 2, 3, 4]
+
+
+def test_staged_rows_that_are_gone_are_a_loss(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    (sink,) = Driver(_adding(path), tmp_path / "checkpoint").start(Checkpoint())
+    for number in range(3):
+        sink.process({"id": number})
+    handle = sink.prepare(1)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        ((staged,),) = database.execute(
+            "SELECT name FROM sqlite_master WHERE name LIKE 'people_sage_%' AND type = 'table'"
+        )
+        database.execute(f"DELETE FROM {staged} WHERE id = 1")
+    with pytest.raises(DataLoss, match=r"of 3 rows for table 'people' that the checkpoint holds .epoch 1., 2 are in"):
+        sink.commit(handle)
+    assert _rows(path) == []
+
+
+def test_going_on_from_an_older_checkpoint_would_add_rows_twice(tmp_path: Path) -> None:
+    driver = Driver(_adding(tmp_path / "a.sqlite"), tmp_path / "checkpoint", every=1)
+    rows = [{"id": n} for n in range(3)]
+    driver.run(rows, until=1)
+    older = (tmp_path / "checkpoint").read_bytes()
+    driver.run(rows)
+    (tmp_path / "checkpoint").write_bytes(older)
+    with pytest.raises(
+        CheckpointError, match="'people' has rows of epochs up to 3, and the job is to go on from epoch 1"
+    ):
+        driver.run(rows)
+    # A job that begins anew, under the same name, is another matter: it counts its epochs from 1 too.
+    (tmp_path / "checkpoint").unlink()
+    driver.run(rows)
+    driver.run([*rows, {"id": 3}])
+    assert [row[0] for row in _rows(tmp_path / "a.sqlite")] == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_on_a_runner_that_knows_no_checkpoints_each_bundle_is_committed(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    sink = _adding(path)
+    sink.setup()
+    sink.start_bundle()
+    sink.process({"id": 1})
+    sink.finish_bundle()
+    sink.start_bundle()
+    sink.process({"id": 2})
+    sink.teardown()
+    assert [row[0] for row in _rows(path)] == [1]
+
+
+@pytest.mark.parametrize("key", [None, ("id",)])
+def test_a_column_that_is_not_written_is_named(tmp_path: Path, key: tuple[str, ...] | None) -> None:
+    with pytest.raises(Exception, match=r"a row has a column 'nmae', and table 'people'.*did you mean 'name'.*'Ada'"):
+        _write([{"id": 1, "nmae": "Ada"}], tmp_path / "a.sqlite", key=key)
+
+
+def test_rows_that_the_table_forbids_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute('CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT, "on" TEXT, more TEXT)')
+    _add([{"id": 1, "name": "Ada"}], path)
+    with pytest.raises(
+        Exception, match=r"UNIQUE constraint failed: people\.id\. Rows that may be there already want key="
+    ):
+        _add([{"id": 1}], path)
+    assert _rows(path) == [(1, "Ada", None, None)]
+
+
+def test_a_database_that_others_hold_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.sqlite"
+    _add([], path)
+    monkeypatch.setattr(sqlite, "_LOCK_WAIT_S", 0.01)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OSError, match=r"is locked by another program .waited 0.01 s.; end it"):
+            Driver(_adding(path), tmp_path / "checkpoint").start(Checkpoint())
+
+
+def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    path.write_text("name,age\n" * 1_000)
+    with pytest.raises(Exception, match="is not a SQLite database, or is damaged"):
+        _write([{"id": 1}], path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Exception, match=r"cannot be made: .*file"):
+        _write([{"id": 1}], tmp_path / "file" / "a.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("columns", "key", "why"),
+    [
+        ({}, None, "needs the names of its columns"),
+        (["id"], None, "needs its columns with their types"),
+        (COLUMNS, "id", "must be some of its columns .*, not 'id'"),
+        (COLUMNS, [], "leave it out to add rows"),
+    ],
+)
+def test_descriptions_that_cannot_be(columns: Any, key: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        WriteToSqlite("a.sqlite", "people", columns, key)
