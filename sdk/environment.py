@@ -28,6 +28,7 @@ from sage.errors import ConfigError, SageError
 from sage.functions import SourceFunction
 from sage.operators import declared_output, element_of, resolve
 from sage.options import SageOptions
+from sage.runner_names import RUNNERS
 from sage.steps import Steps
 from sage.streams import Stream
 from sage.submission import SubmittedJob, submit
@@ -38,14 +39,7 @@ if TYPE_CHECKING:
 
     from sage.steps import StepOptions
 
-__all__ = ["RUNNERS", "Environment", "LocalEnvironment"]
-
-RUNNERS = {
-    "local": "sage.runners.local.LocalRunner",
-    "ray": "sage.runners.ray.RayRunner",
-    "flink": "sage.runners.flink.FlinkRunner",
-}
-"""SAGE's runners by their short names; Beam loads a runner by its dotted name."""
+__all__ = ["Environment", "LocalEnvironment"]
 
 
 class Environment:
@@ -115,8 +109,8 @@ class Environment:
         """A stream read from outside.
 
         Args:
-            source: a Beam transform that reads; a `SourceFunction`, or such a class with ``config``; or a function
-                without positional parameters that gives an iterable.
+            source: a Beam transform that reads; a `SourceFunction` or a `StreamSource`, or such a class with
+                ``config``; or a function without positional parameters that gives an iterable.
             config: constructor parameters of a class; keyword arguments of a function.
             output_type: the type of the elements, where annotations do not say it.
             **step: see `StepOptions`.
@@ -131,8 +125,11 @@ class Environment:
                 )
             label = self._steps.label(f"from_source({source.label})", step)
             return Stream(self._steps, self._steps.apply(self._pipeline, source, label, step))
-        operator = resolve("from_source", source, SourceFunction, config, positional=0)
+        operator = resolve("from_source", source, (SourceFunction, StreamSource), config, positional=0)
         label = self._steps.label(operator.label, step)
+        if isinstance(operator.function, StreamSource):
+            stream = ReadStream(operator.function)
+            return Stream(self._steps, self._steps.apply(self._pipeline, stream, label, step))
         if operator.is_object:
             function, method = operator.function, type(operator.function).read
         else:

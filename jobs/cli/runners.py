@@ -13,14 +13,10 @@ from typing import Any
 import click
 
 from sage.errors import ConfigError, MissingExtra
+from sage.runner_names import RUNNERS
 
 __all__ = ["SageOptionsCommand", "job_defaults", "resolve_runner"]
 
-_RUNNERS = {
-    "local": "sage.runners.local.LocalRunner",
-    "ray": "sage.runners.ray.RayRunner",
-    "flink": "sage.runners.flink.FlinkRunner",
-}
 # The module that each runner needs beside the core, and so the extra of the same name as the runner.
 _NEEDS = {"ray": "ray", "flink": "pyflink"}
 
@@ -32,20 +28,20 @@ def resolve_runner(name: str) -> str:
         ConfigError: no runner has this name.
         MissingExtra: the runner's extra is not installed.
     """
-    if name in _RUNNERS:
+    if name in RUNNERS:
         needed = _NEEDS.get(name)
         if needed is not None and importlib.util.find_spec(needed) is None:
             raise MissingExtra(f"--runner {name}", name)
-        return _RUNNERS[name]
+        return RUNNERS[name]
     from apache_beam.options.pipeline_options import StandardOptions
 
     if "." in name or name in StandardOptions.KNOWN_RUNNER_NAMES:
         return name
-    known = [*_RUNNERS, *StandardOptions.KNOWN_RUNNER_NAMES]
+    known = [*RUNNERS, *StandardOptions.KNOWN_RUNNER_NAMES]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
-        f"no runner is called {name!r}.{hint} Known: {', '.join(_RUNNERS)}, or a class by its dotted name."
+        f"no runner is called {name!r}.{hint} Known: {', '.join(RUNNERS)}, or a class by its dotted name."
     )
 
 

@@ -21,13 +21,8 @@ from sage.errors import StepError, UnsupportedFeature, WorkerLost
 from sage.handle import JobHandle, observe_jobs
 from sage.jobs import etl, stdlib_report
 from sage.jobs.etl.sample import write_sample
+from sage.runner_names import RUNNERS
 from tests.conformance.branches import BRANCHES, EXPECTED, LINES, Branch, word_count
-
-RUNNERS = {
-    "local": "sage.runners.local.LocalRunner",
-    "ray": "sage.runners.ray.RayRunner",
-    "flink": "sage.runners.flink.FlinkRunner",
-}
 
 hosts = pytest.mark.parametrize(
     "host",

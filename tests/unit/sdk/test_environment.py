@@ -15,10 +15,10 @@ from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, 
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 import sage
-from sage.environment import RUNNERS
 from sage.errors import ConfigError, StepError
 from sage.handle import JobHandle, JobState
 from sage.options import SageOptions
+from sage.runner_names import RUNNERS
 from sage.steps import PARALLELISM, RESOURCES
 from sage.testing import FN_API_RUNNER
 
