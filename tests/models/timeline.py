@@ -22,12 +22,11 @@ class Timeline(beam.PTransform):
 
     Args:
         events: lists of (side, element, timestamp in s); numbers, to which the watermark moves (s).
-        ends: whether the watermark moves to the end of time at last.
     """
 
-    def __init__(self, events: Iterable[Any], ends: bool = True) -> None:
+    def __init__(self, events: Iterable[Any]) -> None:
         super().__init__()
-        self.events, self.ends = list(events), ends
+        self.events = list(events)
 
     def expand(self, pbegin: Any) -> Any:
         stream = TestStream()
@@ -36,9 +35,7 @@ class Timeline(beam.PTransform):
                 stream.add_elements([TimestampedValue((side, value), stamp) for side, value, stamp in event])
             else:
                 stream.advance_watermark_to(event)
-        if self.ends:
-            stream.advance_watermark_to_infinity()
-        rows = pbegin | stream
+        rows = pbegin | stream.advance_watermark_to_infinity()
         return tuple(rows | side >> beam.FlatMap(_of_side, side) for side in (LEFT, RIGHT))
 
 

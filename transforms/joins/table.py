@@ -62,7 +62,7 @@ class TableJoin(beam.PTransform):
             current = _Current(kind, self._deleted)
             return timed_join("TableJoin", pcollections, kind, current, current.at_end)
         keyed = table | "Keyed" >> beam.FlatMap(_Keyed(kind.right_key)).with_output_types(tuple[Any, Any])
-        look = beam.FlatMap(_Look(kind), beam.pvalue.AsMultiMap(keyed))
+        look = beam.ParDo(_Look(kind), beam.pvalue.AsMultiMap(keyed))
         return stream | "Look" >> look.with_output_types(kind.output_type(stream, table))
 
 
@@ -77,13 +77,13 @@ class _Keyed:
         return () if is_null(key) else ((key, row),)
 
 
-class _Look:
+class _Look(beam.DoFn):
     """The results of one stream row."""
 
     def __init__(self, kind: JoinKind) -> None:
         self.kind = kind
 
-    def __call__(self, row: Any, table: Any) -> Iterator[Any]:
+    def process(self, row: Any, table: Any) -> Iterator[Any]:
         kind = self.kind
         key, row = row if kind.left_key is None else (kind.left_key(row), row)
         matches = () if is_null(key) else table[key]
