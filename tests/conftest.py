@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.kafka.broker import Broker
     from tests.kafka.cluster import Cluster
 
 # mark -> (module, why it may be missing)
@@ -33,6 +34,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _has_java() -> bool:
     return bool(os.environ.get("JAVA_HOME") or shutil.which("java"))
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A broker that a test may kill."""
+    from tests.kafka.broker import Broker, Unavailable
+
+    try:
+        broker = Broker().start()
+    except Unavailable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    yield broker
+    broker.close()
 
 
 @pytest.fixture(scope="session")

@@ -32,10 +32,8 @@ def consume_bare(client: str, address: str, topic: str, count: int) -> None:
     if client == "confluent-kafka":
         import confluent_kafka
 
-        consumer = confluent_kafka.Consumer(
-            {"bootstrap.servers": address, "group.id": "bench", "enable.auto.commit": False, "fetch.wait.max.ms": 100,
-             "fetch.queue.backoff.ms": 5}  # fmt: skip
-        )
+        config = {"bootstrap.servers": address, "group.id": "bench", "enable.auto.commit": False}
+        consumer = confluent_kafka.Consumer({**config, "fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 5})
         consumer.assign([confluent_kafka.TopicPartition(topic, n, 0) for n in range(PARTITIONS)])
         while seen < count:
             for message in consumer.consume(500, 0.1):

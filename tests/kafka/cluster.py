@@ -26,10 +26,10 @@ class Cluster:
         self.address = address
         self.admin = KafkaAdminClient(bootstrap_servers=address)
 
-    def topic(self, partitions: int = 1, name: str | None = None) -> str:
+    def topic(self, partitions: int = 1, name: str | None = None, **config: str) -> str:
         """A new topic, and its name."""
         name = name or f"t{uuid.uuid4().hex[:12]}"
-        self.admin.create_topics([NewTopic(name, partitions, 1)])
+        self.admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
         self.admin.wait_for_topics([name])
         return name
 

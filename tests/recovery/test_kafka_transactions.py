@@ -43,9 +43,7 @@ time.sleep(600)
 """
 
 
-def sink(
-    address: str, topic: str, client: str, context: SinkContext, prepared: Any = (), **config: str
-) -> ExactlyOnce:
+def sink(address: str, topic: str, client: str, context: SinkContext, prepared: Any = (), **config: str) -> ExactlyOnce:
     """A transactional sink as a runner drives it, recovered."""
     transform = WriteToKafka(
         {"bootstrap.servers": address, **config}, topic, exactly_once=True, longest_outage_s=1, client=client
@@ -53,7 +51,11 @@ def sink(
     writer = ExactlyOnce(transform.writing)
     writer.manage()
     writer.setup()
-    writer.recover(context, prepared)
+    try:
+        writer.recover(context, prepared)
+    except BaseException:
+        writer.teardown()
+        raise
     return writer
 
 

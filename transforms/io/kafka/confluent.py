@@ -68,11 +68,11 @@ class ConfluentConsumer:
         self._consumer.resume(self._at(partition))
 
     def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
-        messages = self._consumer.consume(limit, 0) if self._passed else ()
-        if not messages:
-            return ()
+        messages = self._consumer.consume(limit, 0) if self._passed else []
         if any(map(self._message.error, messages)):
             messages = [each for each in messages if not self._is_event(each)]
+        if not messages:
+            return ()
         found = []
         for (topic, number), run in self._runs(messages):
             partition = Partition(topic, number)

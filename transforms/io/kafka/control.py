@@ -24,7 +24,8 @@ Out = TypeVar("Out")
 _EARLIEST, _LATEST = -2, -1
 _ASK_AGAIN_S = 0.1
 _SOON_S = 0.005
-_NEW_TOPIC_S = 5.0
+_NEW_TOPIC_S = 2.0
+_FENCE_TIMEOUT_MS = 10_000
 _INTERNAL = "__"
 # What sets a transaction's fate, as the coordinator names it.
 ONGOING, COMMITTED, ABORTED = "Ongoing", ("PrepareCommit", "CompleteCommit"), ("PrepareAbort", "CompleteAbort")
@@ -187,7 +188,7 @@ class Control:
         )
         self._refused(answer, "commit")
 
-    def fence(self, transactional_id: str, timeout_ms: int) -> None:
+    def fence(self, transactional_id: str) -> None:
         """Aborts the open transaction of an id, if there is one, and shuts out whoever holds the id."""
         from kafka.protocol.producer import InitProducerIdRequest
 
@@ -195,7 +196,7 @@ class Control:
             transactional_id,
             InitProducerIdRequest(
                 transactional_id=transactional_id,
-                transaction_timeout_ms=timeout_ms,
+                transaction_timeout_ms=_FENCE_TIMEOUT_MS,  # whoever takes the id over says its own
                 producer_id=-1,
                 producer_epoch=-1,
                 max_version=4,
@@ -263,9 +264,9 @@ class Control:
         """The answer to a question, asked again on a new connection while nobody can give it."""
         deadline = time.monotonic() + self._patience
         while True:
+            if self._admin is None:
+                self._admin = self._connected()
             try:
-                if self._admin is None:
-                    self._admin = self._connected(max(1.0, deadline - time.monotonic()))
                 return question(self._admin)
             except self._errors.RetriableError as error:
                 if isinstance(error, (self._errors.NotCoordinatorError, self._errors.CoordinatorNotAvailableError)):
@@ -279,7 +280,10 @@ class Control:
                     ) from error
                 time.sleep(_ASK_AGAIN_S)
 
-    def _connected(self, within_s: float) -> Any:
+    def _connected(self) -> Any:
         given = for_kafka_python(self._config, self._kafka.KafkaAdminClient.DEFAULT_CONFIG)
-        given.setdefault("bootstrap_timeout_ms", int(within_s * 1000))
-        return self._kafka.KafkaAdminClient(**given)
+        given.setdefault("bootstrap_timeout_ms", round(self._patience * 1000))
+        try:
+            return self._kafka.KafkaAdminClient(**given)
+        except self._errors.KafkaTimeoutError as error:
+            raise ConnectionError(f"no Kafka broker answers at {self._servers} (bootstrap.servers): {error}") from error

@@ -4,6 +4,7 @@ Beam's cross-language connector names Java classes for that. The common ones are
 Python callable does as well.
 """
 
+import functools
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -96,9 +97,12 @@ def _known(named: str, suffix: str, number: Callable[[str], Any], text: Any) -> 
 
 
 def _number_from(layout: str) -> Callable[[bytes], Any]:
-    unpack = struct.Struct(layout).unpack
-    return lambda data: unpack(data)[0]
+    return functools.partial(_unpacked, layout)
+
+
+def _unpacked(layout: str, data: bytes) -> Any:
+    return struct.unpack(layout, data)[0]
 
 
 def _number_to(layout: str) -> Callable[[Any], bytes]:
-    return struct.Struct(layout).pack
+    return functools.partial(struct.pack, layout)

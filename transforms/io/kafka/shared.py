@@ -17,7 +17,7 @@ __all__ = ["Ends", "SharedConsumer", "Watcher"]
 
 _PER_POLL = 500  # clients make an object for each record: few at a time stay in the processor's cache, and are freed
 _ROWS_PER_BATCH = 1_000
-_BUFFERED_PER_PARTITION = 50_000
+_BUFFERED_PER_PARTITION = 20_000
 _WATCH_EVERY_S = 0.5
 _COMPLAIN_EVERY_S = 30.0
 _GONE_AFTER_S = 15.0

@@ -162,14 +162,14 @@ class ExactlyOnce(TransactionalDoFn):
 
     def recover(self, context: SinkContext, prepared: Sequence[Prepared]) -> None:
         self._context = context
-        self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}"
+        self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}/{self._writing.topic}"
         self._control = Control(self._writing.config, _PATIENCE_S)
         # Before anything else: whoever takes over an id aborts what is open under it.
         for handle in prepared:
             commit(self._control, handle)
         for name in self._control.transactional_ids(self._prefix + "/"):
             if subtask_of(self._prefix, name) in context.earlier:
-                self._control.fence(name, self._writing.timeout_ms())
+                self._control.fence(name)
 
     def process(self, element: Any) -> None:
         waiting = self._rows.waiting

@@ -154,6 +154,7 @@ class PartitionReader(SplitReader[Any]):
         self._shared = shared
         self._watcher = watcher
         self._watermark_ms = _BEFORE_ALL
+        self._dry = False  # whether the last poll gave nothing
         shared.add(partition, offset)
         watcher.watch(partition)
 
@@ -162,6 +163,7 @@ class PartitionReader(SplitReader[Any]):
             chunk = self._shared.take(self._partition, limit)
         except OutOfRange as error:
             raise self._loss(error) from error
+        self._dry = chunk is None
         if chunk is None:
             self._watcher.check()
             return None
@@ -193,13 +195,17 @@ class PartitionReader(SplitReader[Any]):
         else:
             ends = self._watcher.ends(self._partition)
             # Only what was seen to be empty moves time on: from a broker that is away, records may still come.
-            if ends is not None and max(self._next, self._shared.passed(self._partition)) >= ends.offset:
+            if ends is not None and self._reached() >= ends.offset:
                 self._watermark_ms = max(self._watermark_ms, ends.asked_ms - self._reading.idle_timeout_ms)
         return self._watermark_ms * 1000
 
     def lag(self) -> int | None:
         ends = self._watcher.ends(self._partition)
-        return None if ends is None else max(0, ends.offset - max(self._next, self._shared.passed(self._partition)))
+        return None if ends is None else max(0, ends.offset - self._reached())
+
+    def _reached(self) -> int:
+        """The offset behind what was read, and behind what follows it that is no record."""
+        return max(self._next, self._shared.passed(self._partition)) if self._dry else self._next
 
     def committed(self, position: int) -> None:
         if self._reading.commit_offsets:

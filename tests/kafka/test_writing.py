@@ -1,0 +1,96 @@
+"""Writing topics to a real broker, with each client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+import pytest
+
+from sage.errors import ConfigError
+from sage.runners.local import LocalRunner
+from sage.transforms.io.kafka import KafkaRecord, WriteToKafka
+from sage.transforms.io.kafka.opening import CLIENTS
+from tests.kafka.cluster import Cluster
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(params=list(CLIENTS))
+def client(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def write(kafka: Cluster, rows: list[Any], topic: str, config: dict[str, Any] | None = None, **how: Any) -> None:
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        sink = WriteToKafka({"bootstrap.servers": kafka.address, **(config or {})}, topic, **how)
+        pipeline | beam.Create(rows, reshuffle=False) | sink
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_pairs_are_written_and_a_missing_one_stays_missing(kafka: Cluster, client: str, exactly_once: bool) -> None:
+    topic = kafka.topic()
+    rows = [(b"k%d" % n, b"%d" % n) for n in range(1200)]
+    write(kafka, [*rows, (None, b"v"), (b"gone", None)], topic, client=client, exactly_once=exactly_once)
+    found = [(record.key, record.value) for record in kafka.read(topic)]
+    assert found == [*rows, (None, b"v"), (b"gone", None)]
+
+
+def test_serializers_by_javas_name_and_by_function(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    longs = "org.apache.kafka.common.serialization.LongSerializer"
+    write(kafka, [(1, "a"), (None, "b")], topic, client=client, key_serializer=longs, value_serializer=str.encode)
+    assert [(record.key, record.value) for record in kafka.read(topic)] == [(bytes(7) + b"\x01", b"a"), (None, b"b")]
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_rows_with_headers_say_where_they_go(kafka: Cluster, client: str, exactly_once: bool) -> None:
+    topic, other = kafka.topic(3), kafka.topic(3)
+    header = beam.Row(key="h", value=b"1")
+    rows = [
+        beam.Row(key=b"k", value=b"here", headers=[header, beam.Row(key="h", value=b"2")], partition=2, timestamp=1234),
+        beam.Row(key=b"k", value=b"there", headers=[header], topic=other),
+    ]
+    for row in rows:
+        write(kafka, [row], topic, client=client, with_headers=True, exactly_once=exactly_once)
+    [here] = kafka.read(topic)
+    assert (here.value, here.partition, here.timestamp) == (b"here", 2, 1234)
+    assert here.headers == [("h", b"1"), ("h", b"2")]
+    assert kafka.values(other) == [b"there"]
+
+
+def test_a_key_has_one_partition_whoever_writes_it(kafka: Cluster) -> None:
+    topic = kafka.topic(7)
+    rows = [(b"k%d" % n, b"v") for n in range(50)]
+    for client in CLIENTS:
+        write(kafka, rows, topic, client=client)
+    placed = {(record.key, record.partition) for record in kafka.read(topic)}
+    assert len(placed) == 50
+    assert len({partition for _, partition in placed}) == 7
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_what_cannot_be_written_is_an_error(kafka: Cluster, client: str, exactly_once: bool) -> None:
+    config = {"max.block.ms": 500, "delivery.timeout.ms": 3_000, "request.timeout.ms": 1_000}
+    config = config if client == "kafka-python" else {"delivery.timeout.ms": 3_000}
+    with pytest.raises(Exception, match="notopic"):
+        write(kafka, [(b"k", b"v")], "notopic", config, client=client, exactly_once=exactly_once)
+    topic = kafka.topic(**{"max.message.bytes": "1000"})
+    with pytest.raises(Exception, match="did not take what was written"):
+        write(kafka, [(b"k", bytes(5000))], topic, client=client, exactly_once=exactly_once)
+    assert kafka.values(topic) == []
+
+
+def test_a_timeout_the_broker_does_not_allow_is_named(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    with pytest.raises(Exception, match=r"transaction\.max\.timeout\.ms") as caught:
+        write(kafka, [(b"k", b"v")], topic, client=client, exactly_once=True, longest_outage_s=3600)
+    assert isinstance(caught.value.cause, ConfigError)
+
+
+def test_a_record_read_with_metadata_can_be_written(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic(2)
+    record = KafkaRecord(topic, 1, 0, 99, 0, "CreateTime", b"k", b"v", ())
+    write(kafka, [record], kafka.topic(), client=client, with_headers=True)
+    [found] = kafka.read(topic)
+    assert (found.partition, found.timestamp, found.key, found.value) == (1, 99, b"k", b"v")

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from sage.errors import ConfigError
+from sage.transforms.io.kafka import ReadFromKafka, WriteToKafka
+from sage.transforms.io.kafka.config import for_confluent, for_kafka_python
+from sage.transforms.io.kafka.records import deserializer, serializer
+from sage.transforms.io.kafka.source import Split
+from sage.transforms.io.kafka.transactions import subtask_of, transactional_id
+
+SERVERS = {"bootstrap.servers": "localhost:9092"}
+JAVA = "org.apache.kafka.common.serialization."
+
+
+@pytest.mark.parametrize(
+    ("config", "how", "told"),
+    [
+        ({"enable.auto.commit": "true"}, {}, "enable.auto.commit=true.*lost.*commit_offset_in_finalize"),
+        ({"enable.auto.commit": True}, {}, "enable.auto.commit=true"),
+        ({"auto.offset.reset": "beginning"}, {}, "latest, earliest or none"),
+        ({"isolation.level": "committed"}, {}, "read_committed or read_uncommitted"),
+        ({}, {"commit_offset_in_finalize": True}, "needs a 'group.id'"),
+        ({}, {"timestamp_policy": "EventTime"}, "ProcessingTime, CreateTime, LogAppendTime"),
+        ({}, {"undecodable": "skip"}, "raise, dead_letter"),
+        ({}, {"topics": []}, "name the topics"),
+        ({}, {"topics": "orders"}, "must be a list"),
+        ({}, {"topic_pattern": "o.*"}, "name the topics, or"),
+        ({}, {"client": "kafka"}, "there is no client 'kafka'.*'kafka-python', 'confluent-kafka'"),
+        ({}, {"value_deserializer": f"{JAVA}LongDeserialiser"}, "did you mean"),
+        ({}, {"consumer_factory_fn_class": "com.example.Factory"}, "Java class"),
+        ({"bootstrap.servers": ""}, {}, "must name a broker"),
+    ],
+)
+def test_a_reader_refuses_what_loses_records_or_means_nothing(config: Any, how: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ReadFromKafka({**SERVERS, **config}, **{"topics": ["orders"], **how})
+
+
+@pytest.mark.parametrize(
+    ("config", "how", "told"),
+    [
+        ({"acks": 0}, {}, "acks=0"),
+        ({"acks": 1}, {"exactly_once": True}, "needs acks=all"),
+        ({"enable.idempotence": False}, {"exactly_once": True}, "needs enable.idempotence"),
+        ({"transactional.id": "mine"}, {}, "needs exactly_once=True"),
+        ({"transaction.timeout.ms": 60_000}, {"exactly_once": True}, "60000 is shorter than longest_outage_s=600"),
+        ({"transaction.timeout.ms": 599}, {"exactly_once": True, "longest_outage_s": 0.6}, "shorter"),
+        ({}, {"topic": ""}, "name of one"),
+        ({}, {"with_headers": True, "key_serializer": str.encode}, "without serializers"),
+    ],
+)
+def test_a_writer_refuses_what_loses_records_or_means_nothing(config: Any, how: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        WriteToKafka({**SERVERS, **config}, **{"topic": "orders", **how})
+
+
+def test_a_transaction_stays_open_longer_than_the_outage() -> None:
+    def timeout(**how: Any) -> int:
+        return WriteToKafka({**SERVERS, **how.pop("config", {})}, "t", exactly_once=True, **how).writing.timeout_ms()
+
+    assert timeout() == 900_000
+    assert timeout(longest_outage_s=3_600) == 3_600_000
+    assert timeout(longest_outage_s=1, config={"transaction.timeout.ms": "2000"}) == 2_000
+
+
+def test_every_argument_of_beams_own_is_taken() -> None:
+    import inspect
+
+    from apache_beam.io import kafka
+
+    for ours, theirs in ((ReadFromKafka, kafka.ReadFromKafka), (WriteToKafka, kafka.WriteToKafka)):
+        here = list(inspect.signature(ours).parameters)
+        there = list(inspect.signature(theirs).parameters)
+        assert [name for name in there if name not in here] == []
+        assert here[: len(there)] == there or [name for name in here if name in there] == there
+    assert ReadFromKafka.create_time_policy == kafka.ReadFromKafka.create_time_policy
+    assert ReadFromKafka.byte_array_deserializer == kafka.ReadFromKafka.byte_array_deserializer
+    assert WriteToKafka.byte_array_serializer == kafka.WriteToKafka.byte_array_serializer
+
+
+def test_the_transforms_travel() -> None:
+    read = pickle.loads(pickle.dumps(ReadFromKafka(SERVERS, ["t"], value_deserializer=int)))
+    assert read.reading.value("7") == 7
+    assert pickle.loads(pickle.dumps(Split("t", 1, True))) == Split("t", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "data"),
+    [
+        ("String", "é", "é".encode()),
+        ("Integer", -2, b"\xff\xff\xff\xfe"),
+        ("Long", 1, b"\0\0\0\0\0\0\0\x01"),
+        ("Short", 1, b"\0\x01"),
+        ("Double", 1.5, b"\x3f\xf8\0\0\0\0\0\0"),
+        ("Float", 1.5, b"\x3f\xc0\0\0"),
+    ],
+)
+def test_javas_serializers(name: str, value: Any, data: bytes) -> None:
+    assert serializer(f"{JAVA}{name}Serializer")(value) == data  # type: ignore[misc]
+    assert deserializer(f"{JAVA}{name}Deserializer")(data) == value  # type: ignore[misc]
+
+
+def test_bytes_are_left_alone() -> None:
+    assert serializer(f"{JAVA}ByteArraySerializer") is deserializer(f"{JAVA}BytesDeserializer") is None
+
+
+SECURE = {
+    **SERVERS,
+    "security.protocol": "SASL_SSL",
+    "sasl.mechanism": "SCRAM-SHA-512",
+    "sasl.jaas.config": 'org.apache.kafka.common.security.scram.ScramLoginModule required username="a" password="b c";',
+    "ssl.truststore.type": "PEM",
+    "ssl.truststore.location": "/ca.pem",
+    "ssl.endpoint.identification.algorithm": "",
+    "fetch.max.wait.ms": "7",
+    "max.poll.records": "500",
+    "key.deserializer": "x",
+    "enable.auto.commit": "false",
+}
+
+
+def test_security_in_the_words_of_each_client() -> None:
+    known = {"fetch_max_wait_ms": 500, "ssl_check_hostname": True, "security_protocol": "PLAINTEXT", "ssl_cafile": None,
+             "sasl_mechanism": None, "sasl_plain_username": None, "sasl_plain_password": None,
+             "bootstrap_servers": "localhost"}  # fmt: skip
+    assert for_kafka_python(SECURE, known) == {
+        "bootstrap_servers": "localhost:9092",
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "a",
+        "sasl_plain_password": "b c",
+        "ssl_cafile": "/ca.pem",
+        "ssl_check_hostname": False,
+        "fetch_max_wait_ms": 7,
+    }
+    assert for_confluent(SECURE, producer=False) == {
+        **SERVERS,
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "a",
+        "sasl.password": "b c",
+        "ssl.ca.location": "/ca.pem",
+        "ssl.endpoint.identification.algorithm": "none",
+        "fetch.wait.max.ms": "7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"ssl.truststore.location": "/ca.jks"}, "Export it as PEM and name it as ssl.ca.location"),
+        ({"sasl.jaas.config": "com.sun.security.auth.module.Krb5LoginModule required;"}, "username and password"),
+        ({"fetch.max.wait.ms": "soon"}, "fetch.max.wait.ms='soon' is not a int"),
+        ({"fetch.max.wait": "7"}, "no setting 'fetch.max.wait'; did you mean 'fetch_max_wait_ms'"),
+    ],
+)
+def test_what_a_client_cannot_do_is_said(config: dict[str, str], told: str) -> None:
+    kafka = pytest.importorskip("kafka")
+    with pytest.raises(ConfigError, match=told):
+        for_kafka_python(config, kafka.KafkaConsumer.DEFAULT_CONFIG)
+
+
+def test_names_of_producers_tell_their_subtask() -> None:
+    name = transactional_id("sage/job/a/b", 3, 2, 7)
+    assert subtask_of("sage/job/a/b", name) == 2
+    assert subtask_of("sage/job/a", name) is None
+    assert subtask_of("sage/other", name) is None
