@@ -77,7 +77,7 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
         "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
         "apache_beam.runners.worker.operations.InefficientExecutionWarning": "what Beam warns of batches made anew",
     },
-    "runners/engine/sides.py": {
+    "runners/engine/views.py": {
         "apache_beam.portability.common_urns": "the access pattern of a side input is told by its URN",
         "apache_beam.transforms.sideinputs._global_window_mapping_fn": "a mapping known to ignore the window",
     },
