@@ -17,7 +17,7 @@ from tests.benchmarks.measure import Failed, Row, Settings
 
 __all__ = ["BENCHMARKS", "main"]
 
-BENCHMARKS = ("start", "pipeline", "create", "arrow", "workers", "wordcount", "nexmark", "memory")
+BENCHMARKS = ("start", "pipeline", "create", "arrow", "workers", "wordcount", "nexmark", "memory", "state_size")
 MODULES = {"nexmark": "nexmark.bench"}
 
 
