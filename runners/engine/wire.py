@@ -2,9 +2,7 @@
 
 Values go by pickle, which keeps their types and is the fastest there is for lists of plain values; what pickle
 refuses (a class of the user's main script, say) goes by cloudpickle, and what that refuses by the collection's
-coder. It is the cloudpickle that Beam pickles functions with: each copy of it knows its own classes only, and a
-class that came with a function must be the same class in a value. Timestamps go as microseconds, and each distinct
-window and pane once.
+coder. Timestamps go as microseconds, and each distinct window and pane once.
 """
 
 from __future__ import annotations
@@ -14,16 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from apache_beam import coders
-from apache_beam.internal import cloudpickle_pickler
 from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine.blocks import Block, Stamps
+from sage.runners.engine.pickling import dumps
 
 _PLAIN, _CODED = 0, 1
-
-_cloudpickle = cloudpickle_pickler.cloudpickle
 
 
 def _distinct(column: Any, form: Callable[[Any], Any]) -> Any:
@@ -93,10 +89,10 @@ def encode_block(block: Block, coder: Any) -> bytes:
     except Exception:
         pass  # tried again by more patient means
     try:
-        return bytes(_cloudpickle.dumps((_PLAIN, block.values, *rest)))
+        return dumps((_PLAIN, block.values, *rest))
     except Exception:
         encode = coder.get_impl().encode
-        return bytes(_cloudpickle.dumps((_CODED, [encode(value) for value in block.values], *rest)))
+        return dumps((_CODED, [encode(value) for value in block.values], *rest))
 
 
 def decode_block(data: bytes | memoryview, coder: Any) -> Block:

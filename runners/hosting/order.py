@@ -9,11 +9,12 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from apache_beam.internal import cloudpickle_pickler, pickler
+from apache_beam.internal import pickler
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from sage.errors import StepError, WorkerLost, message_of
+from sage.runners.engine import pickling
 from sage.runners.engine.context import JobContext, JobOptions
 from sage.runners.engine.spec import Plan
 from sage.runners.engine.spilling.spill import SpillStore
@@ -73,10 +74,6 @@ class Order:
         return JobContext(WallClock(), self.options, spill, fast_read, self.worker, self.workers)
 
 
-# The copy that Beam pickles functions with: a class that came with a function is the same class in an error.
-_cloudpickle = cloudpickle_pickler.cloudpickle
-
-
 def portable_error(error: BaseException) -> bytes:
     """A ``("failed", error, traceback text)`` report.
 
@@ -86,9 +83,9 @@ def portable_error(error: BaseException) -> bytes:
     text = _traceback_text(error)
     for carried in (error, _Carried(error)):
         try:
-            data = _cloudpickle.dumps(("failed", carried, text))
+            data = pickling.dumps(("failed", carried, text))
             pickle.loads(data)
-            return bytes(data)
+            return data
         except Exception:
             continue
     cause = error.cause if isinstance(error, StepError) else error
@@ -121,7 +118,7 @@ class _Carried:
 
 def _travels(value: Any) -> bool:
     try:
-        pickle.loads(_cloudpickle.dumps(value))
+        pickle.loads(pickling.dumps(value))
     except Exception:
         return False
     return True

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from types import FunctionType, MethodType, TracebackType
 from typing import Any
 
-from apache_beam.internal import cloudpickle_pickler
 from apache_beam.pipeline import AppliedPTransform
 from apache_beam.transforms.ptransform import PTransformWithSideInputs
 
 from sage.errors import InvalidPipeline, Location, SageError, message_of
+from sage.runners.engine import pickling
 
 _DEEPEST = 6
-_cloudpickle = cloudpickle_pickler.cloudpickle
 
 
 @contextmanager
@@ -87,7 +86,7 @@ def culprit(value: Any, name: str = "", depth: int = 0) -> str | None:
 
 def _pickles(value: Any) -> bool:
     try:
-        _cloudpickle.dumps(value)
+        pickling.dumps(value)
     except Exception:
         return False
     return True

@@ -7,14 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from apache_beam.internal import cloudpickle_pickler
-
+from sage.runners.engine import pickling
 from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState, StageSnapshot, StageState
 from sage.runners.engine.exchange import KEY_GROUPS, worker_of
-
-# Sinks' handles may be of a class that came with a function: see the module `wire` of the engine.
-_cloudpickle = cloudpickle_pickler.cloudpickle
 
 Part = Mapping[str, StageSnapshot]
 """What one worker stores, by stage."""
@@ -26,7 +22,7 @@ def encode_part(part: Part) -> bytes:
     try:
         return pickle.dumps(bare, 5)
     except Exception:
-        return bytes(_cloudpickle.dumps(bare))
+        return pickling.dumps(bare)  # sinks' handles may be of a class that came with a function
 
 
 def decode_part(data: bytes) -> Part:

@@ -102,20 +102,13 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
         "apache_beam.io.filebasedsource._SingleFileSource": "a text source is known by its exact classes",
         "apache_beam.io.textio._TextSource": "a text source is known by its exact classes",
     },
-    "runners/engine/wire.py": {
+    "runners/engine/pickling.py": {
         "apache_beam.internal.cloudpickle_pickler": "a class in a value must be the one that came with a function",
-    },
-    "runners/state/parts.py": {
-        "apache_beam.internal.cloudpickle_pickler": "a class in a handle must be the one that came with a function",
     },
     "runners/hosting/metrics.py": {
         "apache_beam.utils.histogram.Histogram": "a histogram goes to the driver without its lock",
     },
-    "runners/hosting/serialising.py": {
-        "apache_beam.internal.cloudpickle_pickler": "what cannot be pickled is found by what Beam pickles with",
-    },
     "runners/hosting/order.py": {
-        "apache_beam.internal.cloudpickle_pickler": "a class in an error must be the one that came with a function",
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is read",
         "apache_beam.portability.api.beam_runner_api_pb2": "a pipeline travels to a worker as Beam's proto",
     },
