@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from sage.connected import ConnectedStreams as ConnectedStreams
     from sage.environment import Environment as Environment
     from sage.environment import LocalEnvironment as LocalEnvironment
+    from sage.errors import CheckpointError as CheckpointError
     from sage.errors import ConfigError as ConfigError
+    from sage.errors import DataLoss as DataLoss
     from sage.errors import InvalidPipeline as InvalidPipeline
     from sage.errors import MissingExtra as MissingExtra
     from sage.errors import SageError as SageError
@@ -38,11 +40,16 @@ if TYPE_CHECKING:
     from sage.functions import SourceFunction as SourceFunction
     from sage.handle import JobHandle as JobHandle
     from sage.handle import JobState as JobState
+    from sage.handle import Vitals as Vitals
     from sage.keyed import KeyedContext as KeyedContext
     from sage.keyed import KeyedCoProcessFunction as KeyedCoProcessFunction
     from sage.keyed import KeyedProcessFunction as KeyedProcessFunction
     from sage.options import SageOptions as SageOptions
     from sage.runtime import RuntimeContext as RuntimeContext
+    from sage.sources import Batch as Batch
+    from sage.sources import ReadStream as ReadStream
+    from sage.sources import SplitReader as SplitReader
+    from sage.sources import StreamSource as StreamSource
     from sage.state import AggregatingState as AggregatingState
     from sage.state import ListState as ListState
     from sage.state import MapState as MapState
@@ -52,6 +59,8 @@ if TYPE_CHECKING:
     from sage.streams import KeyedStream as KeyedStream
     from sage.streams import Stream as Stream
     from sage.submission import SubmittedJob as SubmittedJob
+    from sage.transactions import SinkContext as SinkContext
+    from sage.transactions import TransactionalDoFn as TransactionalDoFn
     from sage.windows import GlobalWindow as GlobalWindow
     from sage.windows import SessionWindows as SessionWindows
     from sage.windows import SlidingWindows as SlidingWindows
@@ -64,7 +73,9 @@ _EXPORTS = {
     "sage.connected": ("ConnectedStreams",),
     "sage.environment": ("Environment", "LocalEnvironment"),
     "sage.errors": (
+        "CheckpointError",
         "ConfigError",
+        "DataLoss",
         "InvalidPipeline",
         "MissingExtra",
         "SageError",
@@ -82,13 +93,15 @@ _EXPORTS = {
         "SinkFunction",
         "SourceFunction",
     ),
-    "sage.handle": ("JobHandle", "JobState"),
+    "sage.handle": ("JobHandle", "JobState", "Vitals"),
     "sage.keyed": ("KeyedCoProcessFunction", "KeyedContext", "KeyedProcessFunction"),
     "sage.options": ("SageOptions",),
     "sage.runtime": ("RuntimeContext",),
+    "sage.sources": ("Batch", "ReadStream", "SplitReader", "StreamSource"),
     "sage.state": ("AggregatingState", "ListState", "MapState", "ReducingState", "SetState", "ValueState"),
     "sage.streams": ("KeyedStream", "Stream"),
     "sage.submission": ("SubmittedJob",),
+    "sage.transactions": ("SinkContext", "TransactionalDoFn"),
     "sage.windows": ("GlobalWindow", "SessionWindows", "SlidingWindows", "TumblingWindows"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -21,7 +21,9 @@ from sage.functions import (
     SinkFunction,
     SourceFunction,
 )
+from sage.operators import Operator
 from sage.runtime import RuntimeContext
+from sage.transactions import TransactionalDoFn
 
 __all__ = [
     "CallSink",
@@ -34,6 +36,7 @@ __all__ = [
     "ReduceCombineFn",
     "SinkDoFn",
     "namespace_of",
+    "sink_dofn",
 ]
 
 
@@ -188,3 +191,10 @@ class ReduceCombineFn(beam.CombineFn):
 
     def extract_output(self, accumulator: tuple[Any, ...]) -> Any:
         return accumulator[0] if accumulator else None
+
+
+def sink_dofn(operator: Operator, label: str) -> beam.DoFn:
+    """The DoFn of a sink: a function, a `SinkFunction`, or one that writes in transactions and is a DoFn itself."""
+    if isinstance(operator.function, TransactionalDoFn):
+        return operator.function
+    return SinkDoFn(operator.function, label) if operator.is_object else CallSink(operator.bound())

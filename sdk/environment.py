@@ -29,6 +29,7 @@ from sage.functions import SourceFunction
 from sage.operators import declared_output, element_of, resolve
 from sage.options import SageOptions
 from sage.runner_names import RUNNERS
+from sage.sources import ReadStream, StreamSource
 from sage.steps import Steps
 from sage.streams import Stream
 from sage.submission import SubmittedJob, submit

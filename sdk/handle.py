@@ -150,8 +150,32 @@ class JobHandle(Protocol):
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step runs, by full step name. Empty until the job is planned."""
 
+    def vitals(self) -> Vitals | None:
+        """How the job is doing as a stream: watermark, lag, last checkpoint; None if nobody tells. Cheap."""
+
     def cancel(self) -> object:
         """Ask the job to stop soon. Returns at once; has no effect on a job that has ended."""
+
+    def savepoint(self, name: str = "") -> str:
+        """Take a savepoint while the job goes on; gives its path. Waits until it is durable.
+
+        Raises:
+            CheckpointError: the job takes no checkpoints, has ended, or could not take this one.
+        """
+
+    def stop(self, name: str = "") -> str:
+        """Take a savepoint and end the job with it; gives its path. A job that begins from it goes on from there.
+
+        Raises:
+            CheckpointError: as for `savepoint`.
+        """
+
+    def drain(self) -> None:
+        """End the input: every window fires, and the job ends when all is written.
+
+        Raises:
+            CheckpointError: the host cannot drain, or the job has ended.
+        """
 
     def wait_until_finish(self, duration: int | None = None) -> object:
         """Block until the job has ended or ``duration`` (ms) has passed.

@@ -14,7 +14,7 @@ from apache_beam import typehints
 from apache_beam.utils.timestamp import Timestamp
 
 from sage.connected import ConnectedStreams
-from sage.dofns import CallSink, FilterDoFn, FlatMapDoFn, MapDoFn, ReduceCombineFn, SinkDoFn
+from sage.dofns import FilterDoFn, FlatMapDoFn, MapDoFn, ReduceCombineFn, sink_dofn
 from sage.errors import ConfigError
 from sage.functions import FilterFunction, FlatMapFunction, MapFunction, ReduceFunction, SinkFunction
 from sage.joins import Join, kv_types, sides
@@ -22,6 +22,7 @@ from sage.keyed import KeyedProcessFunction
 from sage.operators import Operator, declared_output, element_of, resolve
 from sage.stateful import stateful_dofn
 from sage.steps import Steps
+from sage.transactions import TransactionalDoFn
 from sage.windows import Length, window_into
 
 if TYPE_CHECKING:
@@ -277,7 +278,8 @@ class Stream:
         """Send the elements out of the job. Gives this same stream, so that more can be put on it.
 
         Args:
-            sink: a function, a `SinkFunction`, such a class with ``config``, or a Beam transform that writes.
+            sink: a function, a `SinkFunction` or a `TransactionalDoFn`, such a class with ``config``, or a Beam
+                transform that writes.
             config: constructor parameters of a class; keyword arguments of a function.
             **step: see `StepOptions`.
         """
@@ -289,10 +291,9 @@ class Stream:
             label = self._steps.label(f"sink({sink.label})", step)
             self._steps.apply(self._pcollection, sink, label, step)
             return self
-        operator = resolve("sink", sink, SinkFunction, config)
+        operator = resolve("sink", sink, (SinkFunction, TransactionalDoFn), config)
         label = self._steps.label(operator.label, step)
-        dofn = SinkDoFn(operator.function, label) if operator.is_object else CallSink(operator.bound())
-        self._steps.apply(self._pcollection, beam.ParDo(dofn), label, step)
+        self._steps.apply(self._pcollection, beam.ParDo(sink_dofn(operator, label)), label, step)
         return self
 
     to_sink = sink

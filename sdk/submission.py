@@ -7,7 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sage.handle import ExecutionPath, JobHandle, JobState, StepProgress, observe_jobs
+from sage.errors import CheckpointError
+from sage.handle import ExecutionPath, JobHandle, JobState, StepProgress, Vitals, observe_jobs
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -71,6 +72,39 @@ class SubmittedJob:
         if self._inner is None:
             raise RuntimeError(f"job {self._name!r} has no metrics yet: its runner gives them when it has ended")
         return self._inner.metrics()
+
+    def vitals(self) -> Vitals | None:
+        """How the job is doing as a stream; None where the runner tells nothing."""
+        return self._inner.vitals() if isinstance(self._inner, JobHandle) else None
+
+    def savepoint(self, name: str = "") -> str:
+        """Take a savepoint while the job goes on; gives its path.
+
+        Raises:
+            CheckpointError: the job takes no checkpoints, has ended, or could not take this one.
+        """
+        return self._steered().savepoint(name)
+
+    def stop(self, name: str = "") -> str:
+        """Take a savepoint and end the job with it; gives its path.
+
+        Raises:
+            CheckpointError: as for `savepoint`.
+        """
+        return self._steered().stop(name)
+
+    def drain(self) -> None:
+        """End the input: every window fires, and the job ends when all is written.
+
+        Raises:
+            CheckpointError: the runner cannot drain, or the job has ended.
+        """
+        self._steered().drain()
+
+    def _steered(self) -> JobHandle:
+        if not isinstance(self._inner, JobHandle):
+            raise CheckpointError(f"job {self._name!r} cannot be steered: it does not run yet, or its runner cannot")
+        return self._inner
 
     def cancel(self) -> None:
         """Ask the job to stop soon. Returns at once; has no effect on a job that has ended."""
