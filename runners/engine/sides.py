@@ -57,7 +57,7 @@ class GatedRoot(Root):
         elif self._open or self._all_open():
             self._inner.process_block(port, block)
         else:
-            self._offer(port, block)
+            self._offer(port, block, self._gone)
 
     def _all_open(self) -> bool:
         """Whether every view is there, and stays as it is."""
@@ -69,29 +69,28 @@ class GatedRoot(Root):
         return all(view.ready(window) for view in self._views)
 
     def _offer_held(self) -> None:
+        # Nothing that an element waits for is forgotten.
         for port, block in self._waiting.take():
-            self._offer(port, block)
+            self._offer(port, block, lambda _: False)
 
-    def _offer(self, port: int, block: Block) -> None:
-        """Hands on what is ready of a block, and holds back the rest."""
-        over = self._over
+    def _offer(self, port: int, block: Block, gone: Callable[[Any], bool]) -> None:
+        """Hands on what is ready of a block, and holds back the rest; what it reads may be ``gone``."""
         if not isinstance(block.windows, list):
             ready = sum(map(self._ready, block.windows))
-            if over > min(int(window.max_timestamp().micros) for window in block.windows):
-                pass  # some of it is too late
-            elif ready == len(block.windows):
-                self._inner.process_block(port, block)
-                return
-            elif not ready:
-                self._waiting.append(port, block)
-                return
+            if not any(map(gone, block.windows)):
+                if ready == len(block.windows):
+                    self._inner.process_block(port, block)
+                    return
+                if not ready:
+                    self._waiting.append(port, block)
+                    return
         now, later = _Rows(), _Rows()
         last: Any = None
         open_windows: tuple[Any, ...] = ()
         shut_windows: tuple[Any, ...] = ()
         for row, (_, windows) in enumerate(block.windowed()):
             if windows is not last:
-                last, live = windows, [w for w in windows if w.max_timestamp().micros >= over]
+                last, live = windows, [w for w in windows if not gone(w)]
                 at_hand = [self._ready(window) for window in live]
                 open_windows = tuple(w for w, ready in zip(live, at_hand, strict=True) if ready)
                 shut_windows = tuple(w for w, ready in zip(live, at_hand, strict=True) if not ready)
@@ -106,10 +105,19 @@ class GatedRoot(Root):
         if later.rows:
             self._waiting.append(port, later.of(block))
 
+    def _gone(self, window: Any) -> bool:
+        """Whether a view for a window of the main input is forgotten."""
+        if not self._forgets or window.max_timestamp().micros >= self._bound:
+            return False
+        return self._settled(window) and any(view.gone(window, self._bound) for view in self._views)
+
+    def _settled(self, window: Any) -> bool:
+        return all(view.settled(window) for view in self._views)
+
     @property
-    def _over(self) -> int:
-        """Windows that end before this event time (microseconds) are over, and their views are gone."""
-        return self._inner.watermark - self._lateness if self._forgets else MIN_MICROS
+    def _bound(self) -> int:
+        """The event time (microseconds) before which windows are over for good."""
+        return self.watermark - self._lateness
 
     def _tell_late(self) -> None:
         if not self._warned:
@@ -128,12 +136,12 @@ class GatedRoot(Root):
 
     def _follow(self) -> bool:
         """Moves the watermark behind the gate on as far as what is held back allows."""
-        inner = self._inner
-        due = inner.advance(max(inner.watermark, min(self.watermark, self._waiting.earliest)))
         if self._forgets:
+            # By what is the same at every worker with this watermark, so that one can go on with another's views.
             for view in self._views:
-                view.expire(min(self._over, inner.hold()))
-        return due
+                view.expire(self._bound, self._settled)
+        inner = self._inner
+        return inner.advance(max(inner.watermark, min(self.watermark, self._waiting.earliest)))
 
     def fire(self) -> None:
         for view in self._views:

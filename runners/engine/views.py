@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from apache_beam import coders
@@ -128,6 +128,9 @@ class SideView:
         return self.watermark >= MAX_MICROS or self._ready(self._data.window_mapping_fn(window))
 
     def _ready(self, target: Any) -> bool:
+        return self._over(target)
+
+    def _over(self, target: Any) -> bool:
         return bool(self.watermark > target.max_timestamp().micros)
 
     def __getitem__(self, window: Any) -> Any:
@@ -146,11 +149,25 @@ class SideView:
         """Whether every main window reads the same view, which never changes."""
         return bool(self._data.window_mapping_fn == sideinputs._global_window_mapping_fn)
 
-    def expire(self, watermark: int) -> None:
-        """Forgets the windows that end before ``watermark`` (microseconds): what reads them is over too."""
-        for window in self._ends.take(watermark - 1):
+    def settled(self, window: Any) -> bool:
+        """Whether the side input's watermark has passed what a window of the main input reads: nothing waits for it."""
+        return self.watermark >= MAX_MICROS or self._over(self._data.window_mapping_fn(window))
+
+    def expire(self, watermark: int, settled: Callable[[Any], bool]) -> None:
+        """Forgets the windows that end before ``watermark`` (microseconds) and for which nothing waits any more."""
+        while (end := self._ends.earliest()) is not None and end < watermark:
+            windows = self._ends.take(end)
+            if not all(map(settled, windows)):
+                for window in windows:
+                    self._ends.set(window, end)
+                return
             self.forgot = True
-            self._forget(window)
+            for window in windows:
+                self._forget(window)
+
+    def gone(self, window: Any, watermark: int) -> bool:
+        """Whether what a window of the main input reads was forgotten at a watermark (microseconds)."""
+        return bool(self._data.window_mapping_fn(window).max_timestamp().micros < watermark)
 
     def _forget(self, window: Any) -> None:
         for table in (self._values, self._views, self._packed):
@@ -174,8 +191,8 @@ class SideView:
 class _Latest(Values):
     """Holds the latest value only."""
 
-    def add(self, held: Any, value: Any) -> Any:
-        return [value]
+    def add(self, held: Any, values: list[Any]) -> Any:
+        return values[-1:]
 
     def merged(self, parts: list[Any]) -> Any:
         return parts[-1]
@@ -184,11 +201,10 @@ class _Latest(Values):
 class _LatestByKey(Values):
     """Holds the latest value of each key only."""
 
-    def first(self, value: Any) -> Any:
-        return dict([value])
-
-    def add(self, held: Any, value: Any) -> Any:
-        held.update([value])
+    def add(self, held: Any, values: list[Any]) -> Any:
+        if held is NOTHING:
+            return dict(values)
+        held.update(values)
         return held
 
     def merged(self, parts: list[Any]) -> Any:

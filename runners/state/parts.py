@@ -109,10 +109,12 @@ def _state_of(
     sinks: Mapping[str, Sequence[Any]],
 ) -> StageState:
     known = {worker: part[stage] for worker, part in last.items() if stage in part}
+    # What is over at a worker is gone from its shared part: the worker that is furthest back has all that is needed.
+    by_time = [snapshot for _, snapshot in sorted(known.items(), key=lambda item: (item[1].watermark, item[0]))]
     root = RootState(
         keyed=[_chunks(stage, chains[worker]) for worker in deal.keyed_from],
         spread=deal.spread({worker: snapshot.root.spread for worker, snapshot in known.items()}),
-        shared=next((s.root.shared for _, s in sorted(known.items()) if s.root.shared is not None), None),
+        shared=next((s.root.shared for s in by_time if s.root.shared is not None), None),
         mine=deal.mine,
         files=[files.get(worker, {}).get(stage, {}) for worker in deal.keyed_from],
     )

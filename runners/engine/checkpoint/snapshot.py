@@ -5,7 +5,8 @@ the number of workers changes:
 
 - ``keyed`` goes where the keys live: each worker is given the rows of all, and keeps those of its key groups;
 - ``spread`` goes anywhere, each item to one worker;
-- ``shared`` is equal at every worker, and each is given one of them.
+- ``shared`` is equal at every worker, but for what a later watermark makes superfluous; each is given the one of the
+  worker whose watermark is least.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class RootSnapshot:
         whole: whether ``keyed`` is all there is; else it is what changed since the snapshot before, which was durable
             or not, but was taken.
         spread: items that any one worker can go on with.
-        shared: what every worker holds equally.
+        shared: what every worker of the same watermark holds equally.
         files: state by key in files that never change, name to path: only those with a new name need be copied. They
             stay where they are until the next snapshot is taken.
     """
@@ -58,7 +59,7 @@ class RootState:
     Attributes:
         keyed: for each worker there was, its ``keyed`` parts in order: a whole one, then the changes.
         spread: this worker's share of the items.
-        shared: one of the equal parts; None if there was none.
+        shared: that of the worker whose watermark was least; None if there was none.
         mine: whether a key group is this worker's; None when all rows of ``keyed`` are.
         files: for each worker there was, its files, name to the path of a copy that may be used up.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
@@ -165,12 +166,12 @@ class Gathered:
     def restore(self, state: RootState) -> None:
         """Takes back what snapshots held, into memory; `weigh` is to be called next."""
         item = self._kind.item
-        for gone, parts in unpack_parts(state.keyed):
+        for gone, parts in unpack_parts(chain.from_iterable(state.keyed)):
             for _, identity, _, _ in self._rows.unpack(gone, None):
                 for table in (self.keys, self._base, self.lists):
                     table.pop(identity, None)
             table = self._base if self._notes else self.lists
-            for rows, rests in unpack_parts([parts]):
+            for rows, rests in unpack_parts(parts):
                 for number, identity, key, values in self._rows.unpack(rows, state.mine):
                     self.keys.setdefault(identity, key)
                     table.setdefault(identity, []).extend(map(item, rests[number], values))

@@ -261,11 +261,14 @@ class WindowTables(Root):
         return pack_parts(self._forms.form(window), rows)
 
     def restore(self, state: RootState) -> None:
-        for fired, parts in unpack_parts(state.keyed):
-            for form, data in unpack_parts([parts]):
-                self._take_back(self._forms.window(form), data, state.mine)
-            for window in map(self._forms.window, fired):
-                self._drop(window)
+        for chain in state.keyed:
+            chunks = list(unpack_parts(chain))
+            # A window that fired comes back no more; where workers differ in their watermarks it may be open elsewhere.
+            over = {form for fired, _ in chunks for form in fired}
+            for _, parts in chunks:
+                for form, data in unpack_parts(parts):
+                    if form not in over:
+                        self._take_back(self._forms.window(form), data, state.mine)
 
     def _take_back(self, window: Any, data: bytes, mine: Callable[[int], bool] | None) -> None:
         self._open.set(window, int(window.max_timestamp().micros))
@@ -280,13 +283,6 @@ class WindowTables(Root):
             size += size_of_values(values) + KEY_OVERHEAD * (held is None)
         if self._memory.limited:
             self._grow(window, size)
-
-    def _drop(self, window: Any) -> None:
-        """Forgets a window that fired after it was put into a snapshot."""
-        self._open.set(window, None)
-        for tables in (self.tables, self._base, self._runs):
-            tables.pop(window, None)
-        self._memory.shrink(self, self._bytes.pop(window, 0))
 
 
 class GroupRoot(WindowTables):

@@ -15,9 +15,11 @@ class Values:
         """What is held after the first value."""
         return [value]
 
-    def add(self, held: Any, value: Any) -> Any:
-        """What is held after one more; the old is used up."""
-        held.append(value)
+    def add(self, held: Any, values: list[Any]) -> Any:
+        """What is held after some more, of which the old is used up; `NOTHING` if there was nothing."""
+        if held is NOTHING:
+            return values
+        held += values
         return held
 
     def merged(self, parts: list[Any]) -> Any:
@@ -54,8 +56,8 @@ class Accumulators(Values):
     def first(self, value: Any) -> Any:
         return self._fn.add_input(self._fn.create_accumulator(), value)
 
-    def add(self, held: Any, value: Any) -> Any:
-        return self._fn.add_input(held, value)
+    def add(self, held: Any, values: list[Any]) -> Any:
+        return self._fn.add_inputs(self._fn.create_accumulator() if held is NOTHING else held, values)
 
     def merged(self, parts: list[Any]) -> Any:
         return parts[0] if len(parts) == 1 else self._fn.merge_accumulators(parts)

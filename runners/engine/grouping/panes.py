@@ -197,11 +197,9 @@ class PaneDriver:
         elif state.hold is None:
             state.hold = window.max_timestamp()
         context, on_element = _Context(state, self._clock), self._trigger.on_element
-        held, add = state.held, self._holding.add
         for value, _ in found:
-            held = self._holding.first(value) if held is NOTHING else add(held, value)
             on_element(value, window, context)
-        state.held = held
+        state.held = self._holding.add(state.held, [value for value, _ in found])
         state.fresh += len(found)
 
     def _merge(self, key: KeyPanes, by_window: dict[Any, list[Element]]) -> dict[Any, list[Element]]:

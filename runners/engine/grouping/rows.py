@@ -93,8 +93,6 @@ def pack_parts(*parts: Any) -> bytes:
     return pickle.dumps(parts, 5)
 
 
-def unpack_parts(chunks: Iterable[Iterable[bytes]]) -> Iterator[Any]:
-    """What `pack_parts` was given, for each chunk of each worker, in order."""
-    for chain in chunks:
-        for chunk in chain:
-            yield pickle.loads(chunk)
+def unpack_parts(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """What `pack_parts` was given, for each chunk."""
+    return map(pickle.loads, chunks)

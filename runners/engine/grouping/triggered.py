@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from apache_beam.transforms.timeutil import TimeDomain
@@ -194,7 +195,7 @@ class TriggeredRoot(PaneRoot):
             self._gathered.restore(state)
             self._gathered.weigh()
             return
-        for changed, told in unpack_parts(state.keyed):
+        for changed, told in unpack_parts(chain.from_iterable(state.keyed)):
             for _, identity, _, _ in self._rows.unpack(changed, None):
                 self._states.pop(identity, None)
             for identity, key, window in unpack_states(self._rows, self._forms, self._holding, told, state.mine):
