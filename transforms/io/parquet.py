@@ -165,7 +165,7 @@ class _ParquetWriter(FileWriter):
             self._writer.write_table(pa.Table.from_batches(batches))
 
 
-def _to_arrow(rows: Sequence[Any], schema: pa.Schema | None) -> pa.RecordBatch:
+def _to_arrow(rows: list[Any], schema: pa.Schema | None) -> pa.RecordBatch:
     """The rows as Arrow.
 
     Raises:

@@ -30,7 +30,7 @@ import apache_beam as beam
 from sage.errors import ConfigError, DataLoss
 from sage.transactions import SinkContext, TransactionalDoFn
 from sage.transforms.io.formats import FileFormat, FileWriter
-from sage.transforms.io.storage import Folder, writing
+from sage.transforms.io.storage import Folder, cannot_write, writing
 
 __all__ = ["PartOptions", "WriteParts", "WriteTimedParts"]
 
@@ -139,9 +139,10 @@ class WriteParts(TransactionalDoFn):
         elif prepared:
             self._rewind(context.earlier, prepared)
 
-    def process(self, element: Any) -> None:
+    def process(self, element: Any) -> Iterable[Any]:
         choose: Any = self._options.destination
         self._write("" if choose is None else choose(element), element)
+        return ()
 
     def prepare(self, epoch: int) -> Prepared:
         for destination in list(self._open):
@@ -199,8 +200,10 @@ class WriteParts(TransactionalDoFn):
         elif len(self._open) > 1:
             self._open.move_to_end(destination)
         limit = self._options.max_file_bytes
-        with writing(f"{self._path}/{destination}"):
+        try:
             size = part.writer.write(element)
+        except OSError as error:
+            raise cannot_write(f"{self._path}/{destination}", error) from error
         if limit is not None and size >= limit:
             self._finish(destination)
 
@@ -327,7 +330,7 @@ class WriteParts(TransactionalDoFn):
 class WriteTimedParts(WriteParts):
     """`WriteParts` with destinations by event time."""
 
-    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> None:
+    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:
         try:
             destination = timestamp.to_utc_datetime().strftime(self._options.destination)
         except (OverflowError, ValueError) as error:
@@ -336,6 +339,7 @@ class WriteTimedParts(WriteParts):
                 f"{timestamp}: give the elements times, or choose by a function of the element"
             ) from error
         self._write(destination, element)
+        return ()
 
 
 def _new_label() -> str:

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -122,10 +122,11 @@ class AddRows(TransactionalDoFn):
                 self.commit(handle)
             self._unstage(context.earlier)
 
-    def process(self, row: Any) -> None:
+    def process(self, row: Any) -> Iterable[Any]:
         self._rows.append(self._database.plain(as_row(self._table, row)))
         if len(self._rows) >= BATCH_ROWS:
             self._stage()
+        return ()
 
     def prepare(self, epoch: int) -> Staged:
         if self._rows:

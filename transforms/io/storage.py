@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from sage.errors import ConfigError
 
-__all__ = ["Folder", "parent_and_name", "writing"]
+__all__ = ["Folder", "cannot_write", "parent_and_name", "writing"]
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space, or write somewhere else, and start the job again",
@@ -42,12 +42,16 @@ def writing(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "")
-        cause = os.strerror(error.errno) if error.errno else str(error)
-        message = f"cannot write to {path!r}: {cause}" + (f" ({advice})" if advice else "")
-        told = OSError(message)
-        told.errno = error.errno
-        raise told from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: str, error: OSError) -> OSError:
+    """The error that names the path, the cause and what to do; a plain ``OSError`` with the ``errno`` of the cause."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    cause = os.strerror(error.errno) if error.errno else str(error)
+    told = OSError(f"cannot write to {path!r}: {cause}" + (f" ({advice})" if advice else ""))
+    told.errno = error.errno
+    return told
 
 
 def parent_and_name(path: str) -> tuple[str, str]:
