@@ -23,6 +23,11 @@ class DueTimes:
     def __len__(self) -> int:
         return len(self.times)
 
+    @property
+    def pending(self) -> int:
+        """How many settings the heap holds, of which some may not hold any more."""
+        return len(self._heap)
+
     def set(self, thing: Any, time: int | None) -> None:
         """Gives a thing a time (microseconds) in place of the one it had; None takes it out."""
         known = self.times.get(thing)
