@@ -69,6 +69,7 @@ class PartOptions:
 class Prepared(NamedTuple):
     """The files of one epoch and subtask: safe, and invisible. What a checkpoint holds of this sink."""
 
+    home: str
     subtask: int
     start: str
     epoch: int
@@ -130,14 +131,18 @@ class WriteParts(TransactionalDoFn):
         self._hidden = ".sage-" + hashlib.sha256(f"{context.job}\0{context.step}".encode()).hexdigest()[:8]
         for handle in prepared:
             self.commit(handle)
-        appends = self._options.existing == "append"
-        self._label = prepared[-1].label if prepared else _new_label() if appends else ""
-        first = not prepared and context.earlier == (context.subtask,)
         self._remove_hidden(context.earlier)
-        if first:
-            self._claim(context)
+        if any(handle.home != self._hidden for handle in prepared):
+            # A savepoint of another job, which may go on: from here on under names that are not its.
+            self._label = _new_label()
+            self._own(context)
         elif prepared:
+            self._label = prepared[-1].label
             self._rewind(context.earlier, prepared)
+        else:
+            self._label = _new_label() if self._options.existing == "append" else ""
+            if context.earlier == (context.subtask,):
+                self._claim(context)
 
     def process(self, element: Any) -> Iterable[Any]:
         choose: Any = self._options.destination
@@ -159,11 +164,11 @@ class WriteParts(TransactionalDoFn):
             files.append((hidden, f"{destination}/" * bool(destination) + f"part-{label}{name}"))
         # An epoch without files is told too: that there is a handle is how a resumed subtask knows that it is one.
         replaces, self._replaces = self._replaces, False
-        return Prepared(self._subtask, self._start, epoch, self._label, tuple(files), replaces)
+        return Prepared(self._hidden, self._subtask, self._start, epoch, self._label, tuple(files), replaces)
 
     def commit(self, handle: Prepared) -> None:
         if handle.replaces:
-            self._remove_stale(handle.subtask)
+            self._remove_stale(f"{handle.home}/stale-{handle.subtask}")
         if handle.files:
             self._publish(handle)
         if handle.start == self._start and not self._swept:
@@ -181,17 +186,18 @@ class WriteParts(TransactionalDoFn):
 
     def _publish(self, handle: Prepared) -> None:
         missing = self._folder.publish(handle.files)
-        done = self._done(handle.subtask) if self._managed else {}
+        note = f"{handle.home}/done-{handle.subtask}"
+        done = dict(json.loads(self._folder.read(note) or b"{}")) if self._managed else {}
         if missing and done.get(handle.start, -1) < handle.epoch:
             raise DataLoss(
                 f"files of {self._path!r} that the checkpoint holds are gone, such as {missing[0]!r} (epoch "
-                f"{handle.epoch}): somebody removed them from {self._hidden!r}. Make them again by starting the job "
+                f"{handle.epoch}): somebody removed them from {handle.home!r}. Make them again by starting the job "
                 "from an older checkpoint or from its beginning."
             )
         if self._managed and done.get(handle.start, -1) < handle.epoch:
             done.pop(handle.start, None)
             kept = dict([*done.items(), (handle.start, handle.epoch)][-_MAX_DONE:])
-            self._note(f"done-{handle.subtask}", kept)
+            self._note(note, kept)
 
     def _write(self, destination: str, element: Any) -> None:
         part = self._open.get(destination)
@@ -262,17 +268,19 @@ class WriteParts(TransactionalDoFn):
 
     def _claim(self, context: SinkContext) -> None:
         """Makes the folder this step's, or refuses it."""
-        owner = f"{self._hidden}/owner"
-        # Written once the folder is found fit: that it is there says that the parts are this step's own.
-        owned = self._folder.exists(owner)
+        # Noted once the folder is found fit: that it is says that the parts are this step's own.
+        owned = self._folder.exists(f"{self._hidden}/owner")
         existing = self._options.existing or "refuse"
         if existing != "append":
             self._refuse_others(context)
             self._judge(context, owned, existing)
         if not owned:
-            self._note("owner", {"job": context.job, "step": context.step})
+            self._own(context)
             if existing != "append":
                 self._refuse_others(context)
+
+    def _own(self, context: SinkContext) -> None:
+        self._note(f"{self._hidden}/owner", {"job": context.job, "step": context.step})
 
     def _refuse_others(self, context: SinkContext) -> None:
         for name in self._folder.files():
@@ -299,10 +307,9 @@ class WriteParts(TransactionalDoFn):
         stale = [name for name, n in ours.items() if (n if n < context.subtasks else 0) == context.subtask]
         self._replaces = bool(stale)
         if stale:
-            self._note(f"stale-{context.subtask}", stale)
+            self._note(f"{self._hidden}/stale-{context.subtask}", stale)
 
-    def _remove_stale(self, subtask: int) -> None:
-        note = f"{self._hidden}/stale-{subtask}"
+    def _remove_stale(self, note: str) -> None:
         stale = self._folder.read(note)
         if stale is not None:
             self._folder.remove(json.loads(stale))
@@ -311,10 +318,7 @@ class WriteParts(TransactionalDoFn):
     def _note(self, name: str, content: Any) -> None:
         # Under a hidden name that `recover` removes, if that is as far as it gets.
         hidden = f"{self._hidden}/{self._subtask}-note.tmp"
-        self._folder.replace(f"{self._hidden}/{name}", [json.dumps(content).encode()], hidden)
-
-    def _done(self, subtask: int) -> dict[str, int]:
-        return dict(json.loads(self._folder.read(f"{self._hidden}/done-{subtask}") or b"{}"))
+        self._folder.replace(name, [json.dumps(content).encode()], hidden)
 
     def _is_output(self, name: str) -> bool:
         return name.endswith(self._options.suffix) and not name.startswith(".sage-")

@@ -284,6 +284,17 @@ def test_going_on_from_an_older_checkpoint_takes_back_what_came_after(tmp_path: 
     assert _lines(tmp_path / "out") == elements
 
 
+def test_a_job_that_goes_on_from_anothers_savepoint_writes_beside_it(tmp_path: Path) -> None:
+    one = Driver(_text(tmp_path / "out"), tmp_path / "checkpoint", every=1)
+    one.run([*"abc"], until=1)
+    savepoint = one.load()
+    other = Driver(_text(tmp_path / "out"), tmp_path / "other", every=1, job="other")
+    other.save(savepoint)
+    other.run([*"aBC"])
+    one.run([*"abc"])
+    assert _lines(tmp_path / "out") == sorted("abcBC")
+
+
 def test_leftovers_of_subtasks_that_are_no_more_go_with_the_first_checkpoint(tmp_path: Path) -> None:
     driver = Driver(_text(tmp_path / "out"), tmp_path / "checkpoint", subtasks=3)
     for sink in driver.start(Checkpoint()):
