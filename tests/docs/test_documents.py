@@ -95,7 +95,7 @@ def test_every_file_that_is_named_is_there() -> None:
 def test_every_folder_of_tests_is_in_the_table() -> None:
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     holding = {file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").rglob("*/*.py")}
-    missing = [name for name in sorted(holding) if f"| `tests/{name}/` |" not in contributing]
+    missing = [name for name in sorted(holding) if not re.search(rf"^\| .*`tests/{name}/`.* \|", contributing, re.M)]
     assert not missing, f"say in CONTRIBUTING.md what these hold: {missing}"
 
 
@@ -109,6 +109,6 @@ def test_the_options_table_is_what_the_options_say() -> None:
 
 def option_row(action: argparse.Action) -> str:
     """A line of README's table."""
-    value = action.metavar or "{" + ",".join(action.choices or ()) + "}"
+    value = f"={action.metavar}" if action.metavar else ""
     meaning = " ".join((action.help or "").split())
-    return f"| `{action.option_strings[0]}={value}` | {meaning} |"
+    return f"| `{action.option_strings[0]}{value}` | {meaning} |"
