@@ -17,6 +17,7 @@ from sage.runners.engine.keyed.kinds import make_cell
 from sage.runners.engine.keyed.timers import TimerHandle, TimerQueue
 
 _LEAST_SWEPT = 100_000
+_NOWHERE = object()
 
 Expired = Callable[[Any], Callable[[int], bool]]
 """Of a time to live: which instants of writing (ms) it has passed by."""
@@ -47,6 +48,8 @@ class KeyedState(userstate.UserStateContext):
         self._ids = declared.ids
         self._cells: dict[Any, Cells] = {}
         self._specs: dict[str, Any] = {}
+        self._window: Any = _NOWHERE
+        self._here = Cells()
         self._key: Any = object()
         self._identity: Any = None
         self._tracked = tracked
@@ -64,9 +67,7 @@ class KeyedState(userstate.UserStateContext):
         return self._identity
 
     def get_state(self, state_spec: Any, key: Any, window: Any) -> Any:
-        cells = self._cells.get(window)
-        if cells is None:
-            cells = self._cells[window] = Cells()
+        cells = self._here if window is self._window else self._enter(window)
         place = (state_spec.name, self._identify(key))
         cell = cells.get(place)
         if cell is None:
@@ -76,6 +77,18 @@ class KeyedState(userstate.UserStateContext):
             cell.touched = True
             cells.touched.append((place, cell))
         return cell
+
+    def _enter(self, window: Any) -> Cells:
+        """The cells of another window than before; most elements are in the same as the one before them."""
+        cells = self._cells.get(window)
+        if cells is None:
+            cells = self._cells[window] = Cells()
+        self._window, self._here = window, cells
+        return cells
+
+    def _leave(self) -> None:
+        """To be called when windows may have gone."""
+        self._window = _NOWHERE
 
     def _missing(self, state_spec: Any, key: Any, window: Any, place: Place) -> Any:
         """The cell of a place that has none in memory."""
@@ -114,6 +127,8 @@ class KeyedState(userstate.UserStateContext):
         gone = [w for w in self._cells if w.max_timestamp().micros + lateness_micros < watermark]
         for window in gone:
             del self._cells[window]
+        if gone:
+            self._leave()
 
     def trim(self, expired: Expired) -> None:
         """Gives memory back when many cells were made (``made`` > ``most_made``); user code must hold none."""
@@ -136,6 +151,7 @@ class KeyedState(userstate.UserStateContext):
                 del cells[place]
             if not cells and not cells.touched:
                 del self._cells[window]
+        self._leave()
 
     def snapshot(self, whole: bool, expired: Expired) -> RootSnapshot:
         """All cells and timers, or those that may have changed since the last snapshot."""
@@ -203,9 +219,7 @@ class KeyedState(userstate.UserStateContext):
 
     def _put(self, name: str, window: Any, key: Any, content: Any) -> None:
         """Puts a content in its place, for good."""
-        cells = self._cells.get(window)
-        if cells is None:
-            cells = self._cells[window] = Cells()
+        cells = self._enter(window)
         place = (name, self._ids.of(key))
         if content is None:
             cells.pop(place, None)

@@ -69,12 +69,14 @@ def ordered(micros: int) -> bytes:
     return (micros + (1 << 63)).to_bytes(8, "big")
 
 
-def cell_prefix(group: int, window_end: int, window: bytes, key: bytes) -> bytes:
-    """What the rows of one key and window begin with."""
-    return b"".join((
-        group.to_bytes(2, "big"), b"s", ordered(window_end),
-        len(window).to_bytes(2, "big"), window, len(key).to_bytes(4, "big"), key,
-    ))  # fmt: skip
+def window_part(end: int, window: bytes) -> bytes:
+    """The part of a row that is its window's: the end in microseconds, and the window's bytes."""
+    return b"s" + ordered(end) + len(window).to_bytes(2, "big") + window
+
+
+def cell_prefix(group: int, part: bytes, key: bytes) -> bytes:
+    """What the rows of one key and window begin with; ``part`` is the window's."""
+    return group.to_bytes(2, "big") + part + len(key).to_bytes(4, "big") + key
 
 
 def ended_range(group: int, before: int) -> tuple[bytes, bytes]:

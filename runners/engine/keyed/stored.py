@@ -18,13 +18,14 @@ from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
 from sage.runners.engine.keyed.codecs import ListCodec, entry_codec
 from sage.runners.engine.keyed.maps import MapCell, ids_of
 from sage.runners.engine.keyed.state import Cells, Expired, KeyedState
-from sage.runners.engine.keyed.store import KeyedStore, after, cell_prefix, ended_range, group_ranges
+from sage.runners.engine.keyed.store import KeyedStore, after, cell_prefix, ended_range, group_ranges, window_part
 from sage.statespecs import MapStateSpec
 
 CELL_OVERHEAD = 600  # bytes of the objects about a small value
 SWEPT_ROWS = 20_000  # looked at for what expired, at one time
 SETTLES = 16  # snapshots between two times that windows which are over are removed: that is dear to those who read
 FEW_ROWS = 1000  # are removed one by one
+_NONE = Cells()
 
 
 class StoredState(KeyedState):
@@ -43,7 +44,9 @@ class StoredState(KeyedState):
         self._store = store
         self._lateness = lateness_micros
         self._old: dict[Any, Cells] = {}
-        self._windows: dict[Any, tuple[int, bytes]] = {}
+        self._old_here = _NONE
+        self._part = b""
+        self._name_parts = {name: name.encode() + b"\0" for name in declared.states}
         self._last: tuple[Any, Any] = (None, None)
         self._prefix = b""
         self._entries = {
@@ -59,18 +62,18 @@ class StoredState(KeyedState):
     def _row(self, name: str, key: Any, identity: Any, window: Any) -> bytes:
         """Where the cell of a state is; what a map's entries begin with."""
         if self._last[0] is not identity or self._last[1] is not window:
-            known = self._windows.get(window)
-            if known is None:
-                end = int(window.max_timestamp().micros)
-                known = self._windows[window] = end, self.declared.window.encode(window)
             data = self._ids.stored(key)
-            self._prefix = cell_prefix(zlib.crc32(data) % KEY_GROUPS, *known, data)
+            self._prefix = cell_prefix(zlib.crc32(data) % KEY_GROUPS, self._part, data)
             self._last = identity, window
-        return self._prefix + name.encode() + b"\0"
+        return self._prefix + self._name_parts[name]
+
+    def _enter(self, window: Any) -> Cells:
+        self._old_here = self._old.get(window, _NONE)
+        self._part = window_part(int(window.max_timestamp().micros), self.declared.window.encode(window))
+        return super()._enter(window)
 
     def _missing(self, state_spec: Any, key: Any, window: Any, place: Place) -> Any:
-        old = self._old.get(window)
-        cell = None if old is None else old.pop(place, None)
+        cell = self._old_here.pop(place, None)
         if cell is None:
             cell = super()._missing(state_spec, key, window, place)
             self._bind(cell, self._row(state_spec.name, key, place[1], window), state_spec.name)
@@ -90,13 +93,12 @@ class StoredState(KeyedState):
         size, count = self._flush()
         self._settle(expired)
         self._old, self._cells = self._cells, {}
+        self._leave()
         self.made = 0
         if count:
             # Content in memory takes some times its bytes; both generations count.
             each = CELL_OVERHEAD + 4 * size // count
             self.most_made = self._store.cells_bytes // (2 * each)
-        if len(self._windows) > 1000:
-            self._windows.clear()
 
     def _flush(self) -> tuple[int, int]:
         """Writes all that was touched to the store; how many bytes in how many cells."""
@@ -144,6 +146,7 @@ class StoredState(KeyedState):
         super().expire(watermark, lateness_micros)
         for window in [w for w in self._old if w.max_timestamp().micros + lateness_micros < watermark]:
             del self._old[window]
+            self._leave()
 
     def _settle(self, expired: Expired) -> None:
         """What is done in the background: the store lets go of windows that are over, and of what expired."""
