@@ -265,6 +265,8 @@ class Dataflow:
             if not task.inputs:
                 with self._at_work(task):
                     self._snapshot(task, barrier)
+        if not self.tasks and self._taken is not None:
+            self._taken(barrier, {})
 
     def _order_snapshot(self, index: int) -> None:
         """Has a stage take its snapshot when it has seen what is in its inbox: all of that came before the barrier."""
