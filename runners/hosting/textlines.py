@@ -54,7 +54,7 @@ def _lines(source: Any, name: str, tracker: Any) -> Iterator[str]:
             file.seek(start - 1)
             at = start - 1
             while True:
-                chunk = file.read(CHUNK_BYTES)
+                chunk = _read(file, name)
                 if not chunk:
                     return
                 end = chunk.find(b"\n")
@@ -66,6 +66,17 @@ def _lines(source: Any, name: str, tracker: Any) -> Iterator[str]:
         if not tracker.try_claim(at):
             return
         yield from _from(source, file, at, rest, stop, name)
+
+
+def _read(file: Any, name: str) -> bytes:
+    """The next chunk. What is wrong with a file that cannot be decompressed is said of it by name."""
+    try:
+        chunk: bytes = file.read(CHUNK_BYTES)
+    except Exception as error:
+        if len(error.args) == 1 and name not in str(error):
+            error.args = (f"{error} (in {name})",)
+        raise
+    return chunk
 
 
 def _up_to_the_bad(lines: list[bytes], decode: Callable[[bytes], str], name: str, at: int) -> Iterator[str]:
@@ -88,7 +99,7 @@ def _from(source: Any, file: Any, at: int, rest: bytes, stop: Any, name: str) ->
     """Lines from offset ``at`` on, up to the last that begins before ``stop``; ``rest`` was read behind ``at``."""
     decode = source._coder.decode
     while at < stop:
-        chunk = file.read(CHUNK_BYTES)
+        chunk = _read(file, name)
         data = rest + chunk if rest else chunk
         if not data:
             return

@@ -16,7 +16,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
-from sage.runners.engine.failures import RAISED, naming, raise_step_error
+from sage.runners.engine.failures import naming
 from sage.runners.engine.ops import Op, Output, ParDoOp
 from sage.runners.engine.root import StepRoot
 from sage.runners.engine.wire import decode_row, encode_row
@@ -41,14 +41,8 @@ class SplitRestrictionsOp(Op):
         self._metrics = context.metrics_of(step.name)
 
     def process(self, value: WindowedValue) -> None:
-        tracker = self._context.tracker
-        outer, tracker.container = tracker.container, self._metrics
-        try:
+        with self._context.tracker.within(self._metrics), naming(self.step.name, self._context):
             parts = self._split(value.value)
-        except RAISED as error:
-            raise_step_error(self.step.name, error, self._context)
-        finally:
-            tracker.container = outer
         for part in parts:
             self._output.receive(value.with_value(part))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+
 import pytest
 from apache_beam import coders
 from apache_beam.io import filesystem, textio
@@ -55,3 +58,15 @@ def test_a_line_that_is_not_utf8_raises_after_the_lines_before_it(tmp_path):
     assert next(found) == "good"
     with pytest.raises(UnicodeDecodeError):
         next(found)
+
+
+def test_a_file_that_cannot_be_decompressed_is_named(tmp_path):
+    file = tmp_path / "file.txt.gz"
+    whole = gzip.compress(b"line\n" * 10_000)
+    file.write_bytes(whole[:20] + b"\x00\xff" * 8 + whole[36:])
+    source = textio._TextSource(
+        str(file), 1, filesystem.CompressionTypes.AUTO, True, coders.StrUtf8Coder(), validate=False
+    )
+    (bundle,) = source.split(1 << 20)
+    with pytest.raises(zlib.error, match="file.txt.gz"):
+        list(textlines.fast_read(bundle.source, bundle.source.get_range_tracker(None, None)))
