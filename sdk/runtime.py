@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from apache_beam.metrics.metricbase import Counter, Distribution, Gauge
 
-__all__ = ["MetricGroup", "RuntimeContext", "Subtask", "now", "set_clock", "set_subtask", "subtask"]
+__all__ = [
+    "MetricGroup",
+    "RuntimeContext",
+    "Subtask",
+    "now",
+    "set_clock",
+    "set_subtask",
+    "set_watermark",
+    "subtask",
+    "watermark",
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Subtask:
 
 _subtask: ContextVar[Subtask | None] = ContextVar("sage_subtask", default=None)
 _clock: ContextVar[Callable[[], float]] = ContextVar("sage_clock", default=time.time)
+_watermark: ContextVar[int | None] = ContextVar("sage_watermark", default=None)
 _ONLY = Subtask()
 
 
@@ -73,6 +84,19 @@ def now() -> float:
 def set_clock(clock: Callable[[], float]) -> None:
     """Called by a runner whose processing time is not the system's (a simulator, a TestStream); seconds."""
     _clock.set(clock)
+
+
+def watermark() -> int | None:
+    """The watermark behind the running step, as the steps after it know it; None where the runner does not say.
+
+    Microseconds since the Unix epoch. An element of an earlier event time that is put out now comes late to them.
+    """
+    return _watermark.get()
+
+
+def set_watermark(micros: int | None) -> None:
+    """Called by a runner's worker whenever another step runs, or the watermark behind the running one moves on."""
+    _watermark.set(micros)
 
 
 class MetricGroup:

@@ -35,8 +35,9 @@ class Deduplicate(beam.PTransform):
     element later than that may pass again. By processing time they are between the instants of arrival, by the
     runner's clock (`sage.runtime.now`); a repeated run may differ.
 
-    State kept: the time of each element that passed, until ``within`` after it. In windows, elements are compared with
-    those of the same window only; so deduplicate first and then set windows. Session windows are refused.
+    State kept: the time of each element that passed, until ``within`` after it, by event time twice that. In windows,
+    elements are compared with those of the same window only; so deduplicate first and then set windows. Session windows
+    are refused.
 
     Args:
         within: how far apart two elements of one key must be, at least, for both to pass.
@@ -101,9 +102,11 @@ class _ByEventTime(beam.DoFn):
         return (element,)
 
     def _set(self, forget: Any, latest: int, window: Any) -> None:
+        # An element that is behind the watermark by nearly as much may come up to so long after this one.
+        over = latest + 2 * self.within
         # What is beyond the window's end is forgotten with the window.
-        if latest + self.within <= last_instant(window):
-            forget.set(instant(latest + self.within), dynamic_timer_tag=str(latest))
+        if over <= last_instant(window):
+            forget.set(instant(over), dynamic_timer_tag=str(latest))
 
     @on_timer(FORGET)
     def clear(  # type: ignore[no-untyped-def]

@@ -20,6 +20,7 @@ from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.spec import CollectionId, Plan
 from sage.runners.engine.spilling.sizes import approximate_size
 from sage.runners.engine.task import Task
+from sage.runtime import set_watermark, watermark
 
 INBOX_ROWS = 1 << 16
 
@@ -211,9 +212,12 @@ class Dataflow:
         outer, self._inside = self._inside, 0
         started = now()
         under, self._at = self._at, task.stage.index
+        behind = watermark()
+        set_watermark(task.told)
         try:
             yield
         finally:
+            set_watermark(behind)
             self._at = under
             spent = now() - started
             task.busy_micros += spent - self._inside
@@ -238,14 +242,16 @@ class Dataflow:
     def _propagate(self, task: Task) -> None:
         if task.stage.index in self._sources and not isinstance(task.root, TestStreamRoot):
             return  # it has all still to give
-        for collection in task.leaving:
-            watermark = task.output_watermark(collection)
-            if watermark > self._sent.get(collection, MIN_MICROS):
-                self._sent[collection] = watermark
+        marks = {collection: task.output_watermark(collection) for collection in task.leaving}
+        task.told = max(task.told, min(marks.values(), default=MIN_MICROS))
+        set_watermark(task.told)
+        for collection, mark in marks.items():
+            if mark > self._sent.get(collection, MIN_MICROS):
+                self._sent[collection] = mark
                 for route in self._routes[collection]:
                     targets = range(self._exchange.workers) if self._crosses(route) else (self._exchange.me,)
                     for worker in targets:
-                        self._hand(worker, route, watermark)
+                        self._hand(worker, route, mark)
 
     # Checkpoints.
 

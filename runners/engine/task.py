@@ -41,6 +41,7 @@ class Task:
         self._watermarks = [MIN_MICROS] * len(self.inputs)
         self._in_bundle = False
         self.received = 0
+        self.told = MIN_MICROS  # the output watermark, as far as the stages behind know it
         self.busy_micros = 0
         context = TaskContext(job, plan.collections, emit)
         self._tracker = job.tracker
