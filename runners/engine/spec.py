@@ -16,7 +16,10 @@ MAIN = "main"
 
 @dataclass(frozen=True)
 class Collection:
-    """A PCollection: its element coder and its windowing strategy (Beam's own objects)."""
+    """A PCollection: its element coder and its windowing strategy (Beam's own objects).
+
+    ``name`` is that of the step that makes it.
+    """
 
     id: CollectionId
     name: str

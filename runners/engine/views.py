@@ -82,6 +82,7 @@ class SideView:
 
     def __init__(self, side: spec.SideInput, collection: spec.Collection) -> None:
         self._data = side.data
+        self._name = collection.name
         self._ids = KeyIds(key_coder(collection.coder))
         self._values: dict[Any, list[Any]] = {}
         self._views: dict[Any, Any] = {}
@@ -141,9 +142,17 @@ class SideView:
                 raw: Any = _Multimap(self._ids, values)
             else:
                 raw = list(values)
-            self._views[target] = self._data.view_fn(raw)
+            self._views[target] = self._seen(raw)
             self._ends.set(target, int(target.max_timestamp().micros))
         return self._views[target]
+
+    def _seen(self, raw: Any) -> Any:
+        try:
+            return self._data.view_fn(raw)
+        except Exception as error:
+            if len(error.args) == 1:
+                error.args = (f"{error} (in the side input that '{self._name}' makes)",)
+            raise
 
     def is_globally_windowed(self) -> bool:
         """Whether every main window reads the same view, which never changes."""

@@ -68,7 +68,8 @@ class _Reader:
         steps = [step for root in self._proto.root_transform_ids for step in self._expand(root)]
         used = {c for step in steps for c in (*step.inputs, *step.outputs.values())}
         used |= {s.collection for step in steps if isinstance(step, spec.ParDo) for s in step.side_inputs}
-        return Graph(_topological(steps), {c: self._collection(c) for c in sorted(used)})
+        makers = {c: step.name for step in steps for c in step.outputs.values()}
+        return Graph(_topological(steps), {c: self._collection(c, makers) for c in sorted(used)})
 
     def _check_environments(self) -> None:
         """Refuses what was made by another Beam or Python: its pickled functions may mean something else here."""
@@ -81,11 +82,11 @@ class _Reader:
                 if not ("rc" in there and here in there):
                     raise IncompatibleEnvironment(there, here)
 
-    def _collection(self, id: CollectionId) -> spec.Collection:
+    def _collection(self, id: CollectionId, makers: Mapping[CollectionId, str]) -> spec.Collection:
         proto = self._proto.components.pcollections[id]
         return spec.Collection(
             id,
-            proto.unique_name,
+            makers.get(id, proto.unique_name),
             self._context.coders.get_by_id(proto.coder_id),
             self._context.windowing_strategies.get_by_id(proto.windowing_strategy_id),
             proto.is_bounded != beam_runner_api_pb2.IsBounded.UNBOUNDED,
