@@ -23,7 +23,7 @@ PYTHON_MIN ?= $(or $(shell for python in $(PYTHON) python3.12 python3.11 python3
 PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-beam-min lint format typing-tree bench conformance kafka pins wheel clean
+.PHONY: help demo test test-beam-min lint format typing-tree bench simulate conformance kafka pins wheel clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ typing-tree: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench ## Measure speed against peers in the same run, print the ratios
 	$(PY) -m tests.benchmarks $(ARGS)
+
+SEEDS ?= 1000
+simulate: $(VENV)/.installed ## Crash jobs in a simulation under SEEDS seeds (1000), print what was lost or twice
+	$(PY) -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 conformance: $(VENV)/.installed ## Run Beam's own test-suites on the local runner, print passed of reached
 	$(PY) -m tests.conformance $(ARGS)

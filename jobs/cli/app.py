@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from sage.jobs.cli.chaos import chaos
 from sage.jobs.cli.checkpoints import checkpoints
 from sage.jobs.cli.doctor import doctor
 from sage.jobs.cli.exits import ExitCode
@@ -27,6 +28,7 @@ _HELP = """Run Apache Beam jobs on SAGE: embedded in this process, on Ray or on 
   sage run pipeline.yaml --json          run Beam YAML, print one JSON document at the end
   sage jobs                              what runs on this machine; sage savepoint, stop and drain steer it
   sage checkpoints check PATH job.py     can the job, as it is now, go on from there?
+  sage chaos job.py --seeds 1000         crash it in a simulation: is anything lost, or twice?
   sage graph job.py --format svg -o job.svg
   sage doctor                            what this machine has, what is missing
 
@@ -40,7 +42,7 @@ def _sage() -> None:
     pass
 
 
-for _command in (run, jobs, savepoint, stop, drain, checkpoints, graph, doctor, version):
+for _command in (run, jobs, savepoint, stop, drain, checkpoints, chaos, graph, doctor, version):
     _sage.add_command(_command)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sage.errors import Fault, SageError
 from sage.runners.engine.checkpoint.identity import describe, stage_ids
-from sage.runners.engine.checkpoint.protocol import Coordinator, Publish, Receipt
+from sage.runners.engine.checkpoint.protocol import Ask, Coordinator, Kind, Publish, Receipt, Requested
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
-from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.context import JobContext, JobOptions
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.spec import Plan
 from sage.runners.hosting.conductor import Conductor
@@ -21,18 +22,24 @@ from sage.runners.hosting.credits import DRIVER, CreditExchange
 from sage.runners.hosting.epochs import Epochs
 from sage.runners.simulation.dice import Dice
 from sage.runners.simulation.network import Network
+from sage.runners.simulation.world import SimulatedClock
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.snapshots import CheckpointStore
 from sage.runtime import set_subtask
 
 NO_LIMIT = 1 << 60  # bytes: a worker that waits for credit would wait inside its one turn
 STEP_MICROS = 200
+BLOCK_ROWS = 8
+BUNDLE_MICROS = 1_000
 STANDSTILL_MICROS = 3_600_000_000
-MOST_THINGS = 1_000_000
+MOST_THINGS = 30_000
+ASKED_ONE_IN = 100
 
 
-class Standstill(Exception):
-    """The job does not go on: nothing is to be done, nothing is on its way, and time brings nothing."""
+class Standstill(SageError, RuntimeError):
+    """The job does not come to its end: it stands still, or has none."""
+
+    fault = Fault.USER_CODE
 
 
 class Later(Executor):
@@ -65,6 +72,7 @@ class Setting:
         begin: the checkpoint to begin from; None for the beginning.
         epoch: the highest epoch so far.
         execution_path: as the option of that name.
+        asks: what is asked of the job on its way.
     """
 
     plan: Callable[[int], Plan]
@@ -74,6 +82,7 @@ class Setting:
     begin: Manifest | None = None
     epoch: int = 0
     execution_path: str = "auto"
+    asks: Sequence[Ask] = ()
 
 
 class _Inbox:
@@ -97,7 +106,7 @@ class Worker:
         me: int,
         setting: Setting,
         network: Network,
-        clock: VirtualClock,
+        clock: SimulatedClock,
         write: Callable[[int, Mapping[str, StageSnapshot]], Receipt],
         later: Later,
     ) -> None:
@@ -105,7 +114,12 @@ class Worker:
         self._workers = setting.workers
         plan = setting.plan(setting.workers)
         options = JobOptions(
-            execution_path=setting.execution_path, block_rows=8, job=setting.job, epochs=True, checkpoints=True
+            execution_path=setting.execution_path,
+            block_rows=BLOCK_ROWS,
+            bundle_micros=BUNDLE_MICROS,
+            job=setting.job,
+            epochs=True,
+            checkpoints=True,
         )
         self.job = JobContext(clock, options, worker=me, workers=setting.workers)
         self.ids = stage_ids(plan)
@@ -173,7 +187,8 @@ def _quietly(close: Callable[[], None]) -> None:
 class Cluster:
     """One attempt.
 
-    State: the driver and the workers, what is on its way between them, and what they will do in threads beside.
+    State: the driver and the workers, what is on its way between them, what they will do in threads beside, and the
+    kind of the last checkpoint that was published.
 
     Args:
         setting: what it is made of.
@@ -187,7 +202,7 @@ class Cluster:
         self,
         setting: Setting,
         dice: Dice,
-        clock: VirtualClock,
+        clock: SimulatedClock,
         store_of: Callable[[], CheckpointStore],
         driver: CheckpointStore,
     ) -> None:
@@ -204,9 +219,11 @@ class Cluster:
 
         def publish(decision: Publish) -> str:
             taken = driver.publish(decision.epoch, decision.receipts, description, decision.kind, decision.name)
+            self.last = taken.kind
             driver.retain(2)
             return taken.url
 
+        self.last = Kind.PERIODIC
         publishing = Later(dice, "driver publishes")
         self.beside.append(publishing)
         self.conductor = Conductor(
@@ -220,6 +237,7 @@ class Cluster:
         self._store = store_of()
         self._facts = False
         self._bias = [1 + dice.upto(3) for _ in self.workers]
+        self._requests = [Requested(ask, f"{setting.epoch}") for ask in setting.asks]
 
     def _command(self, command: Any) -> None:
         data = pickle.dumps(command)
@@ -250,7 +268,10 @@ class Cluster:
                 return
             self._one_thing()
             self._clock.micros += self._dice.upto(STEP_MICROS)
-        raise Standstill(f"the attempt has not ended after {MOST_THINGS} steps")
+        raise Standstill(
+            f"the job has not ended after {MOST_THINGS} steps. A simulated job has to end by itself: give its source "
+            "an end, and not too many elements"
+        )
 
     def _one_thing(self) -> None:
         """Something that could happen now, or else what time brings next."""
@@ -261,6 +282,8 @@ class Cluster:
         for channel in self._network.waiting():
             could.append(lambda channel=channel: self._network.deliver(channel))  # type: ignore[misc]
         could += [later.run_one for later in self.beside if later.tasks]
+        if self._requests and self._dice.one_in(ASKED_ONE_IN):
+            self.conductor.ask(self._requests.pop())
         due = self.conductor.due()
         if self._facts or (due is not None and due <= self._clock.now_micros()):
             could.append(self._drive)
@@ -282,7 +305,7 @@ class Cluster:
         times += [due] if due is not None else []
         now = self._clock.now_micros()
         if not times or min(times) > now + STANDSTILL_MICROS:
-            raise Standstill("nothing is to be done, nothing is on its way, and time brings nothing")
+            raise Standstill("the job stands still: nothing is to be done or on its way, and time brings nothing")
         self._clock.micros = max(now, min(times))
         for worker in self.workers:
             worker.idle = False

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sage.runners.engine.checkpoint.protocol import Ask, Kind
 from sage.runners.engine.spec import Plan
 from sage.runners.simulation.cluster import Cluster, Setting, Standstill
 from sage.runners.simulation.dice import Crash, Dice, Fate
@@ -118,7 +119,7 @@ class _Run:
         return outcome
 
     def _attempt(self, workers: int) -> bool:
-        """Runs one attempt; whether the job has ended."""
+        """Runs one attempt; whether all of the job is done."""
         dice = self._world.dice
         dice.note("attempt", f"{self._runs} {workers}")
         if self._runs > MOST_ATTEMPTS:
@@ -138,7 +139,7 @@ class _Run:
             self._world.full = not dice.one_in(4)
             self._crash(cluster, Fate.KILLED)
             return False
-        return True
+        return cluster.last is Kind.FINAL
 
     def _crash(self, cluster: Cluster | None, fate: Fate) -> None:
         self.outcome.fates.append(fate)
@@ -153,6 +154,11 @@ class _Run:
             self._driver = None
         if cluster is not None:
             cluster.close()
+
+    def _asks(self) -> list[Ask]:
+        """What is asked of the job in this attempt: now and then a savepoint, or to stop with one."""
+        dice = self._world.dice
+        return [ask for ask in (Ask.SAVEPOINT, Ask.STOP) if dice.one_in(4)]
 
     def _store(self, run: str = "") -> CheckpointStore:
         objects = LocalObjects(PLACE, self._world.disk, mark=f"{self._runs}")
@@ -176,6 +182,7 @@ class _Run:
             begin,
             driver.last_epoch(),
             scenario.execution_path,
+            self._asks() if self._interval != NEVER else (),
         )
         cluster = Cluster(setting, self._world.dice, self._world.clock, lambda: self._store(run), driver)
         cluster.beside[0].tasks.extend(self._late)

@@ -221,13 +221,7 @@ class CheckpointStore:
             CheckpointError: it is there and cannot be used; the message names what is wrong, and what can be used.
         """
         epochs = epochs_in(self._objects)
-        if not epochs:
-            return None
-        folder = folder_of(epochs[-1])
-        manifest = read_manifest(self._objects, folder)
-        # Before anything is done that cannot be undone because of it.
-        self._objects.keep(f"{folder}/{MANIFEST}")
-        return manifest
+        return read_manifest(self._objects, folder_of(epochs[-1])) if epochs else None
 
     def choose(self, restore_from: str | None) -> Manifest | None:
         """What a job begins from: what it is told to, but the latest of its own once that has come of it.
@@ -242,10 +236,19 @@ class CheckpointStore:
         """
         if restore_from is None or self._origin_of_last() == restore_from:
             chosen = self.latest()
+            self._settle(chosen)
         else:
             chosen = manifest_at(restore_from)
         self.origin = restore_from or (chosen.origin if chosen is not None else "")
         return chosen
+
+    def _settle(self, manifest: Manifest | None) -> None:
+        """Sees to it that a checkpoint stays, before anything is done because of it: its driver may have died early."""
+        if manifest is not None:
+            try:
+                self._objects.keep(f"{folder_of(manifest.epoch)}/{MANIFEST}")
+            except OSError as error:
+                self._cannot_write(error)
 
     def _origin_of_last(self) -> str | None:
         epochs = epochs_in(self._objects)

@@ -41,6 +41,7 @@ def counted(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
     counts | "Files" >> beam.ParDo(sink)
 
 
+@beam.typehints.with_input_types(tuple[str, int])
 class Settle(beam.DoFn):
     """Gathers the events of a key, and gives every five seconds of event time those that are due; counts them, ever."""
 
