@@ -89,7 +89,7 @@ def test_a_dict_view_of_what_are_no_pairs(failing):
         side = p | "Side" >> beam.Create([1, 2])
         p | beam.Create([1]) | "Look up" >> beam.Map(lambda n, known: known[n], beam.pvalue.AsDict(side))
 
-    failing(build, "Look up", TypeError, "in the side input that 'Side/Map(decode)' makes")
+    failing(build, "Look up", TypeError, r"in the side input that 'Side/Map\(decode\)' makes")
 
 
 def test_a_lambda_that_names_what_is_not_there(failing):
