@@ -221,3 +221,25 @@ def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
 def test_descriptions_that_cannot_be(columns: Any, key: Any, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         WriteToSqlite("a.sqlite", "people", columns, key)
+
+
+def test_what_no_checkpoint_holds_is_unstaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    driver = Driver(_adding(path), tmp_path / "checkpoint")
+    (crashed,) = driver.start(Checkpoint())
+    crashed.process({"id": 1})
+    held = crashed.prepare(1)
+    crashed.process({"id": 2})
+    crashed.prepare(2)
+    (other,) = Driver(_adding(path), tmp_path / "other", step="Other").start(Checkpoint())
+    other.process({"id": 3})
+    of_other = other.prepare(1)
+    driver.start(Checkpoint(1, 1, {0: [held]}))
+    assert [row[0] for row in _rows(path)] == [1]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        ((staged,),) = database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'people_sage_%'"
+        )
+        assert database.execute(f"SELECT id, sage_step FROM {staged}").fetchall() == [(3, "Other")]
+    other.commit(of_other)
+    assert [row[0] for row in _rows(path)] == [1, 3]
