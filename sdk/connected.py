@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import apache_beam as beam
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 __all__ = ["ConnectedStreams"]
 
 S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What may be done to both streams: ``transform`` with a function for each, ``dofn`` with one object for both."""
+
+    name: str
+    transform: Callable[..., beam.PTransform]
+    accepts: type
+    dofn: Callable[[Any, str], beam.DoFn]
+    declared: Callable[[Any], Any]
+
+
+_MAP = _Kind("map", beam.Map, CoMapFunction, CoMapDoFn, lambda cls: declared_output(cls.map1))
+_FLAT_MAP = _Kind(
+    "flat_map", beam.FlatMap, CoFlatMapFunction, CoFlatMapDoFn, lambda cls: element_of(declared_output(cls.flat_map1))
+)
 
 
 class ConnectedStreams(Generic[S]):
@@ -68,13 +86,7 @@ class ConnectedStreams(Generic[S]):
         Raises:
             ConfigError: the functions or the config do not fit.
         """
-        if second is not None:
-            return self._each(beam.Map, "map", (first, second), config, output_type, step)
-        operator = resolve("map", first, CoMapFunction, config)
-        if not operator.is_object:
-            raise ConfigError(f"{operator.label}: connected streams need two functions, or a CoMapFunction")
-        output = output_type or declared_output(type(operator.function).map1)
-        return self._both(lambda label: CoMapDoFn(operator.function, label), operator.label, output, step)
+        return self._either(_MAP, first, second, config, output_type, step)
 
     def flat_map(
         self,
@@ -86,13 +98,7 @@ class ConnectedStreams(Generic[S]):
         **step: Unpack[StepOptions],
     ) -> S:
         """Any number of outputs for each element of either stream; arguments as for `map`."""
-        if second is not None:
-            return self._each(beam.FlatMap, "flat_map", (first, second), config, output_type, step)
-        operator = resolve("flat_map", first, CoFlatMapFunction, config)
-        if not operator.is_object:
-            raise ConfigError(f"{operator.label}: connected streams need two functions, or a CoFlatMapFunction")
-        output = output_type or element_of(declared_output(type(operator.function).flat_map1))
-        return self._both(lambda label: CoFlatMapDoFn(operator.function, label), operator.label, output, step)
+        return self._either(_FLAT_MAP, first, second, config, output_type, step)
 
     def process(
         self,
@@ -121,23 +127,33 @@ class ConnectedStreams(Generic[S]):
         output = output_type or element_of(declared_output(type(operator.function).process_element1))
         return self._both(lambda label: stateful_dofn(operator.function, label), operator.label, output, step)
 
-    def _each(
+    def _either(
         self,
-        transform: Callable[..., beam.PTransform],
-        kind: str,
-        functions: tuple[Any, Any],
+        kind: _Kind,
+        first: Any,
+        second: Callable[[Any], Any] | None,
         config: Mapping[str, Any] | None,
         output_type: Any,
         step: Mapping[str, Any],
     ) -> S:
-        if config is not None:
-            raise ConfigError(f"{kind}: config goes with one class for both streams, not with two functions")
-        operators = [resolve(kind, function, ()) for function in functions]
-        transforms = [transform(operator.function) for operator in operators]
+        """Two functions, one for each stream; or one object for both."""
+        if second is not None:
+            if config is not None:
+                raise ConfigError(f"{kind.name}: config goes with one class for both streams, not with two functions")
+            return self._each(kind, (first, second), output_type, step)
+        operator = resolve(kind.name, first, kind.accepts, config)
+        if not operator.is_object:
+            raise ConfigError(f"{operator.label}: connected streams need two functions, or a {kind.accepts.__name__}")
+        output = output_type or kind.declared(type(operator.function))
+        return self._both(lambda label: kind.dofn(operator.function, label), operator.label, output, step)
+
+    def _each(self, kind: _Kind, functions: tuple[Any, Any], output_type: Any, step: Mapping[str, Any]) -> S:
+        operators = [resolve(kind.name, function, ()) for function in functions]
+        transforms = [kind.transform(operator.function) for operator in operators]
         if output_type is not None:
             transforms = [each.with_output_types(output_type) for each in transforms]
-        names = ", ".join(operator.label[len(kind) + 1 : -1] for operator in operators)
-        label = self._steps.label(f"{kind}({names})", step)
+        names = ", ".join(operator.label[len(kind.name) + 1 : -1] for operator in operators)
+        label = self._steps.label(f"{kind.name}({names})", step)
         pair = (self._first, self._second)
         return self._stream_of(self._steps.apply(pair, _Each(*transforms), label, step))
 

@@ -20,7 +20,7 @@ def created_in(pipeline: Pipeline) -> dict[str, Any]:
     return visitor.found
 
 
-class _Created(PipelineVisitor):  # type: ignore[misc]
+class _Created(PipelineVisitor):
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
 
