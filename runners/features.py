@@ -33,6 +33,8 @@ TABLE: dict[Feature, frozenset[str]] = {
     Feature.STABLE_INPUT: _NONE,
     Feature.TIME_SORTED_INPUT: _NONE,
     Feature.WINDOW_EXPIRATION: _NONE,
+    Feature.MAP_STATE: _ALL,
+    Feature.STATE_TTL: _ALL,
     Feature.STATE_KIND: _NONE,
     Feature.TIME_DOMAIN: _NONE,
     Feature.FOREIGN_CODE: _NONE,

@@ -127,62 +127,105 @@ class FoldHandle(Handle, Generic[T]):
         self.cell.add(value)
 
 
+_ABSENT = object()
+
+
 class MapHandle(Handle, Generic[K, T]):
-    """A dict for each key, read whole when it is first touched and written whole if it was changed."""
+    """A map for each key of the stream, read and written entry by entry.
+
+    On a runner without such a cell it is one dict, read whole when it is first touched and written whole if it was
+    changed. Entries come in no promised order.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self._items: dict[K, T] | None = None
+        self._by_entry = False
+        self._dict: dict[K, Any] | None = None
         self._changed = False
 
     def begin(self) -> None:
-        """Forget the key before; called ahead of each element and timer."""
-        self._items, self._changed = None, False
+        """Forget the key before; called ahead of each element and timer, with the cell of its key."""
+        self._by_entry = hasattr(self.cell, "put")
+        self._dict, self._changed = None, False
 
     def commit(self) -> None:
         """Write back what was changed; called after each element and timer."""
         if self._changed:
-            if self._items:
-                self.cell.write(self._items)
+            if self._dict:
+                self.cell.write(self._dict)
             else:
                 self.cell.clear()
             self._changed = False
 
-    def clear(self) -> None:
-        self._writable().clear()
+    def _read(self) -> dict[K, Any]:
+        if self._dict is None:
+            self._dict = dict(self.cell.read() or {})
+        return self._dict
 
-    def _read(self) -> dict[K, T]:
-        if self._items is None:
-            self._items = dict(self.cell.read() or {})
-        return self._items
-
-    def _writable(self) -> dict[K, T]:
-        items = self._read()
+    def _writable(self) -> dict[K, Any]:
+        entries = self._read()
         self._changed = True
-        return items
+        return entries
+
+    # What is held, which is not always what is shown.
+
+    def _held(self, key: Any) -> Any:
+        return self.cell.get(key, _ABSENT) if self._by_entry else self._read().get(key, _ABSENT)
+
+    def _hold(self, key: K, value: Any) -> None:
+        if self._by_entry:
+            self.cell.put(key, value)
+        else:
+            self._writable()[key] = value
+
+    def _drop(self, key: Any) -> None:
+        if self._by_entry:
+            self.cell.remove(key)
+        else:
+            self._writable().pop(key, None)
+
+    def _entries(self) -> Iterator[tuple[K, Any]]:
+        return self.cell.items() if self._by_entry else iter(list(self._read().items()))
+
+    # What is shown.
+
+    def clear(self) -> None:
+        if self._by_entry:
+            self.cell.clear()
+        else:
+            self._writable().clear()
 
     def get(self, key: K, default: Any = None) -> Any:
         """The value under ``key``, else ``default``."""
-        return self._read().get(key, default)
+        value = self._held(key)
+        return default if value is _ABSENT else value
 
     def __getitem__(self, key: K) -> T:
-        return self._read()[key]
+        value = self.get(key, _ABSENT)
+        if value is _ABSENT:
+            raise KeyError(key)
+        return value
 
     def __setitem__(self, key: K, value: T) -> None:
-        self._writable()[key] = value
+        self._hold(key, value)
 
     def __delitem__(self, key: K) -> None:
-        del self._writable()[key]
+        self[key]
+        self._drop(key)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._read()
+        return self.get(key, _ABSENT) is not _ABSENT  # type: ignore[arg-type]
 
     def __len__(self) -> int:
-        return len(self._read())
+        """How many entries there are; looks at all of them."""
+        return sum(1 for _ in self.items())
+
+    def __bool__(self) -> bool:
+        return next(iter(self.items()), None) is not None
 
     def __iter__(self) -> Iterator[K]:
-        return iter(list(self._read()))
+        return (key for key, _ in self.items())
 
-    def items(self) -> list[tuple[K, T]]:
-        """All pairs held, as they are at this moment."""
-        return list(self._read().items())
+    def items(self) -> Iterator[tuple[K, T]]:
+        """All entries, one after another; the map may be changed meanwhile."""
+        return self._entries()

@@ -10,21 +10,26 @@ state does, and goes when its window expires::
             self.count.update(self.count.value() + 1)
             yield ctx.key, self.count.value()
 
-A state's identity is its name within the step; renaming it forgets what it held. Beam is imported only when a
-cell is built.
+A state's identity is its name within the step; renaming it forgets what it held. With ``ttl_ms`` a value that was not
+written for so long is seen no more: by the runner's processing time, or with ``ttl_time="event"`` by the event times of
+the elements and timers that write and read it. Beam is imported only when a cell is built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from sage import expiring
 from sage.errors import ConfigError
 from sage.handles import FoldHandle, Handle, ListHandle, MapHandle, SetHandle, StateNotReady, ValueHandle
 
 if TYPE_CHECKING:
     from apache_beam.coders import Coder
     from apache_beam.transforms.userstate import StateSpec
+
+    from sage.keyed import KeyedContext
+    from sage.statespecs import Ttl
 
 __all__ = [
     "AggregatingState",
@@ -40,6 +45,7 @@ __all__ = [
 K = TypeVar("K")
 T = TypeVar("T")
 H = TypeVar("H", bound="Handle")
+TtlTime = Literal["processing", "event"]
 
 
 def coder_of(of: Any) -> Coder:
@@ -54,12 +60,22 @@ class State(Generic[H]):
 
     Args:
         name: the state's identity within the step.
+        ttl_ms: how long a value is held after it was last written (milliseconds); None for as long as its window.
+        ttl_time: whose time that is: ``processing`` or ``event``.
+
+    Raises:
+        ConfigError: one of them is not as it should be.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ttl_ms: int | None = None, ttl_time: TtlTime = "processing") -> None:
         if not isinstance(name, str) or not name.isidentifier():
             raise ConfigError(f"a state's name must be an identifier such as 'count', not {name!r}")
+        if ttl_ms is not None and (not isinstance(ttl_ms, int) or ttl_ms < 1):
+            raise ConfigError(f"state {name!r}: ttl_ms is a number of milliseconds above zero, not {ttl_ms!r}")
+        if ttl_time not in ("processing", "event"):
+            raise ConfigError(f"state {name!r}: ttl_time is 'processing' or 'event', not {ttl_time!r}")
         self.name = name
+        self.ttl_ms, self.ttl_time = ttl_ms, ttl_time
         self._slot = name
 
     def __set_name__(self, owner: type, attribute: str) -> None:
@@ -84,10 +100,17 @@ class State(Generic[H]):
     def __set__(self, instance: object, value: object) -> None:
         raise AttributeError(f"state {self.name!r} cannot be assigned; use self.{self._slot}.update(...) or .add(...)")
 
-    def attach(self, instance: object) -> H:
-        """Give an opened function its handle; called by the step that runs it."""
+    def attach(self, instance: object, context: KeyedContext | None = None) -> H:
+        """Give an opened function its handle; called by the step that runs it, whose context tells event time."""
         handle = vars(instance)[self._slot] = self.handle()
+        if isinstance(handle, expiring.Expiring) and self.ttl_ms is not None:
+            handle.lifetime = expiring.Lifetime(self.ttl_ms, context if self.ttl_time == "event" else None)
         return handle
+
+    def _ttl(self) -> Ttl | None:
+        from sage.statespecs import Ttl
+
+        return None if self.ttl_ms is None else Ttl(self.ttl_ms, self.ttl_time == "event")
 
     def handle(self) -> H:
         """A new handle that is bound to no key."""
@@ -105,106 +128,193 @@ class ValueState(State[ValueHandle[T]]):
         name: the state's identity within the step.
         of: the value's type, or a Beam coder.
         default: what an empty state reads as. It is shared by all keys, so it must not be changed in place.
+        ttl_ms: how long the value is held after it was last written (milliseconds).
+        ttl_time: ``processing`` or ``event``.
     """
 
-    def __init__(self, name: str, of: type[T] | Any = object, default: T | None = None) -> None:
-        super().__init__(name)
+    def __init__(
+        self,
+        name: str,
+        of: type[T] | Any = object,
+        default: T | None = None,
+        *,
+        ttl_ms: int | None = None,
+        ttl_time: TtlTime = "processing",
+    ) -> None:
+        super().__init__(name, ttl_ms, ttl_time)
         self.of, self.default = of, default
 
     def handle(self) -> ValueHandle[T]:
-        return ValueHandle(self.name, self.default)
+        kind = ValueHandle if self.ttl_ms is None else expiring.ExpiringValueHandle
+        return kind(self.name, self.default)
 
     def spec(self) -> StateSpec:
         from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
+        from sage.statespecs import ValueWithTtl
+
+        if ttl := self._ttl():
+            return ValueWithTtl(self.name, coder_of(self.of), ttl)
         return ReadModifyWriteStateSpec(self.name, coder_of(self.of))
 
 
 class ListState(State[ListHandle[T]]):
-    """Values added one by one for each key, without reading the others (Beam's bag state)."""
+    """Values added one by one for each key, without reading the others (Beam's bag state).
 
-    def __init__(self, name: str, of: type[T] | Any = object) -> None:
-        super().__init__(name)
+    Each lives ``ttl_ms`` milliseconds, if that is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        of: type[T] | Any = object,
+        *,
+        ttl_ms: int | None = None,
+        ttl_time: TtlTime = "processing",
+    ) -> None:
+        super().__init__(name, ttl_ms, ttl_time)
         self.of = of
 
     def handle(self) -> ListHandle[T]:
-        return ListHandle(self.name)
+        return ListHandle(self.name) if self.ttl_ms is None else expiring.ExpiringListHandle(self.name)
 
     def spec(self) -> StateSpec:
         from apache_beam.transforms.userstate import BagStateSpec
 
+        from sage.statespecs import BagWithTtl
+
+        if ttl := self._ttl():
+            return BagWithTtl(self.name, coder_of(self.of), ttl)
         return BagStateSpec(self.name, coder_of(self.of))
 
 
 class SetState(State[SetHandle[T]]):
-    """Distinct values for each key."""
+    """Distinct values for each key.
 
-    def __init__(self, name: str, of: type[T] | Any = object) -> None:
-        super().__init__(name)
+    Each lives ``ttl_ms`` milliseconds after it was last added, if that is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        of: type[T] | Any = object,
+        *,
+        ttl_ms: int | None = None,
+        ttl_time: TtlTime = "processing",
+    ) -> None:
+        super().__init__(name, ttl_ms, ttl_time)
         self.of = of
 
     def handle(self) -> SetHandle[T]:
-        return SetHandle(self.name)
+        return SetHandle(self.name) if self.ttl_ms is None else expiring.ExpiringSetHandle(self.name)
 
     def spec(self) -> StateSpec:
         from apache_beam.transforms.userstate import SetStateSpec
 
+        from sage.statespecs import MapStateSpec, stamped
+
+        if ttl := self._ttl():
+            return MapStateSpec(self.name, coder_of(self.of), stamped(coder_of(object)), ttl)
         return SetStateSpec(self.name, coder_of(self.of))
 
 
 class MapState(State[MapHandle[K, T]]):
-    """A dict for each key.
+    """A map for each key, whose entries are read and written one by one.
 
-    Beam has no map cell in Python: the dict is one value, read and written whole. Right for tens of entries; for
-    many, make the entry's key part of the stream's key.
+    A map may have more entries than memory has room for, with ``--state_backend=rocksdb``. Runners other than Sage's
+    keep it as one dict, which is read and written whole.
+
+    Args:
+        name: the state's identity within the step.
+        of_keys: the type of the entries' keys, or a Beam coder.
+        of_values: the type of their values, or a Beam coder.
+        ttl_ms: how long an entry is held after it was last written (milliseconds).
+        ttl_time: ``processing`` or ``event``.
     """
 
-    def __init__(self, name: str, of_keys: type[K] | Any = object, of_values: type[T] | Any = object) -> None:
-        super().__init__(name)
+    def __init__(
+        self,
+        name: str,
+        of_keys: type[K] | Any = object,
+        of_values: type[T] | Any = object,
+        *,
+        ttl_ms: int | None = None,
+        ttl_time: TtlTime = "processing",
+    ) -> None:
+        super().__init__(name, ttl_ms, ttl_time)
         self.of_keys, self.of_values = of_keys, of_values
 
     def handle(self) -> MapHandle[K, T]:
-        return MapHandle(self.name)
+        return MapHandle(self.name) if self.ttl_ms is None else expiring.ExpiringMapHandle(self.name)
 
     def spec(self) -> StateSpec:
-        from apache_beam.coders import MapCoder
-        from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+        from sage.statespecs import MapStateSpec, stamped
 
-        return ReadModifyWriteStateSpec(self.name, MapCoder(coder_of(self.of_keys), coder_of(self.of_values)))
+        ttl, values = self._ttl(), coder_of(self.of_values)
+        return MapStateSpec(self.name, coder_of(self.of_keys), stamped(values) if ttl else values, ttl)
 
 
 class ReducingState(State[FoldHandle[T]]):
-    """Values folded with a function of two, which must be associative and commutative."""
+    """Values folded with a function of two, which must be associative and commutative.
 
-    def __init__(self, name: str, of: type[T] | Any, function: Callable[[T, T], T]) -> None:
-        super().__init__(name)
+    The result lives ``ttl_ms`` milliseconds after the last value was added, if that is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        of: type[T] | Any,
+        function: Callable[[T, T], T],
+        *,
+        ttl_ms: int | None = None,
+        ttl_time: TtlTime = "processing",
+    ) -> None:
+        super().__init__(name, ttl_ms, ttl_time)
         self.of, self.function = of, function
 
     def handle(self) -> FoldHandle[T]:
-        return FoldHandle(self.name)
+        return FoldHandle(self.name) if self.ttl_ms is None else expiring.ExpiringFoldHandle(self.name)
 
     def spec(self) -> StateSpec:
         from apache_beam.coders import TupleSequenceCoder
         from apache_beam.transforms.userstate import CombiningValueStateSpec
 
         from sage.dofns import ReduceCombineFn
+        from sage.statespecs import CombiningValueWithTtl
 
-        return CombiningValueStateSpec(self.name, TupleSequenceCoder(coder_of(self.of)), ReduceCombineFn(self.function))
+        coder, fn = TupleSequenceCoder(coder_of(self.of)), ReduceCombineFn(self.function)
+        if ttl := self._ttl():
+            return CombiningValueWithTtl(self.name, coder, fn, ttl)
+        return CombiningValueStateSpec(self.name, coder, fn)
 
 
 class AggregatingState(State[FoldHandle[Any]]):
-    """Values folded with a Beam ``CombineFn`` (or a function of an iterable, such as ``sum``)."""
+    """Values folded with a Beam ``CombineFn`` (or a function of an iterable, such as ``sum``).
 
-    def __init__(self, name: str, combine_fn: Any) -> None:
-        super().__init__(name)
+    The result lives ``ttl_ms`` milliseconds after the last value was added, if that is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        combine_fn: Any,
+        *,
+        ttl_ms: int | None = None,
+        ttl_time: TtlTime = "processing",
+    ) -> None:
+        super().__init__(name, ttl_ms, ttl_time)
         self.combine_fn = combine_fn
 
     def handle(self) -> FoldHandle[Any]:
-        return FoldHandle(self.name)
+        return FoldHandle(self.name) if self.ttl_ms is None else expiring.ExpiringFoldHandle(self.name)
 
     def spec(self) -> StateSpec:
         from apache_beam.transforms.userstate import CombiningValueStateSpec
 
+        from sage.statespecs import CombiningValueWithTtl
+
+        if ttl := self._ttl():
+            return CombiningValueWithTtl(self.name, None, self.combine_fn, ttl)
         return CombiningValueStateSpec(self.name, combine_fn=self.combine_fn)
 
 

@@ -45,8 +45,8 @@ class KeyedDoFn(beam.DoFn):
         self._handles: tuple[Handle, ...] | None = None
 
     def setup(self) -> None:
-        handles = {name: state.attach(self.function) for name, state in self.states.items()}
         self._context = KeyedContext(self.step)
+        handles = {name: state.attach(self.function, self._context) for name, state in self.states.items()}
         if isinstance(self.function, KeyedCoProcessFunction):
             self._calls: tuple[Callable[..., Any], ...] = (
                 self.function.process_element1,

@@ -9,15 +9,28 @@ background.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from apache_beam import coders
+from apache_beam import CombineFn, coders
 from apache_beam.transforms import userstate
 
-__all__ = ["MAP_URN", "TTL_URN", "BagWithTtl", "CombiningValueWithTtl", "MapStateSpec", "Ttl", "ValueWithTtl"]
+__all__ = [
+    "MAP_TTL_URN",
+    "MAP_URN",
+    "TTL_URN",
+    "BagWithTtl",
+    "CombiningValueWithTtl",
+    "MapStateSpec",
+    "StampedCombineFn",
+    "Ttl",
+    "ValueWithTtl",
+    "stamped",
+]
 
 MAP_URN = "sage:user_state:map:v1"
+MAP_TTL_URN = "sage:user_state:map:v1+ttl"
 TTL_URN = "sage:user_state:with_ttl:v1"
 
 
@@ -67,7 +80,7 @@ class MapStateSpec(_Named, userstate.ReadModifyWriteStateSpec):
 
     @property
     def urn(self) -> str:  # type: ignore[override]
-        return MAP_URN if self.ttl is None else f"{MAP_URN}+ttl"
+        return MAP_URN if self.ttl is None else MAP_TTL_URN
 
 
 class ValueWithTtl(_Named, userstate.ReadModifyWriteStateSpec):
@@ -86,18 +99,52 @@ class BagWithTtl(_Named, userstate.BagStateSpec):
         self.ttl = ttl
 
 
+class StampedCombineFn(CombineFn):
+    """Combines ``(instant, value)`` to ``(instant of the last addition, what another CombineFn makes of the values)``.
+
+    Args:
+        inner: the other CombineFn, or a function of an iterable.
+    """
+
+    NEVER = -(1 << 62)
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = CombineFn.maybe_from_callable(inner)
+
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        self.inner.setup(*args, **kwargs)
+
+    def create_accumulator(self) -> tuple[int, Any]:
+        return self.NEVER, self.inner.create_accumulator()
+
+    def add_input(self, accumulator: tuple[int, Any], element: tuple[int, Any]) -> tuple[int, Any]:
+        return element[0], self.inner.add_input(accumulator[1], element[1])
+
+    def merge_accumulators(self, accumulators: Iterable[tuple[int, Any]]) -> tuple[int, Any]:
+        parts = list(accumulators)
+        latest = max((instant for instant, _ in parts), default=self.NEVER)
+        return latest, self.inner.merge_accumulators([part for _, part in parts])
+
+    def extract_output(self, accumulator: tuple[int, Any]) -> tuple[int, Any]:
+        return accumulator[0], self.inner.extract_output(accumulator[1])
+
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        self.inner.teardown(*args, **kwargs)
+
+
 class CombiningValueWithTtl(_Named, userstate.CombiningValueStateSpec):
     """An accumulator, held as ``(instant of the last addition in ms, accumulator)``.
 
     Args:
         name: the state's identity within the step.
-        coder: of the accumulator alone.
-        combine_fn: a CombineFn whose accumulators are such pairs.
+        coder: of the accumulator alone; None for what the CombineFn says.
+        combine_fn: of the values alone.
         ttl: how long it lives after the last addition.
     """
 
-    def __init__(self, name: str, coder: coders.Coder, combine_fn: Any, ttl: Ttl) -> None:
-        super().__init__(name, stamped(coder), combine_fn)
+    def __init__(self, name: str, coder: coders.Coder | None, combine_fn: Any, ttl: Ttl) -> None:
+        fn = StampedCombineFn(combine_fn)
+        super().__init__(name, stamped(coder or fn.inner.get_accumulator_coder()), fn)
         self.ttl = ttl
 
 

@@ -12,6 +12,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.transforms import core, window
 
 from sage.runners.plan.read import is_readable, pairs_with_timing
+from sage.statespecs import MAP_TTL_URN, MAP_URN, TTL_URN
 
 _PRIMITIVES = common_urns.primitives
 _COMBINES = (
@@ -46,6 +47,8 @@ class Feature(enum.Enum):
     STABLE_INPUT = "stable input (@RequiresStableInput)"
     TIME_SORTED_INPUT = "time-sorted input (@RequiresTimeSortedInput)"
     WINDOW_EXPIRATION = "a callback at a window's expiration (@OnWindowExpiration)"
+    MAP_STATE = "state that is a map of entries"
+    STATE_TTL = "state with a time to live"
     STATE_KIND = "this kind of state"
     TIME_DOMAIN = "this time domain of timers"
     FOREIGN_CODE = "code of another language"
@@ -156,6 +159,10 @@ class _Scan:
         if payload.state_specs:
             yield Use(Feature.STATE, name)
         for id, state in sorted(payload.state_specs.items()):
+            if state.protocol.urn.startswith(MAP_URN):
+                yield Use(Feature.MAP_STATE, name)
+            if state.protocol.urn in (TTL_URN, MAP_TTL_URN):
+                yield Use(Feature.STATE_TTL, name)
             kind = state.WhichOneof("spec")
             if kind not in _STATE_KINDS:
                 yield Use(Feature.STATE_KIND, name, f"{(kind or 'unnamed').removesuffix('_spec')} state {id!r}")

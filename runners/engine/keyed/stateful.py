@@ -125,7 +125,11 @@ class StatefulRoot(OpRoot):
 
     def _expired(self, ttl: Any) -> Callable[[int], bool]:
         """Whether what was last written at an instant (ms) is past its time to live."""
-        now = self.watermark if ttl.event_time else self._context.clock.now_micros()
+        if ttl.event_time:
+            pending = self._state.event_timers.next_fire()  # what is not yet fired looks from its own time
+            now = self.watermark if pending is None else min(self.watermark, pending)
+        else:
+            now = self._context.clock.now_micros()
         bound = now // 1000 - ttl.ms
         return lambda instant: instant <= bound
 

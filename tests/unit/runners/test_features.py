@@ -13,10 +13,12 @@ from apache_beam.portability.api import beam_runner_api_pb2 as protos
 from apache_beam.testing import test_stream
 from apache_beam.transforms import trigger, userstate, window
 
+import sage
 from sage.errors import UnsupportedFeature
 from sage.runners.features import RUNNERS, TABLE, refusals, refuse
 from sage.runners.local import LocalRunner
 from sage.runners.plan.uses import Feature, Use, uses_of
+from sage.stateful import stateful_dofn
 
 
 class Keyed(beam.DoFn):
@@ -79,6 +81,17 @@ def keyed(p: beam.Pipeline) -> Any:
     return p | beam.Create([("a", 1)]) | "step" >> beam.ParDo(Keyed())
 
 
+class Mapped(sage.KeyedProcessFunction[int, int]):
+    seen = sage.MapState("seen", str, int, ttl_ms=1_000)
+
+    def process_element(self, value: int, ctx: sage.KeyedContext) -> None:
+        """Nothing to do."""
+
+
+def mapped(p: beam.Pipeline) -> Any:
+    return p | beam.Create([("a", 1)]) | "step" >> beam.ParDo(stateful_dofn(Mapped(), "step"))
+
+
 def plain(p: beam.Pipeline) -> Any:
     return p | beam.Create([1]) | "step" >> beam.Map(abs)
 
@@ -136,6 +149,8 @@ EXAMPLES: dict[Feature, Callable[[], protos.Pipeline]] = {
     Feature.WINDOW_EXPIRATION: lambda: edited(
         keyed, lambda _, do: setattr(do, "on_window_expiration_timer_family_spec", "event")
     ),
+    Feature.MAP_STATE: lambda: proto_of(mapped),
+    Feature.STATE_TTL: lambda: proto_of(mapped),
     Feature.STATE_KIND: lambda: edited(keyed, lambda _, do: do.state_specs["m"].map_spec.SetInParent()),
     Feature.TIME_DOMAIN: lambda: edited(keyed, lambda _, do: setattr(do.timer_family_specs["clock"], "time_domain", 3)),
     Feature.FOREIGN_CODE: lambda: edited(plain, lambda _, do: setattr(do.do_fn, "urn", "beam:dofn:javasdk:0.1")),
