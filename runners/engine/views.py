@@ -180,7 +180,7 @@ class SideView:
 
     def _forget(self, window: Any) -> None:
         for table in (self._values, self._views, self._packed):
-            table.pop(window, None)  # type: ignore[attr-defined]
+            table.pop(window, None)
 
     def snapshot(self) -> Any:
         """What is held, as a plain value; what did not change since the last call is not encoded again."""
@@ -226,7 +226,7 @@ class _LatestByKey(Values):
         return dict(held)
 
     def listed(self, held: Any) -> list[Any]:
-        return self.result(held)  # type: ignore[no-any-return]
+        return self.result(held)
 
     def unlisted(self, values: list[Any]) -> Any:
         return dict(values) if values else NOTHING
