@@ -2,7 +2,7 @@
 
 Readers give two outputs, the good records and the dead letters, each with its file and line.
 
-Writers are the ends of batch and streaming jobs alike. On SAGE with checkpoints each writes exactly once: files appear
+Writers are the ends of batch and streaming jobs alike. With checkpoints each writes exactly once: files appear
 when their checkpoint is durable (`FileSink` says how), database rows are upserted by key or added in the transaction
 that commits their checkpoint. Each says what it promises there, without checkpoints, and on other runners.
 

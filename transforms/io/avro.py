@@ -23,8 +23,8 @@ class WriteAvro(FileSink):
     ``WriteAvro("out/words.avro", schema)`` writes one file, sorted; all records must fit in the memory of one worker.
     ``WriteAvro("out/events", schema)`` writes ``out/events/part-<subtask>-<epoch>.avro``.
 
-    Promise: see `FileSink`. On SAGE with checkpoints exactly once, without them exactly once at the end; on other
-    runners a folder may get a repeated bundle twice.
+    Promise: see `FileSink`. On SAGE's local runner exactly once: with each checkpoint, or without them at the end. On
+    other runners a folder may get a repeated bundle twice.
 
     Input: mappings or NamedTuples that fit the schema; one that does not fails the step, with the field and the record
     in the message. Output: the path of one file once it is in place; of a folder, nothing.

@@ -61,13 +61,13 @@ class FileSink(beam.PTransform):
     ``part-<subtask>-<epoch>``, and the format's suffix. Output: nothing. No file is empty, and none is seen before it
     is whole. What is promised:
 
-    - On SAGE with checkpoints: exactly once. The files of a checkpoint appear when it is durable; after a crash, those
-      that it holds are renamed if they were not yet, and what was written after it is removed and written again. A job
-      that goes on from an older checkpoint removes the parts of later ones first.
-    - On SAGE without checkpoints: exactly once, at the end. All files appear when all input has been written; of a job
-      that fails, none. (Input without an end then never shows a file: give ``--checkpoint_dir``.)
-    - On other runners: the files of a bundle appear when it ends, under names of their own. A bundle that the runner
-      repeats may leave its files twice, and ``existing`` is not looked at.
+    - On SAGE's local runner with checkpoints: exactly once. The files of a checkpoint appear when it is durable; after
+      a crash, those that it holds are renamed if they were not yet, and what was written after it is removed and
+      written again. A job that goes on from an older checkpoint removes the parts of later ones first.
+    - On SAGE's local runner without checkpoints: exactly once, at the end. All files appear when all input has been
+      written; of a job that fails, none. (Input without an end then never shows a file: give ``--checkpoint_dir``.)
+    - On other runners, SAGE's on Ray and Flink among them: the files of a bundle appear when it ends, under names of
+      their own. A bundle that the runner repeats may leave its files twice, and ``existing`` is not looked at.
 
     The path is local, or any that fsspec knows (``s3://``, ``gs://``, ``abfs://``, ``memory://`` ...). A local file is
     synced and renamed. On an object store the upload is completed before the checkpoint, and committing is a copy on

@@ -88,8 +88,8 @@ class WriteJsonLines(FileSink):
     ``WriteJsonLines("out/letters.jsonl")`` writes one sorted file, also when there is no input, so that nothing is left
     over from a run before. ``WriteJsonLines("out/events")`` writes ``out/events/part-<subtask>-<epoch>.jsonl``.
 
-    Promise: see `FileSink`. On SAGE with checkpoints exactly once, without them exactly once at the end; on other
-    runners a folder may get a repeated bundle twice.
+    Promise: see `FileSink`. On SAGE's local runner exactly once: with each checkpoint, or without them at the end. On
+    other runners a folder may get a repeated bundle twice.
 
     Input: dicts or NamedTuples (or any JSON value) whose values are JSON values, dates or times (written as ISO 8601).
     Output: the path of one file once it is in place; of a folder, nothing.

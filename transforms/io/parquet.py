@@ -29,8 +29,8 @@ class WriteParquet(FileSink):
     input makes a file without rows. ``WriteParquet("out/events", schema)`` writes
     ``out/events/part-<subtask>-<epoch>.parquet``.
 
-    Promise: see `FileSink`. On SAGE with checkpoints exactly once, without them exactly once at the end; on other
-    runners a folder may get a repeated bundle twice.
+    Promise: see `FileSink`. On SAGE's local runner exactly once: with each checkpoint, or without them at the end. On
+    other runners a folder may get a repeated bundle twice.
 
     Input: mappings or NamedTuples with the columns of the schema; a missing one is null. A value that does not fit, or
     a column that the schema lacks, fails the step, with the row in the message. Output: the path of one file once it is

@@ -23,10 +23,10 @@ class WriteToPostgres(TableSink):
     one worker gets both in order. Rows that an earlier run wrote and this one does not are left where they are.
 
     **Without a key** each row is added once. Rows are staged in a table beside, by ``COPY``, and moved in one
-    transaction with a note of it (see `sage.transforms.io.tables`). Promise: on SAGE with checkpoints exactly once,
-    seen when the checkpoint is durable; on SAGE without checkpoints exactly once, all at the end (of input that ends);
-    on other runners a bundle's rows are added in one transaction, and a bundle that is repeated may add them twice. A
-    job that begins anew adds to what is there.
+    transaction with a note of it (see `sage.transforms.io.tables`). Promise: on SAGE's local runner exactly once, seen
+    when the checkpoint is durable, or without checkpoints all at the end (of input that ends); on other runners a
+    bundle's rows are added in one transaction, and a bundle that is repeated may add them twice. A job that begins anew
+    adds to what is there.
 
     Input: mappings or NamedTuples with the columns of the table (a missing one is NULL, an unknown one fails the step);
     a dict becomes JSON. Output: with a key how many rows each transaction carried (count), once it is committed;

@@ -139,7 +139,13 @@ class AddRows(TransactionalDoFn):
 
     def commit(self, handle: Staged) -> None:
         if handle.rows:
-            self._move(handle)
+            try:
+                self._move(handle)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} (the rows wait in table {self._staging!r}: mend them there, or what they conflict with, "
+                    "and start the job again)"
+                ) from error
         if handle.run == self._run and not self._swept:
             self._swept = True
             self._unstage([self._subtask], beyond=self._subtasks if self._subtask == 0 else None)
@@ -153,10 +159,9 @@ class AddRows(TransactionalDoFn):
             last = cursor.fetchone()
             if last is not None and last[0] >= handle.batch:
                 return
+            move = f"INSERT INTO {sql.table(self._table.name)} ({columns}) SELECT {columns} "
             cursor.execute(
-                f"INSERT INTO {sql.table(self._table.name)} ({columns}) SELECT {columns} "
-                f"FROM {sql.table(self._staging)} WHERE {which} ORDER BY sage_row",
-                (handle.run, handle.batch),
+                f"{move} FROM {sql.table(self._staging)} WHERE {which} ORDER BY sage_row", (handle.run, handle.batch)
             )
             if cursor.rowcount != handle.rows:
                 raise DataLoss(

@@ -26,10 +26,9 @@ class WriteToSqlite(TableSink):
     worker gets both in order. Rows that an earlier run wrote and this one does not are left where they are.
 
     **Without a key** each row is added once. Rows are staged in a table beside and moved in one transaction with a note
-    of it (see `sage.transforms.io.tables`). Promise: on SAGE with checkpoints exactly once, seen when the checkpoint is
-    durable; on SAGE without checkpoints exactly once, all at the end (of input that ends); on other runners a bundle's
-    rows are added in one transaction, and a bundle that is repeated may add them twice. A job that begins anew adds to
-    what is there.
+    of it (see `sage.transforms.io.tables`). Promise: on SAGE's local runner exactly once, seen when the checkpoint is
+    durable, or without checkpoints all at the end (of input that ends); on other runners a bundle's rows are added in
+    one transaction, and a bundle that is repeated may add them twice. A job that begins anew adds to what is there.
 
     Input: mappings or NamedTuples with the columns of the table (a missing one is NULL, an unknown one fails the step);
     dates and times are stored as ISO 8601 text, booleans as 0 and 1. Output: with a key how many rows each transaction

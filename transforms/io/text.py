@@ -19,8 +19,8 @@ class WriteText(FileSink):
     ``WriteText("out/words.txt")`` writes one sorted file. ``WriteText("out/words")`` writes
     ``out/words/part-<subtask>-<epoch>.txt``.
 
-    Promise: see `FileSink`. On SAGE with checkpoints exactly once, without them exactly once at the end; on other
-    runners a folder may get a repeated bundle twice.
+    Promise: see `FileSink`. On SAGE's local runner exactly once: with each checkpoint, or without them at the end. On
+    other runners a folder may get a repeated bundle twice.
 
     Input: ``str``, without the end of the line. Output: the path of one file once it is in place; of a folder, nothing.
 
