@@ -153,7 +153,37 @@ def sessions_and_triggers(numbers: Any) -> Any:
     )
 
 
-SHAPES = {"sums": windowed_sums, "timers": states_and_timers, "sessions": sessions_and_triggers}
+def on_time_panes(numbers: Any) -> Any:
+    """The count of each last digit in windows of a second, whose panes accumulate; the one on time is told."""
+    by_count = beam.transforms.trigger.AfterWatermark(early=beam.transforms.trigger.AfterCount(7))
+    accumulating = beam.transforms.trigger.AccumulationMode.ACCUMULATING
+    on_time = beam.utils.windowed_value.PaneInfoTiming.ON_TIME
+    return (
+        numbers
+        | "digits" >> beam.Map(lambda pair: (pair[1] % 10, 1))
+        | "panes" >> beam.WindowInto(beam.window.FixedWindows(1), trigger=by_count, accumulation_mode=accumulating)
+        | "sums" >> beam.CombinePerKey(sum)
+        | "on time" >> beam.Filter(lambda pair, pane=beam.DoFn.PaneInfoParam: pane.timing == on_time)
+        | "with window" >> beam.Map(lambda pair, w=beam.DoFn.WindowParam: [*pair, w.start.micros // 1_000_000])
+    )
+
+
+def beside_totals(numbers: Any) -> Any:
+    """Every hundredth number of each split with how many numbers there are in its second: a side input."""
+    seconds = numbers | "seconds" >> beam.WindowInto(beam.window.FixedWindows(1))
+    ones = seconds | "ones" >> beam.Map(lambda pair: 1)
+    totals = beam.pvalue.AsSingleton(ones | "total" >> beam.CombineGlobally(sum).without_defaults())
+    hundreds = seconds | "hundreds" >> beam.Filter(lambda pair: pair[1] % 100 == 0)
+    return hundreds | "beside" >> beam.Map(lambda pair, total: [*pair, total], totals)
+
+
+SHAPES = {
+    "sums": windowed_sums,
+    "timers": states_and_timers,
+    "sessions": sessions_and_triggers,
+    "panes": on_time_panes,
+    "sides": beside_totals,
+}
 
 
 def build(pipeline: Any, shape: str, upto: int, rate: int, folder: Path) -> None:
