@@ -33,7 +33,7 @@ cd "$HOME_OF_BROKER" || exit 1
 "$@" </dev/null >>broker.out 2>&1 &
 echo $! >pid
 cat lease >/dev/null
-kill -9 $!
+kill -9 $! 2>/dev/null
 cd / && rm -rf "$HOME_OF_BROKER"
 """
 SASL_USER, SASL_PASSWORD = "ada", "analytical"
@@ -51,6 +51,8 @@ listener.name.sasl.plain.sasl.jaas.config=\
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={home}/log
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 auto.create.topics.enable=false
 num.partitions=1
 offsets.topic.num.partitions=1
@@ -137,10 +139,9 @@ class Broker:
         subprocess.Popen(["sh", "-c", _WATCH, "sh", *command], env=environment, start_new_session=True)
         if self._held is None:
             self._held = os.open(self.lease, os.O_WRONLY)
-        host, port = self.address.split(":")
         deadline = time.monotonic() + _STARTS_WITHIN_S
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+            if self._answers():
                 return self
             time.sleep(0.05)
         told = self._log.read_text(encoding="utf-8", errors="replace")[-3000:]
@@ -150,6 +151,16 @@ class Broker:
     def signal(self, number: signal.Signals) -> None:
         """Sends the JVM a signal: ``SIGKILL`` is a crash, ``SIGSTOP`` and ``SIGCONT`` a pause."""
         os.kill(int((self._home / "pid").read_text(encoding="utf-8")), number)
+        while number is signal.SIGKILL and self._answers():
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        host, port = self.address.split(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Gives up this process's lease: the broker and its files go when no other process holds one."""

@@ -24,7 +24,7 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.admin = KafkaAdminClient(bootstrap_servers=address)
+        self.admin = KafkaAdminClient(bootstrap_servers=address, reconnect_backoff_max_ms=500)
 
     def topic(self, partitions: int = 1, name: str | None = None, **config: str) -> str:
         """A new topic, and its name."""

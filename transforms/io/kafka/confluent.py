@@ -21,6 +21,7 @@ from sage.transforms.io.kafka.records import (
 
 __all__ = ["ConfluentConsumer", "ConfluentProducer"]
 
+_BASE = {"reconnect.backoff.max.ms": 1_000}  # by default a broker is tried again after 10 s, however soon it is back
 _SENDS_PER_POLL = 1_000
 _FULL_QUEUE_WAIT_S = 0.1
 _KIND, _TIME = operator.itemgetter(0), operator.itemgetter(1)
@@ -33,7 +34,7 @@ class ConfluentConsumer:
         import confluent_kafka
 
         # With a full queue it waits for a second by default before it fetches again, however fast the queue is read.
-        given: dict[str, Any] = {"fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 5}
+        given: dict[str, Any] = {"fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 5, **_BASE}
         given.update(for_confluent(config, producer=False))
         # It demands a group; none is joined and nothing is committed to it.
         given.setdefault("group.id", config.get("group.id", "unused"))
@@ -141,6 +142,7 @@ class ConfluentProducer:
         import confluent_kafka
 
         given: dict[str, Any] = {
+            **_BASE,
             "linger.ms": 5,
             "queue.buffering.max.messages": 1_000_000,
             # The same key goes to the same partition as from Java and kafka-python.

@@ -281,7 +281,8 @@ class Control:
                 time.sleep(_ASK_AGAIN_S)
 
     def _connected(self) -> Any:
-        given = for_kafka_python(self._config, self._kafka.KafkaAdminClient.DEFAULT_CONFIG)
+        given = {"reconnect_backoff_max_ms": 1_000}
+        given.update(for_kafka_python(self._config, self._kafka.KafkaAdminClient.DEFAULT_CONFIG))
         given.setdefault("bootstrap_timeout_ms", round(self._patience * 1000))
         try:
             return self._kafka.KafkaAdminClient(**given)

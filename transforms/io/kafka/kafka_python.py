@@ -13,6 +13,8 @@ __all__ = ["PythonConsumer", "PythonProducer"]
 
 _CLOSE_S = 1.0
 _FUTURES = 50_000
+# By default it waits for up to 30 s before it tries a broker again, however soon that is back.
+_BASE = {"metrics_enabled": False, "reconnect_backoff_max_ms": 1_000}
 
 
 class PythonConsumer:
@@ -21,11 +23,7 @@ class PythonConsumer:
     def __init__(self, config: Mapping[str, str], whole: bool) -> None:
         import kafka
 
-        given: dict[str, Any] = {
-            "fetch_max_wait_ms": 100,
-            "max_partition_fetch_bytes": 4 << 20,
-            "metrics_enabled": False,
-        }
+        given: dict[str, Any] = {"fetch_max_wait_ms": 100, "max_partition_fetch_bytes": 4 << 20, **_BASE}
         given.update(for_kafka_python(config, kafka.KafkaConsumer.DEFAULT_CONFIG))
         # A position that is gone is an error, not a jump to another one.
         given.update(enable_auto_commit=False, auto_offset_reset="none", allow_auto_create_topics=False)
@@ -88,7 +86,7 @@ class PythonProducer:
     def __init__(self, config: Mapping[str, str], transactional_id: str | None) -> None:
         import kafka
 
-        given: dict[str, Any] = {"linger_ms": 5, "batch_size": 128 << 10, "metrics_enabled": False}
+        given: dict[str, Any] = {"linger_ms": 5, "batch_size": 128 << 10, **_BASE}
         given.update(for_kafka_python(config, kafka.KafkaProducer.DEFAULT_CONFIG))
         given.update(allow_auto_create_topics=False, transactional_id=transactional_id)
         self._producer = kafka.KafkaProducer(**given)

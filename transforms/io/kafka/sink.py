@@ -19,6 +19,7 @@ __all__ = ["AtLeastOnce", "ExactlyOnce", "Writing"]
 
 _ROWS_PER_SEND = 500
 _PATIENCE_S = 60.0
+_COMMIT_S = 5.0  # clients do not always find back to a coordinator that was away; the raw request does
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ class ExactlyOnce(TransactionalDoFn):
             commit(self._control, handle)
             return
         try:
-            writes.producer.commit(_PATIENCE_S)
+            writes.producer.commit(_COMMIT_S)
         except Exception:  # whatever this client thinks, the coordinator knows
             writes.producer.close()
             commit(self._control, handle)
