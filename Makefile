@@ -8,6 +8,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 VENV := .venv
 VENV_MIN := .venv-beam-min
+VENV_PEERS := .venv-bench-peers
 PY := $(VENV)/bin/python
 PY_MIN := $(VENV_MIN)/bin/python
 PACKAGING := pyproject.toml setup.cfg
@@ -23,7 +24,7 @@ PYTHON_MIN ?= $(or $(shell for python in $(PYTHON) python3.12 python3.11 python3
 PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-beam-min lint format typing-tree bench simulate conformance kafka pins wheel clean
+.PHONY: help demo test test-beam-min lint format typing-tree bench bench-stream simulate conformance kafka pins wheel clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ SEEDS ?= 1000
 simulate: $(VENV)/.installed ## Crash jobs in a simulation under SEEDS seeds (1000), print what was lost or twice
 	$(PY) -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
+bench-stream: $(VENV)/.installed-bench $(VENV_PEERS)/.installed $(VENV_MIN)/.installed ## Measure streams against Bytewax, Pathway, PyFlink and Quix
+	$(bring_java) $(PY) -m tests.benchmarks.stream $(ARGS)
+
 conformance: $(VENV)/.installed ## Run Beam's own test-suites on the local runner, print passed of reached
 	$(PY) -m tests.conformance $(ARGS)
 
@@ -78,7 +82,7 @@ pins: ## Resolve the pinned versions anew, on each of PYTHONS
 	mv beam-min.tmp tests/constraints/beam-min.txt
 
 clean: ## Remove the virtual environments and everything built
-	rm -rf $(VENV) $(VENV_MIN) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_MIN) $(VENV_PEERS) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: tests/constraints/newest.txt $(PACKAGING)
@@ -86,6 +90,12 @@ $(VENV)/.installed: tests/constraints/newest.txt $(PACKAGING)
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(PY) -m pip install --quiet --constraint tests/constraints/newest.txt --editable '.[$(EXTRAS),bench]'
+	@touch $@
+
+# Peers that need other versions of what SAGE needs.
+$(VENV_PEERS)/.installed: tests/benchmarks/stream/peers.txt
+	@test -x $(VENV_PEERS)/bin/pip || $(PYTHON) -m venv --clear $(VENV_PEERS)
+	@$(VENV_PEERS)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 $(VENV_MIN)/.installed: tests/constraints/beam-min.txt $(PACKAGING)

@@ -1,4 +1,7 @@
-"""Nexmark on the local runner: the queries of the batch benchmark behind a source of unbounded type."""
+"""Nexmark on the local runner: the queries of the batch benchmark behind a source of unbounded type.
+
+With checkpoints, which the peers are not asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,9 @@ from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 from tests.benchmarks import beams
 from tests.benchmarks.nexmark.model import Event
 from tests.benchmarks.nexmark.queries import QUERIES
-from tests.benchmarks.stream.events import BATCH, CONFIG, made, stamps
+from tests.benchmarks.stream.events import BATCH, CONFIG, LONGEST, made, stamps
 
 __all__ = ["Replayed", "run"]
-
-ANSWERS: dict[int, Any] = dict.fromkeys(range(9))
-"""The queries that this way can express, and why not for others: all of them."""
 
 
 class Replayed(StreamSource[Event]):
@@ -35,36 +35,40 @@ class Replayed(StreamSource[Event]):
 
 class _Reader(SplitReader[Event]):
     def __init__(self, count: int, position: int) -> None:
-        self._events = made(count)
-        self._stamps = stamps(count)
+        self._count = count
+        self._events = made(min(count, LONGEST))
+        self._stamps = stamps(min(count, LONGEST))
         self._at = position
 
     def poll(self, limit: int) -> Batch | None:
-        start, end = self._at, self._at + min(limit, BATCH)
-        values = self._events[start:end]
-        if not values:
+        if self._at >= self._count:
             return None
-        self._at += len(values)
-        return Batch(values, self._stamps[start:end])
+        start = self._at % LONGEST
+        end = min(start + min(limit, BATCH), LONGEST, start + self._count - self._at)
+        self._at += end - start
+        return Batch(self._events[start:end], self._stamps[start:end])
 
     def position(self) -> int:
         return self._at
 
     def watermark(self) -> int:
-        return self._stamps[self._at - 1] if self._at else 0
+        return self._stamps[min(self._at, len(self._stamps)) - 1] if self._at else 0
 
     @property
     def finished(self) -> bool:
-        return self._at >= len(self._events)
+        return self._at >= self._count
 
     def lag(self) -> int:
-        return len(self._events) - self._at
+        return self._count - self._at
 
 
-def run(number: int, count: int, interval: str | None = "1s") -> list[Any]:
-    """Q``number`` over ``count`` events; gives its outputs.
+def run(number: int, count: int, collect: bool, interval: str | None = "1s") -> list[Any]:
+    """Q``number`` over ``count`` events; gives its outputs, if they are to be collected.
 
     Args:
+        number: of the query.
+        count: of events.
+        collect: whether to keep what comes out; else it goes nowhere.
         interval: how often a checkpoint is taken; None for never.
     """
     beams.collected()
@@ -72,6 +76,8 @@ def run(number: int, count: int, interval: str | None = "1s") -> list[Any]:
         flags = [f"--checkpoint_dir={folder}", f"--checkpoint_interval={interval}"] if interval else []
         pipeline = beam.Pipeline(runner=beams.runner("sage"), options=beams.options("--streaming", *flags))
         stream = pipeline | "events" >> ReadStream(Replayed(count))
-        QUERIES[number].load(stream, CONFIG) | "collect" >> beam.ParDo(beams.Collect())
+        outputs = QUERIES[number].load(stream, CONFIG)
+        if collect:
+            outputs | "collect" >> beam.ParDo(beams.Collect())
         pipeline.run().wait_until_finish()
     return beams.collected()
