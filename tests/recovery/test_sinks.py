@@ -184,6 +184,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path, memory: Path) -> Scene
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_killed_before_any_line_it_writes_everything_once(scene: Scene, memory: Path) -> None:
     stride = 1 if os.environ.get("SAGE_TEST_EVERY_LINE") else scene.stride
     for line in itertools.count(step=stride):
@@ -198,6 +199,7 @@ def test_killed_before_any_line_it_writes_everything_once(scene: Scene, memory: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_killed_again_and_again_with_other_numbers_of_subtasks(scene: Scene, memory: Path) -> None:
     for seed in range(25):
         dice = random.Random(seed)

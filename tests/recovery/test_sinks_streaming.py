@@ -25,7 +25,6 @@ from tests.recovery.streams import SPLITS
 
 UPTO = 20_000
 RATE = 1_000
-KILLS = 4
 
 
 def _start(out: Path, kept: Path, dsn: str, rate: int, workers: int) -> subprocess.Popen[str]:
@@ -78,12 +77,15 @@ def _numbers(kind: str, path: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_job_that_is_killed_and_resumed_writes_what_one_run_does(workers: int, tmp_path: Path, postgres: str) -> None:
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("workers", [(1, 1, 1, 1, 1), (2, 1, 3, 2, 1)], ids=str)
+def test_a_job_that_is_killed_and_resumed_writes_what_one_run_does(
+    workers: tuple[int, ...], tmp_path: Path, postgres: str
+) -> None:
     out, kept = tmp_path / "out", tmp_path / "kept"
-    dice = random.Random(workers)
-    for _ in range(KILLS):
-        job = _start(out, kept, postgres, RATE, workers)
+    dice = random.Random(len(set(workers)))
+    for count in workers[:-1]:
+        job = _start(out, kept, postgres, RATE, count)
         try:
             _wait_for_output(job, out)
             time.sleep(dice.uniform(0, 0.3))
@@ -91,7 +93,7 @@ def test_a_job_that_is_killed_and_resumed_writes_what_one_run_does(workers: int,
             os.killpg(job.pid, signal.SIGKILL)
             job.wait()
 
-    job = _start(out, kept, postgres, 0, workers)
+    job = _start(out, kept, postgres, 0, workers[-1])
     _, said = job.communicate(timeout=60)
     assert job.returncode == 0, said
     expected = Counter((split, n) for split in SPLITS for n in range(UPTO))
