@@ -14,7 +14,7 @@ from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.exchange import KEY_GROUPS
 from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
 from sage.runners.engine.keyed.kinds import make_cell
-from sage.runners.engine.keyed.timers import TimerHandle, TimerQueue
+from sage.runners.engine.keyed.timers import Timer, TimerHandle, TimerQueue
 
 _LEAST_SWEPT = 100_000
 _NOWHERE = object()
@@ -188,8 +188,11 @@ class KeyedState(userstate.UserStateContext):
         """
         self._restore_files(state)
         for chunks in state.keyed:
+            settings: dict[tuple[bool, Any], Timer] = {}
             for data in chunks:
-                self._apply(Chunk(self.declared, data), state.mine)
+                self._apply(Chunk(self.declared, data), state.mine, settings)
+            for (event, name), timer in settings.items():
+                self._queue(event).set(name, timer)
         # A chain of changes may go on from what was restored only while the same worker has the same keys.
         self._whole_next = True
 
@@ -200,7 +203,10 @@ class KeyedState(userstate.UserStateContext):
                 "run the job with --state_backend=rocksdb, as when it was taken"
             )
 
-    def _apply(self, chunk: Chunk, mine: Callable[[int], bool] | None) -> None:
+    def _apply(
+        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[tuple[bool, Any], Timer]
+    ) -> None:
+        """Takes the cells of a chunk, and what it changes of the settings of timers."""
         ids = self._ids
 
         def is_mine(key: Any) -> bool:
@@ -211,11 +217,10 @@ class KeyedState(userstate.UserStateContext):
                 self._put(name, window, key, content)
         for event, spec, key, window, tag, timer in chunk.timers():
             if is_mine(key):
-                setting = (spec.name, ids.of(key), window, tag)
-                if timer is None:
-                    self._queue(event).clear(setting)
-                else:
-                    self._queue(event).set(setting, timer)
+                setting = event, (spec.name, ids.of(key), window, tag)
+                settings.pop(setting, None)
+                if timer is not None:
+                    settings[setting] = timer
 
     def _put(self, name: str, window: Any, key: Any, content: Any) -> None:
         """Puts a content in its place, for good."""

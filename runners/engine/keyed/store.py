@@ -69,6 +69,11 @@ def ordered(micros: int) -> bytes:
     return (micros + (1 << 63)).to_bytes(8, "big")
 
 
+def number_of(data: bytes) -> int:
+    """The number of which `ordered` made the bytes."""
+    return int.from_bytes(data, "big") - (1 << 63)
+
+
 def window_part(end: int, window: bytes) -> bytes:
     """The part of a row that is its window's: the end in microseconds, and the window's bytes."""
     return b"s" + ordered(end) + len(window).to_bytes(2, "big") + window

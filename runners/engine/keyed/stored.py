@@ -19,6 +19,8 @@ from sage.runners.engine.keyed.codecs import ListCodec, entry_codec
 from sage.runners.engine.keyed.maps import MapCell, ids_of
 from sage.runners.engine.keyed.state import Cells, Expired, KeyedState
 from sage.runners.engine.keyed.store import KeyedStore, after, cell_prefix, ended_range, group_ranges, window_part
+from sage.runners.engine.keyed.storedtimers import StoredTimers, has_timers
+from sage.runners.engine.keyed.timers import Timer
 from sage.statespecs import MapStateSpec
 
 CELL_OVERHEAD = 600  # bytes of the objects about a small value
@@ -31,7 +33,7 @@ _NONE = Cells()
 class StoredState(KeyedState):
     """Keyed state over a store.
 
-    State kept: two generations of cells; timers; everything else is in the store.
+    State kept: two generations of cells, and the timers that fire soon; everything else is in the store.
 
     Args:
         declared: what the step declares.
@@ -41,6 +43,8 @@ class StoredState(KeyedState):
 
     def __init__(self, declared: Declared, store: KeyedStore, lateness_micros: int) -> None:
         super().__init__(declared, tracked=True)
+        self.event_timers: StoredTimers = StoredTimers(declared, store, by_clock=False)
+        self.clock_timers: StoredTimers = StoredTimers(declared, store, by_clock=True)
         self._store = store
         self._lateness = lateness_micros
         self._old: dict[Any, Cells] = {}
@@ -163,7 +167,7 @@ class StoredState(KeyedState):
         ((_, end),) = group_ranges(range(KEY_GROUPS))
         rows = list(islice(self._store.scan(self._swept, end), SWEPT_ROWS))
         for row, data in rows:
-            name = self._state_of(row)
+            name = self._state_of(row) if row[2:3] == b"s" else ""
             if name in self._mortal:
                 self._expire_row(name, row, data, expired(self.declared.states[name].ttl))
         self._swept = rows[-1][0] + b"\0" if len(rows) == SWEPT_ROWS else b""
@@ -207,10 +211,15 @@ class StoredState(KeyedState):
         groups = None if mine is None else [group for group in range(KEY_GROUPS) if mine(group)]
         self._store.restore(state.files, None if groups is None else group_ranges(groups))
         self._over = True
+        if has_timers(self._store, range(KEY_GROUPS)):
+            self.event_timers.found()
+            self.clock_timers.found()
 
-    def _apply(self, chunk: Chunk, mine: Callable[[int], bool] | None) -> None:
+    def _apply(
+        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[tuple[bool, Any], Timer]
+    ) -> None:
         self._used |= {*chunk.names}
-        super()._apply(chunk, mine)
+        super()._apply(chunk, mine, settings)
 
     def _put(self, name: str, window: Any, key: Any, content: Any) -> None:
         cell = self.get_state(self.declared.states[name], key, window)

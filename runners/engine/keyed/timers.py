@@ -71,6 +71,14 @@ class TimerQueue:
         self._heap.clear()
         self._holds.clear()
 
+    def _rebuild(self) -> None:
+        """Makes the heaps anew, of what is set."""
+        settings = [(number, name, timer) for name, (number, timer) in self._current.items()]
+        self._heap = [(timer.fire, number, name) for number, name, timer in settings]
+        self._holds = [(timer.hold, number, name) for number, name, timer in settings]
+        heapq.heapify(self._heap)
+        heapq.heapify(self._holds)
+
     def _prune(self, heap: list[tuple[int, int, Any]]) -> None:
         current = self._current
         while heap:
