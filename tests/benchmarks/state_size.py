@@ -22,8 +22,12 @@ ROUNDS = 2
 class Keys(beam.DoFn):
     """Each of n keys once in each round, in no order."""
 
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self._rounds = rounds
+
     def process(self, element: int) -> Iterator[tuple[int, int]]:
-        for number in range(ROUNDS * element):
+        for number in range(self._rounds * element):
             yield number * 7_919 % element, 1
 
 
@@ -32,22 +36,26 @@ class CountPerKey(beam.DoFn):
 
     COUNT = ReadModifyWriteStateSpec("count", VarIntCoder())
 
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self._rounds = rounds
+
     def process(self, element: tuple[int, int], count: Any = beam.DoFn.StateParam(COUNT)) -> Iterator[int]:
         seen = (count.read() or 0) + element[1]
         count.write(seen)
-        if seen == ROUNDS:
+        if seen == self._rounds:
             yield 1
 
 
-def run_sage(size: int, backend: str) -> None:
-    """Count ``size`` keys, and see that none is lost."""
+def run_sage(size: int, backend: str, rounds: int = ROUNDS) -> None:
+    """Count ``size`` keys, each ``rounds`` times, and see that none is lost."""
     options = beams.options(f"--state_backend={backend}")
     with beam.Pipeline(runner=beams.runner("sage"), options=options) as pipeline:
         whole = (
             pipeline
             | beam.Create([size])
-            | "keys" >> beam.ParDo(Keys()).with_output_types(tuple[int, int])
-            | "count" >> beam.ParDo(CountPerKey()).with_output_types(int)
+            | "keys" >> beam.ParDo(Keys(rounds)).with_output_types(tuple[int, int])
+            | "count" >> beam.ParDo(CountPerKey(rounds)).with_output_types(int)
             | "add up" >> beam.CombineGlobally(sum)
         )
         assert_that(whole, equal_to([size]))
