@@ -23,6 +23,7 @@ __all__ = ["JOINS", "Join", "JoinKind", "check_how", "check_windows", "is_null",
 
 JOINS = ("inner", "left", "right", "full", "semi", "anti")
 LEFT, RIGHT = 0, 1
+_ONE_SIDED = ("semi", "anti")
 _KEYED, _ALONE = "keyed", "alone"
 
 KeyOf = Callable[[Any], Any]
@@ -116,7 +117,7 @@ class JoinKind:
     @property
     def one_sided(self) -> bool:
         """Whether left rows come out by themselves."""
-        return self.how in ("semi", "anti")
+        return self.how in _ONE_SIDED
 
     @property
     def keeps_left(self) -> bool:
@@ -130,8 +131,8 @@ class JoinKind:
 
     def result(self, key: Any, left: Any, right: Any) -> Any:
         """What comes out for a pair; one of the two may be None."""
-        row = left if self.one_sided else (left, right)
-        return (key, row) if self.keyed else row
+        row = left if self.how in _ONE_SIDED else (left, right)
+        return (key, row) if self.left_key is None else row
 
     def output_type(self, left: beam.PCollection, right: beam.PCollection) -> Any:
         """The type of the results."""

@@ -238,10 +238,13 @@ class Stream:
     ) -> KeyedStream:
         """Pair the elements of two streams that have one key in one window: ``(key, (left, right))``.
 
+        A key that is None, or a tuple with None in it, equals no key, as NULL in SQL.
+
         Args:
             other: the right stream.
             on: a key function for both sides, or a pair of them; left out where both streams are keyed.
-            how: ``inner``, ``left``, ``right`` or ``full``; a side without partner is None.
+            how: ``inner``, ``left``, ``right`` or ``full``; a side without partner is None. ``semi`` and ``anti`` give
+                ``(key, left)`` for what has a partner, or has none.
             window: windows for both sides; where left out, both must have the same windows already.
             **step: see `StepOptions`.
         """

@@ -21,6 +21,7 @@ from tests.models.timeline import Bounded, Endless, Keep, Timeline, run, texts
 
 duckdb = pytest.importorskip("duckdb")
 
+# An example is several pipelines; to make a failing one smaller would take minutes.
 FEW = settings(max_examples=15, deadline=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
 HOWS = ("inner", "left", "right", "full", "semi", "anti")
 UTC = datetime.timezone.utc

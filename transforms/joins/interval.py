@@ -160,7 +160,8 @@ class _Match(beam.DoFn):
             if not self.kind.one_sided:
                 for when, partner in lonely:
                     rows[other].add((when, partner))
-        yield from self._results(key, side, stamp, row, partners)
+        if partners:
+            yield from self._results(key, side, stamp, row, partners)
         if self.kind.one_sided and side == LEFT and partners:
             return
         ends = span.ends(stamp, last_instant(window))
@@ -178,14 +179,16 @@ class _Match(beam.DoFn):
 
     def _results(self, key: Any, side: int, stamp: int, row: Any, partners: list[Any]) -> Iterator[Any]:
         if self.kind.one_sided:
-            if self.kind.keeps_left or not partners:
+            if self.kind.keeps_left:
                 return
             if side == LEFT:
                 first = min(when.micros for when, _ in partners)
                 partners = [(instant(first), None)]
         for when, partner in partners:
             left, right = (row, partner) if side == LEFT else (partner, row)
-            yield at(max(stamp, when.micros), self.kind.result(key, left, right))
+            result = self.kind.result(key, left, right)
+            # What is not said otherwise has the time of the row that is here.
+            yield result if when.micros <= stamp else at(when.micros, result)
 
     @on_timer(OVER)
     def tell(  # type: ignore[no-untyped-def]

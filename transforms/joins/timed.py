@@ -29,7 +29,7 @@ def micros(length: Length) -> int:
 
 def instant(stamp: int) -> Timestamp:
     """The timestamp of a number of microseconds; one outside of all time is at its nearest end."""
-    return Timestamp(micros=min(max(stamp, _MIN), _MAX))
+    return Timestamp(0, stamp if _MIN <= stamp <= _MAX else min(max(stamp, _MIN), _MAX))
 
 
 def last_instant(window: Any) -> int:

@@ -17,14 +17,18 @@ from sage.testing import FN_API_RUNNER, assert_same_on, collect
 
 MakeEnv = Callable[[], sage.LocalEnvironment]
 
-LEFT = [("a", 1), ("a", 2), ("b", 3)]
-RIGHT = [("a", "x"), ("c", "y"), ("c", "z")]
+LEFT = [("a", 1), ("a", 2), ("b", 3), (None, 4)]
+RIGHT = [("a", "x"), ("c", "y"), ("c", "z"), (None, "u")]
 INNER = [("a", (1, "x")), ("a", (2, "x"))]
+LEFT_ALONE = [("b", (3, None)), (None, (4, None))]
+RIGHT_ALONE = [("c", (None, "y")), ("c", (None, "z")), (None, (None, "u"))]
 JOINED = {
     "inner": INNER,
-    "left": [*INNER, ("b", (3, None))],
-    "right": [*INNER, ("c", (None, "y")), ("c", (None, "z"))],
-    "full": [*INNER, ("b", (3, None)), ("c", (None, "y")), ("c", (None, "z"))],
+    "left": [*INNER, *LEFT_ALONE],
+    "right": [*INNER, *RIGHT_ALONE],
+    "full": [*INNER, *LEFT_ALONE, *RIGHT_ALONE],
+    "semi": [("a", 1), ("a", 2)],
+    "anti": [("b", 3), (None, 4)],
 }
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,20 +18,8 @@ from sage.errors import ConfigError
 from sage.runners.local import LocalRunner
 from sage.testing import FN_API_RUNNER
 from sage.transforms.deduplicate import Deduplicate
+from tests.conformance.cases import stream
 from tests.models.timeline import Endless, Keep, run
-
-
-def stream(*events: Any) -> TestStream:
-    """Lists of (element, timestamp in s), numbers for the watermark (s), and ``("clock", s)``."""
-    made = TestStream()
-    for event in events:
-        if isinstance(event, list):
-            made.add_elements([TimestampedValue(value, stamp) for value, stamp in event])
-        elif isinstance(event, tuple):
-            made.advance_processing_time(event[1])
-        else:
-            made.advance_watermark_to(event)
-    return made.advance_watermark_to_infinity()
 
 
 def kept(transform: Any, *events: Any) -> Counter[Any]:

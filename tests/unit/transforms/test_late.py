@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, Sessions, SlidingWindows, TimestampedValue
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import sage
 from sage.runners.local import LocalRunner
 from sage.transforms.late import WindowWithLateOutput
+from tests.conformance.cases import stream
 from tests.models.timeline import Keep, run
 
 Found = dict[str, Counter[Any]]
@@ -24,15 +25,9 @@ def split(events: Any, windows: Any, lateness: Any = 0, **how: Any) -> Found:
     """Lists of timestamps (s) of elements, and numbers to which the watermark moves (s)."""
 
     def build(p: beam.Pipeline) -> None:
-        stream = TestStream()
-        number = 0
-        for event in events:
-            if isinstance(event, list):
-                stream.add_elements([TimestampedValue(("k", number + n), stamp) for n, stamp in enumerate(event)])
-                number += len(event)
-            else:
-                stream.advance_watermark_to(event)
-        rows = p | stream.advance_watermark_to_infinity()
+        number = itertools.count()
+        timed = [[(("k", next(number)), t) for t in part] if isinstance(part, list) else part for part in events]
+        rows = p | stream(*timed)
         on_time, late = rows | WindowWithLateOutput(windows, lateness, **how)
         late | Keep("late")
         (
@@ -107,9 +102,12 @@ def test_what_a_grouping_puts_out_is_on_time() -> None:
     """It comes out when the watermark is past it, but before any later step knows."""
 
     def build(p: beam.Pipeline) -> None:
-        stream = TestStream().add_elements([TimestampedValue(("k", n), n) for n in (1, 2, 11)])
-        sums = p | stream.advance_watermark_to(12).advance_watermark_to_infinity()
-        sums = sums | beam.WindowInto(FixedWindows(10)) | beam.CombinePerKey(sum)
+        sums = (
+            p
+            | stream([(("k", n), n) for n in (1, 2, 11)], 12)
+            | beam.WindowInto(FixedWindows(10))
+            | beam.CombinePerKey(sum)
+        )
         on_time, late = sums | WindowWithLateOutput(FixedWindows(10))
         on_time | "again" >> beam.CombinePerKey(sum) | Keep("in")
         late | Keep("late")
