@@ -6,6 +6,7 @@ are there anyway, so it costs what was written since the one before.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -181,8 +182,11 @@ class RocksStore:
             shutil.rmtree(path)
 
     def close(self) -> None:
-        """Closes the database; its files stay."""
-        self._db.close()
+        """Closes the database, if it is open; its files stay."""
+        from rocksdict import DbClosedError
+
+        with contextlib.suppress(DbClosedError):
+            self._db.close()
 
 
 def _opened(path: str, cache: Any) -> Rdict:
