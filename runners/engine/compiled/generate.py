@@ -9,6 +9,7 @@ from typing import Any
 
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms import window
+from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue, create
@@ -106,6 +107,11 @@ class Generator:
         with w.block(f"for {number}, v in {w.bind('enumerate', enumerate)}(values, 1):", op.step.name):
             self._outputs(op, call, here)
         return w.build(_HEADER, f"<sage rest of {op.step.name}>")
+
+    def _micros(self, here: Here) -> str:
+        """The source of the timestamp in microseconds."""
+        self._timed |= bool(here.micros)
+        return here.micros or f"{here.stamp}.micros"
 
     def _consumers(self, output: Output, here: Here) -> None:
         if not output.consumers:
@@ -205,20 +211,18 @@ class Generator:
         names = {name: w.fresh("s") for name in states}
         last, where = w.fresh("last"), w.fresh("last")
         w.start(f"{last} = {where} = {w.bind('none', object())}")
+        timed = any(what.timer for what in states.values())
+        micros = self._micros(here) if timed else ""
         with w.block(f"if {key} is not {last} or {one} is not {where}:"):
             w.line(f"{last}, {where} = {key}, {one}")
             for name, what in states.items():
-                if what.timer:
-                    self._stamp(here)
-                    get = w.bind("timer", op.user_state.get_timer)
-                    made = f"({w.bind('spec', what.spec)}, {key}, {one}, {here.stamp}, {here.pane})"
-                else:
-                    get = w.bind("state", op.user_state.get_state)
-                    made = f"({w.bind('spec', what.spec)}, {key}, {one})"
-                w.line(f"{names[name]} = {get}{made}", op.step.name)
+                get = w.bind("get", op.user_state.timer if what.timer else op.user_state.get_state)
+                more = f", {micros}, {here.pane}" if what.timer else ""
+                w.line(f"{names[name]} = {get}({w.bind('spec', what.spec)}, {key}, {one}{more})", op.step.name)
         for name, what in states.items():
-            if what.timer:
-                w.line(f"{names[name]}.at({here.stamp}, {here.pane})")
+            # A handle that is found again is told of the element at hand, if it makes a difference to it.
+            if what.timer and (here.panes_vary or not TimeDomain.is_event_time(what.spec.time_domain)):
+                w.line(f"{names[name]}.at({micros}, {here.pane})")
         return [f"{name}={local}" for name, local in names.items()]
 
     def _call(self, op: Any, call: PlainCall, here: Here, one: str | None) -> None:

@@ -115,9 +115,12 @@ class KeyedState(userstate.UserStateContext):
         self._specs.clear()
 
     def get_timer(self, timer_spec: Any, key: Any, window: Any, timestamp: Any, pane: Any) -> TimerHandle:
+        return self.timer(timer_spec, key, window, timestamp.micros, pane)
+
+    def timer(self, timer_spec: Any, key: Any, window: Any, micros: int, pane: Any) -> TimerHandle:
+        """The handle of a timer, for an element at an event time (microseconds)."""
         queue = self._queue(TimeDomain.is_event_time(timer_spec.time_domain))
-        place = (self._identify(key), key, window)
-        return TimerHandle(queue, timer_spec, place, timestamp.micros, pane)
+        return TimerHandle(queue, timer_spec, (self._identify(key), key, window), micros, pane)
 
     def _queue(self, event: bool) -> TimerQueue:
         return self.event_timers if event else self.clock_timers

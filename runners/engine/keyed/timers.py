@@ -130,9 +130,9 @@ class TimerHandle(userstate.BaseTimer):
         self._hold = hold
         self._pane = pane
 
-    def at(self, timestamp: Timestamp, pane: PaneInfo) -> None:
-        """The element at hand: a processing-time timer holds the watermark at its timestamp."""
-        self._hold = timestamp.micros
+    def at(self, micros: int, pane: PaneInfo) -> None:
+        """The element at hand: a processing-time timer holds the watermark at its timestamp (microseconds)."""
+        self._hold = micros
         self._pane = pane
 
     def set(self, timestamp: Any, dynamic_timer_tag: str = "") -> None:
