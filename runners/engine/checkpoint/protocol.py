@@ -5,6 +5,7 @@ them. A checkpoint goes like this::
 
     Tick                     -> Start      a barrier leaves from every source
     Acknowledged, by all     -> Publish    every worker's part is stored; the manifest is written
+    Declined, by one         -> Abort      but not before all have answered: till then barriers are on their way
     Published                -> Complete   it is durable: sinks commit, sources forget what lies before it
 
 Protocol: aligned barriers, as in Carbone et al., "Lightweight Asynchronous Snapshots for Distributed Dataflows", 2015.
@@ -158,9 +159,7 @@ class Start:
 class Publish:
     """Write the manifest: every worker has stored its part.
 
-    Attributes:
-        receipts: by worker.
-        name: of a savepoint; empty for none.
+    ``receipts`` are by worker; ``name`` is that of a savepoint, or empty.
     """
 
     epoch: int
@@ -171,10 +170,7 @@ class Publish:
 
 @dataclass(frozen=True)
 class Complete:
-    """Tell the workers that a checkpoint is durable; the job ends with it if it is ``final``.
-
-    It answers ``request``, if there is one.
-    """
+    """Tell the workers that a checkpoint is durable; if it is ``final`` the job ends. Answers ``request``, if any."""
 
     epoch: int
     final: bool
@@ -225,12 +221,13 @@ class Phase(enum.Enum):
 
 @dataclass
 class _Flight:
-    """The checkpoint that is being taken."""
+    """The checkpoint that is being taken: who has stored a part, and who has none to give."""
 
     epoch: int
     kind: Kind
     request: Requested | None
     receipts: dict[int, Receipt] = field(default_factory=dict)
+    declined: dict[int, str] = field(default_factory=dict)
 
 
 class Coordinator:
@@ -294,20 +291,28 @@ class Coordinator:
         flight = self._flight
         if flight is None or fact.epoch != flight.epoch:
             return []
-        if isinstance(fact, Acknowledged) and self._phase is Phase.COLLECTING:
-            flight.receipts[fact.worker] = fact.receipt
-            if len(flight.receipts) < self._workers:
-                return []
-            self._phase = Phase.PUBLISHING
-            name = flight.request.name if flight.request else ""
-            return [Publish(flight.epoch, dict(flight.receipts), flight.kind, name)]
-        if isinstance(fact, Declined) and self._phase is Phase.COLLECTING:
-            return self._abort(flight, f"worker {fact.worker} cannot give its part: {fact.why}")
+        if isinstance(fact, Acknowledged | Declined) and self._phase is Phase.COLLECTING:
+            if isinstance(fact, Acknowledged):
+                flight.receipts[fact.worker] = fact.receipt
+            else:
+                flight.declined[fact.worker] = fact.why
+            return self._answered(flight)
         if isinstance(fact, PublishFailed) and self._phase is Phase.PUBLISHING:
             return self._abort(flight, fact.why)
         if isinstance(fact, Published) and self._phase is Phase.PUBLISHING:
             return self._complete(flight)
         return []
+
+    def _answered(self, flight: _Flight) -> list[Decision]:
+        """A worker has answered. Only when all have are the barriers gone, and another checkpoint may begin."""
+        if len(flight.receipts.keys() | flight.declined.keys()) < self._workers:
+            return []
+        if flight.declined:
+            worker, why = next(iter(flight.declined.items()))
+            return self._abort(flight, f"worker {worker} cannot give its part: {why}")
+        self._phase = Phase.PUBLISHING
+        name = flight.request.name if flight.request else ""
+        return [Publish(flight.epoch, dict(flight.receipts), flight.kind, name)]
 
     def _tick(self, now: int) -> list[Decision]:
         if self._phase is not Phase.IDLE or self._due is None or self._interval is None or now < self._due:

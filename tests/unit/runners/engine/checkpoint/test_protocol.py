@@ -95,6 +95,17 @@ def test_what_is_in_flight_is_given_up_with_its_reason(fact: Fact) -> None:
     assert [type(decision) for decision in rest] == ([Fail] if isinstance(fact, WorkerLost) else [])
 
 
+def test_a_checkpoint_is_not_given_up_while_its_barriers_are_on_their_way() -> None:
+    coordinator = Coordinator(2, interval=1)
+    coordinator.decide(Tick(1))
+    assert coordinator.decide(Declined(0, 1, "the disk is full")) == []
+    assert coordinator.decide(Tick(2)) == []
+    assert coordinator.decide(Acknowledged(1, 1, WHOLE)) == [
+        Abort(1, "worker 0 cannot give its part: the disk is full")
+    ]
+    assert coordinator.decide(Tick(3)) == [Start(2, True, Kind.PERIODIC)]
+
+
 def test_after_a_checkpoint_that_was_given_up_the_next_one_is_whole() -> None:
     coordinator = Coordinator(1, interval=1)
     taken(coordinator, 1)
@@ -207,14 +218,18 @@ class AnyOrder(RuleBasedStateMachine):
         self.publishing: int | None = None
         self.durable: set[int] = set()
         self.stored: set[int] = set()
+        self.answered: set[int] = set()
         self.open: list[Requested] = []
         self.over = False
+        self.lost = False
 
     def tell(self, fact: Fact) -> None:
         if isinstance(fact, Published) and fact.epoch == self.publishing:
             self.durable.add(fact.epoch)
         if isinstance(fact, Acknowledged) and fact.epoch == self.flying:
             self.stored.add(fact.worker)
+        if isinstance(fact, Acknowledged | Declined) and fact.epoch == self.flying:
+            self.answered.add(fact.worker)
         for decision in self.coordinator.decide(fact):
             self.obey(decision)
 
@@ -224,7 +239,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert not self.over
             assert decision.epoch > self.epoch
             self.flying = self.epoch = decision.epoch
-            self.stored = set()
+            self.stored, self.answered = set(), set()
         elif isinstance(decision, Publish):
             assert decision.epoch == self.flying
             assert set(decision.receipts) == self.stored == set(range(WORKERS))
@@ -239,6 +254,7 @@ class AnyOrder(RuleBasedStateMachine):
         elif isinstance(decision, Abort):
             assert decision.epoch == self.flying
             assert decision.epoch not in self.durable
+            assert len(self.answered) == WORKERS or self.lost
             self.flying = self.publishing = None
         elif isinstance(decision, Refuse | Drain):
             self.open.remove(decision.request)
@@ -289,6 +305,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.now > 40)
     @rule(worker=st.integers(0, WORKERS - 1))
     def lose(self, worker: int) -> None:
+        self.lost = True
         self.tell(WorkerLost(worker))
 
     @invariant()
