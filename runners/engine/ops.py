@@ -10,13 +10,14 @@ The contract of an `Op`, which every kind of step keeps:
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.common import DoFnRunner, Receiver
-from apache_beam.transforms.core import DoFn
+from apache_beam.transforms.core import CallableWrapperDoFn, DoFn
 from apache_beam.transforms.window import GlobalWindows, TimestampedValue, WindowFn
 from apache_beam.utils.windowed_value import HomogeneousWindowedBatch, WindowedValue
 
@@ -177,17 +178,26 @@ class ParDoOp(Op):
         _, defaults = step.dofn.fn.get_function_arguments("process")
         param = DoFn.WindowedValueParam
         self._sees_windows = any(isinstance(d, type(param)) and d == param for d in defaults)
+        # Beam's wrapper of a mere function has nothing to set up, to begin or to end.
+        self._is_call = type(step.dofn.fn) is CallableWrapperDoFn
+
+    @functools.cached_property
+    def runner(self) -> Any:
+        """Beam's runner of the DoFn. It takes longer to make than most steps of a wide pipeline to run, and those that
+        are compiled whole do not need it.
+        """
+        step = self.step
         converter = getattr(step.dofn.fn, "output_batch_converter", None)
         receivers = _Receivers(
-            {tag: BatchOutput(out, converter) if converter else out for tag, out in outputs.items()}
+            {tag: BatchOutput(out, converter) if converter else out for tag, out in self.outputs.items()}
         )
         if checks := constraints_of(step.dofn.fn):
             receivers = _Receivers({tag: CheckedOutput(out, checks) for tag, out in receivers.items()})
         # By position: keyword names of this internal constructor differ between Beam versions.
-        self.runner = self.guarded(
+        return self.guarded(
             DoFnRunner,
-            step.dofn.fn, list(step.dofn.args), dict(step.dofn.kwargs), list(side_inputs), step.dofn.windowing,
-            receivers, None, None, None, None, None, str(step.id), user_state,
+            step.dofn.fn, list(step.dofn.args), dict(step.dofn.kwargs), list(self.side_inputs), step.dofn.windowing,
+            receivers, None, None, None, None, None, str(step.id), self.user_state,
         )  # fmt: skip
 
     def guarded(self, function: Any, *args: Any) -> Any:
@@ -230,10 +240,12 @@ class ParDoOp(Op):
             output.receive(value)
 
     def open(self) -> None:
-        self.guarded(self.runner.setup)
+        if not self._is_call:
+            self.guarded(self.runner.setup)
 
     def start_bundle(self) -> None:
-        self.guarded(self.runner.start)
+        if not self._is_call:
+            self.guarded(self.runner.start)
 
     def process(self, value: WindowedValue) -> None:
         if self._sees_windows and value.windows.__class__ is not list:
@@ -242,9 +254,12 @@ class ParDoOp(Op):
         self.guarded(self.runner.process, value)
 
     def finish_bundle(self) -> None:
-        self.guarded(self.runner.finish)
+        if not self._is_call:
+            self.guarded(self.runner.finish)
 
     def seal(self) -> None:
+        if "runner" not in vars(self):
+            return
         finalizer = self.runner.bundle_finalizer_param
         if finalizer.has_callbacks():
             for callback in finalizer._callbacks:
@@ -257,7 +272,8 @@ class ParDoOp(Op):
             self._sealed.reset()
 
     def close(self) -> None:
-        self.guarded(self.runner.teardown)
+        if not self._is_call:
+            self.guarded(self.runner.teardown)
 
 
 class BatchOp(ParDoOp):
