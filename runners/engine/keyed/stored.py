@@ -25,7 +25,8 @@ from sage.statespecs import MapStateSpec
 
 CELL_OVERHEAD = 600  # bytes of the objects about a small value
 SWEPT_ROWS = 20_000  # looked at for what expired, at one time
-SETTLES = 16  # snapshots between two times that windows which are over are removed: that is dear to those who read
+SETTLES = 16  # snapshots between two looks for windows that are over
+PURGED_ROWS = 50_000  # removed of them at one time
 FEW_ROWS = 1000  # are removed one by one
 _NONE = Cells()
 
@@ -33,7 +34,8 @@ _NONE = Cells()
 class StoredState(KeyedState):
     """Keyed state over a store.
 
-    State kept: two generations of cells, and the timers that fire soon; everything else is in the store.
+    State kept: two generations of cells, and the timers that fire soon; which windows were used, and whether some of
+    them are over. Everything else is in the store.
 
     Args:
         declared: what the step declares.
@@ -57,6 +59,7 @@ class StoredState(KeyedState):
             name: entry_codec(spec) for name, spec in declared.states.items() if isinstance(spec, MapStateSpec)
         }
         self._used: set[str] = set()
+        self._held: set[Any] = set()
         self._over = False
         self._settled = 0
         self._watermark = MIN_MICROS
@@ -72,6 +75,7 @@ class StoredState(KeyedState):
         return self._prefix + self._name_parts[name]
 
     def _enter(self, window: Any) -> Cells:
+        self._held.add(window)
         self._old_here = self._old.get(window, _NONE)
         self._part = window_part(int(window.max_timestamp().micros), self.declared.window.encode(window))
         return super()._enter(window)
@@ -146,21 +150,32 @@ class StoredState(KeyedState):
 
     def expire(self, watermark: int, lateness_micros: int) -> None:
         self._watermark = watermark
-        self._over |= bool(self._cells or self._old)
         super().expire(watermark, lateness_micros)
-        for window in [w for w in self._old if w.max_timestamp().micros + lateness_micros < watermark]:
-            del self._old[window]
+        for window in [w for w in self._held if w.max_timestamp().micros + lateness_micros < watermark]:
+            self._held.discard(window)
+            self._old.pop(window, None)
             self._leave()
+            self._over = True
 
     def _settle(self, expired: Expired) -> None:
         """What is done in the background: the store lets go of windows that are over, and of what expired."""
         self._settled += 1
         if self._over and self._settled >= SETTLES:
-            self._settled, self._over = 0, False
-            for group in range(KEY_GROUPS):
-                self._store.delete_range(*ended_range(group, self._watermark - self._lateness))
+            self._purge()
         if self._mortal:
             self._sweep_rows(expired)
+
+    def _purge(self) -> None:
+        """Removes rows of windows that are over; one by one, for every range that was removed slows down who reads."""
+        left = PURGED_ROWS
+        for group in range(KEY_GROUPS):
+            rows = list(islice(self._store.scan(*ended_range(group, self._watermark - self._lateness)), left))
+            for row, _ in rows:
+                self._store.delete(row)
+            left -= len(rows)
+            if not left:
+                return
+        self._settled, self._over = 0, False
 
     def _sweep_rows(self, expired: Expired) -> None:
         """Looks at some rows of the store, beginning where it left off, and removes what is past its time to live."""
