@@ -24,7 +24,7 @@ PYTHON_MIN ?= $(or $(shell for python in $(PYTHON) python3.12 python3.11 python3
 PYTEST := -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-beam-min lint format typing-tree bench bench-stream simulate conformance kafka pins wheel clean
+.PHONY: help demo test test-beam-min lint format typing-tree bench bench-stream simulate chaos conformance kafka pins wheel clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ simulate: $(VENV)/.installed ## Crash jobs in a simulation under SEEDS seeds (10
 
 bench-stream: $(VENV)/.installed-bench $(VENV_PEERS)/.installed $(VENV_MIN)/.installed ## Measure streams against Bytewax, Pathway, PyFlink and Quix
 	$(bring_java) $(PY) -m tests.benchmarks.stream $(ARGS)
+
+KILLS ?= 200
+chaos: $(VENV)/.installed ## Kill real jobs at KILLS random moments (200), over files and Kafka, and compare their output
+	$(PY) -m tests.recovery.chaos --kills $(KILLS) $(ARGS)
 
 conformance: $(VENV)/.installed ## Run Beam's own test-suites on the local runner, print passed of reached
 	$(PY) -m tests.conformance $(ARGS)
