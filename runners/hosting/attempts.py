@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sage.errors import CheckpointError, StepError, WorkerLost, message_of
+from sage.errors import CheckpointError, Fault, StepError, WorkerLost, message_of
 from sage.runners.engine.checkpoint.restarts import restart_policy
 from sage.runners.hosting.checkpoints import Checkpoints, Durability
 from sage.runners.state.restoring import manifest_at
@@ -57,6 +57,8 @@ class Attempts:
             try:
                 return attempt(self._next())
             except (StepError, WorkerLost, CheckpointError) as error:
+                if error.fault is Fault.CONFIGURATION:
+                    raise  # it is wrong the next time too
                 self.failures.append(time.time_ns() // 1_000)
                 wait = self._policy.delay(self.failures)
                 if wait is None or self._stopped.is_set():
