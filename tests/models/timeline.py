@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,6 +13,8 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
 
 from sage.runners.local import LocalRunner
+from sage.transforms.late import WindowWithLateOutput
+from tests.conformance.cases import stream
 from tests.models.cluster import Sink
 
 LEFT, RIGHT = "left", "right"
@@ -109,3 +112,26 @@ def texts(found: Counter[Any]) -> Counter[str]:
     for (text, _), count in found.items():
         made[text] += count
     return made
+
+
+def split_late(events: Any, windows: Any, lateness: Any = 0, **how: Any) -> dict[str, Counter[Any]]:
+    """Lists of timestamps (s) of elements, and numbers to which the watermark moves (s)."""
+
+    def build(p: beam.Pipeline) -> None:
+        number = itertools.count()
+        timed = [[(("k", next(number)), t) for t in part] if isinstance(part, list) else part for part in events]
+        rows = p | stream(*timed)
+        on_time, late = rows | WindowWithLateOutput(windows, lateness, **how)
+        late | Keep("late")
+        (
+            on_time
+            | "group" >> beam.GroupByKey()
+            | beam.FlatMap(lambda pair: [("k", value) for value in pair[1]])
+            | Keep("in")
+        )
+
+    return run(build)
+
+
+def numbers(found: dict[str, Counter[Any]], name: str) -> list[int]:
+    return sorted(eval(text)[1] for text, _ in found.get(name, Counter()).elements())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -16,9 +15,8 @@ from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedVal
 
 from sage.errors import ConfigError
 from sage.runners.local import LocalRunner
-from sage.testing import FN_API_RUNNER
 from sage.transforms.joins import AsOfJoin, IntervalJoin, Join, MergeColumns, TableJoin
-from tests.models.timeline import LEFT, RIGHT, Bounded, Endless, Keep, Timeline, run, texts
+from tests.models.timeline import LEFT, RIGHT, Endless, Keep, Timeline, run, texts
 
 Make = Callable[[], beam.PTransform]
 
@@ -218,65 +216,6 @@ def test_a_table_as_a_side_input_is_replaced_window_by_window() -> None:
     assert texts(found(Replaced, *events)) == {
         "('k', ('a', 'one'))": 1, "('k', ('a', 'uno'))": 1, "('k', ('b', 'two'))": 1,
     }  # fmt: skip
-
-
-EVENTS = [
-    (LEFT, {"k": "a", "n": 0}, 1),
-    (RIGHT, {"k": 1, "n": 1}, 2),
-    (LEFT, {"k": 1.0, "n": 2}, 3),
-    (RIGHT, {"k": "a", "n": 3}, 4),
-    (RIGHT, {"k": None, "n": 4}, 4),
-    (LEFT, {"k": None, "n": 5}, 5),
-    (LEFT, {"k": 7, "n": 6}, 6),
-]
-JOINS: dict[str, Make] = {
-    "plain": partial(Join, on="k", how="full"),
-    "interval": partial(IntervalJoin, on="k", within=2, how="full"),
-    "interval anti": partial(IntervalJoin, on="k", within=2, how="anti"),
-    "as of": partial(AsOfJoin, on="k", how="left"),
-    "side": partial(TableJoin, on="k", how="left", held="side"),
-}
-
-
-class All(beam.PTransform):
-    """Each join twice, of input that ends and of the same as if it did not; sorted texts with their timestamps."""
-
-    def expand(self, pbegin: Any) -> Any:
-        bounded = pbegin | Bounded([EVENTS])
-        endless = tuple(side | f"endless {n}" >> Endless() for n, side in enumerate(bounded))
-        made = []
-        for name, make in JOINS.items():
-            for way, sides in (("ends", bounded), ("goes on", endless)):
-                if (name, way) != ("plain", "goes on"):  # Beam groups no endless input without windows.
-                    rows = sides | f"{name} {way}" >> make()
-                    made.append(rows | f"tell {name} {way}" >> beam.ParDo(Tell(name)))
-        together = tuple(made) | beam.Flatten()
-        together.is_bounded = True
-        return together
-
-
-class Tell(beam.DoFn):
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def process(self, row: Any, stamp: Any = beam.DoFn.TimestampParam) -> Any:
-        yield f"{self.name}: {row}" + ("" if self.name == "plain" else f" {stamp.micros}")
-
-
-def lines(path: Path, runner: Any, *options: str) -> list[str]:
-    pipeline_options = beam.options.pipeline_options.PipelineOptions(list(options))
-    with beam.Pipeline(runner=runner, options=pipeline_options) as p:
-        p | All() | beam.io.WriteToText(str(path), shard_name_template="")
-    return sorted(path.read_text(encoding="utf-8").splitlines())
-
-
-def test_a_join_is_the_same_on_any_runner_and_for_any_input(tmp_path: Path) -> None:
-    one = lines(tmp_path / "one", LocalRunner())
-    assert len(one) == 5 + 2 * (6 + 3 + 4 + 4)
-    counted = Counter(one)
-    assert all(count == 2 for line, count in counted.items() if not line.startswith("plain"))
-    assert lines(tmp_path / "two", LocalRunner(), "--workers=2") == one
-    assert lines(tmp_path / "beam", FN_API_RUNNER) == one
 
 
 def test_a_result_is_typed() -> None:

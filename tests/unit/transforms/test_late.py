@@ -2,100 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, Sessions, SlidingWindows, TimestampedValue
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import sage
 from sage.runners.local import LocalRunner
 from sage.transforms.late import WindowWithLateOutput
 from tests.conformance.cases import stream
-from tests.models.timeline import Keep, run
-
-Found = dict[str, Counter[Any]]
-
-
-def split(events: Any, windows: Any, lateness: Any = 0, **how: Any) -> Found:
-    """Lists of timestamps (s) of elements, and numbers to which the watermark moves (s)."""
-
-    def build(p: beam.Pipeline) -> None:
-        number = itertools.count()
-        timed = [[(("k", next(number)), t) for t in part] if isinstance(part, list) else part for part in events]
-        rows = p | stream(*timed)
-        on_time, late = rows | WindowWithLateOutput(windows, lateness, **how)
-        late | Keep("late")
-        (
-            on_time
-            | "group" >> beam.GroupByKey()
-            | beam.FlatMap(lambda pair: [("k", value) for value in pair[1]])
-            | Keep("in")
-        )
-
-    return run(build)
-
-
-def numbers(found: Found, name: str) -> list[int]:
-    return sorted(eval(text)[1] for text, _ in found.get(name, Counter()).elements())
+from tests.models.timeline import Keep, numbers, run, split_late
 
 
 def test_what_is_late_comes_out_by_itself_with_its_timestamp() -> None:
-    found = split([[1, 9], 10, [2, 11], 25, [3, 12, 26]], FixedWindows(10))
+    found = split_late([[1, 9], 10, [2, 11], 25, [3, 12, 26]], FixedWindows(10))
     assert numbers(found, "in") == [0, 1, 3, 6]
     assert found["late"] == {("('k', 2)", 2): 1, ("('k', 4)", 3): 1, ("('k', 5)", 12): 1}
 
 
 def test_allowed_lateness_is_not_late() -> None:
-    found = split([[1], 15, [2], 19.999, [3], 20, [4]], sage.TumblingWindows("10s"), "10s")
+    found = split_late([[1], 15, [2], 19.999, [3], 20, [4]], sage.TumblingWindows("10s"), "10s")
     assert numbers(found, "in") == [0, 1, 2]
     assert numbers(found, "late") == [3]
 
 
 def test_one_of_several_windows_that_is_open_is_enough() -> None:
-    found = split([[1, 12], 11, [2, 7]], SlidingWindows(10, 5))
+    found = split_late([[1, 12], 11, [2, 7]], SlidingWindows(10, 5))
     assert numbers(found, "late") == [2]
     assert Counter(numbers(found, "in")) == {0: 2, 1: 2, 3: 1}
 
 
 def test_sessions_count_before_they_merge() -> None:
-    found = split([[0, 4], 7, [1, 3]], Sessions(5))
+    found = split_late([[0, 4], 7, [1, 3]], Sessions(5))
     assert (numbers(found, "in"), numbers(found, "late")) == ([0, 1, 3], [2])
 
 
 def test_the_accumulation_of_a_trigger_is_passed_on() -> None:
     early = beam.transforms.trigger.AfterWatermark(early=beam.transforms.trigger.AfterCount(1))
-    found = split([[1], [2]], FixedWindows(10), trigger=early, accumulation="accumulating")
+    found = split_late([[1], [2]], FixedWindows(10), trigger=early, accumulation="accumulating")
     assert Counter(numbers(found, "in"))[0] > 1
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.lists(st.integers(0, 39) | st.tuples(st.integers(0, 9)), max_size=20),
-    st.sampled_from([FixedWindows(10), Sessions(4)]),
-    st.sampled_from([0, 3]),
-)
-def test_every_element_is_grouped_or_late(made: Any, windows: Any, lateness: int) -> None:
-    """A tuple moves the watermark on by as much."""
-    parts: list[Any] = []
-    late, number, mark = [], 0, 0
-    for event in made:
-        if isinstance(event, int):
-            parts.append([event])
-            end = event + 4 if isinstance(windows, Sessions) else (event // 10 + 1) * 10
-            if end + lateness <= mark:
-                late.append(number)
-            number += 1
-        elif event[0]:
-            mark += event[0]
-            parts.append(mark)
-    found = split(parts, windows, lateness)
-    assert numbers(found, "late") == late
-    assert sorted(numbers(found, "in") + late) == list(range(number))
 
 
 def test_what_a_grouping_puts_out_is_on_time() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from sage.errors import ConfigError
 from sage.runners.local import LocalRunner
@@ -44,17 +41,6 @@ def test_each_window_by_itself_and_none_for_an_empty_one() -> None:
         assert_that(top, equal_to([[9, 4], [15], [26]]))
     with beam.Pipeline(runner=LocalRunner()) as p:
         assert_that(timed(p, []) | TopPerWindow(2), equal_to([]))
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(-5, 5) | st.none()), max_size=20), st.integers(1, 5))
-def test_it_is_what_sorting_gives(pairs: Any, n: int) -> None:
-    expected = [
-        (key, sorted((v for k, v in pairs if k == key), key=lambda v: (v is None, -(v or 0)))[:n])
-        for key in Counter(key for key, _ in pairs)
-    ]
-    with beam.Pipeline(runner=LocalRunner()) as p:
-        assert_that(p | beam.Create(pairs) | TopPerKey(n), equal_to(expected))
 
 
 @pytest.mark.parametrize("n", [0, 1.5, True])
