@@ -15,6 +15,7 @@ from sage.runners.local import LocalRunner
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 
 ROWS = 100
+RUNNERS = ("apache_beam.runners.portability.fn_api_runner.FnApiRunner", "sage.runners.local.LocalRunner")
 
 
 class _Rows(SplitReader[int]):
@@ -68,7 +69,7 @@ def test_every_row_comes_once_at_its_time(options: list[str], bounded: bool) -> 
         assert_that(stamped, equal_to([(split, row, row) for split in (0, 1) for row in range(ROWS)]))
 
 
-@pytest.mark.parametrize("runner", ["apache_beam.runners.portability.fn_api_runner.FnApiRunner", "sage.runners.local.LocalRunner"])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_windows_fire_by_the_watermark_of_the_slowest_split(runner: str) -> None:
     with beam.Pipeline(runner, options=PipelineOptions(["--direct_running_mode=in_memory"])) as pipeline:
         counts = (
