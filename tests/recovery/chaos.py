@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import random
 import shutil
@@ -270,6 +271,7 @@ def main() -> int:
     parser.add_argument("--side-by-side", type=int, default=2, metavar="N", help="runs at a time (%(default)s)")
     args = parser.parse_args()
     names = args.pipelines.split(",")
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         address = os.environ.get("SAGE_TEST_KAFKA")
         if "kafka" in names and not address:

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from sage.runners.simulation.simulator import Outcome, length, simulate, uninterrupted
-from tests.simulation.pipelines import PIPELINES, scenario
+from tests.simulation.pipelines import MORE, PIPELINES, scenario
 
-NAMES = tuple(PIPELINES)
+ALL = {**PIPELINES, **MORE}
+NAMES = tuple(ALL)
 _jobs = {}
 
 
@@ -22,7 +23,7 @@ def run(seed: int) -> tuple[int, list[str], str]:
     """One seed on one of the pipelines: the crashes there were, and what is wrong; empty for nothing."""
     name = NAMES[seed % len(NAMES)]
     if name not in _jobs:
-        job = scenario(PIPELINES[name])
+        job = scenario(ALL[name])
         _jobs[name] = job, uninterrupted(job), length(job)
     job, expected, horizon = _jobs[name]
     outcome = simulate(job, seed, horizon)

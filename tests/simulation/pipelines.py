@@ -1,4 +1,4 @@
-"""The simulated jobs: a count in windows, state with timers, and a join, each from streams into two kinds of sinks."""
+"""The simulated jobs, each from streams into two kinds of sinks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from apache_beam.internal import pickler
 from apache_beam.transforms import environments
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
-from apache_beam.transforms.window import FixedWindows
+from apache_beam.transforms.window import FixedWindows, Sessions
 
 from sage.runners.engine.spec import Plan
 from sage.runners.plan import plan_pipeline
 from sage.runners.simulation.simulator import Scenario
 from sage.runners.simulation.world import Recorder
 from sage.sources import ReadStream
+from sage.transforms.joins import IntervalJoin
 from tests.simulation.parts import Events, FileSink, read_all
 
 FIVE_SECONDS = 5_000_000
@@ -37,8 +38,7 @@ def counted(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
         | "Window" >> beam.WindowInto(FixedWindows(10))
         | "Sum" >> beam.CombinePerKey(sum)
     )
-    counts | "Broker" >> beam.ParDo(Recorder("sum"))
-    counts | "Files" >> beam.ParDo(sink)
+    _write(counts, "sum", sink)
 
 
 @beam.typehints.with_input_types(tuple[str, int])
@@ -82,9 +82,8 @@ class Settle(beam.DoFn):
 
 def settled(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
     """State and timers by key."""
-    rows = pipeline | "Read" >> ReadStream(source) | "Settle" >> beam.ParDo(Settle())
-    rows | "Broker" >> beam.ParDo(Recorder("settled"))
-    rows | "Files" >> beam.ParDo(sink)
+    events = pipeline | "Read" >> ReadStream(source).with_output_types(tuple[str, int])
+    _write(events | "Settle" >> beam.ParDo(Settle()), "settled", sink)
 
 
 class Matched(beam.DoFn):
@@ -95,21 +94,59 @@ class Matched(beam.DoFn):
         yield key, sorted(sides["left"]), sorted(sides["right"])
 
 
+def _two_streams(pipeline: beam.Pipeline, source: Events) -> tuple[Any, Any]:
+    """The events, and a second stream of them."""
+    left, right = (
+        pipeline | f"Read {name}" >> ReadStream(read).with_output_types(tuple[str, int])
+        for name, read in (("left", source), ("right", Events(source.count, parts=1)))
+    )
+    return left, right
+
+
+def _write(rows: Any, name: str, sink: FileSink) -> None:
+    rows | "Broker" >> beam.ParDo(Recorder(name))
+    rows | "Files" >> beam.ParDo(sink)
+
+
 def joined(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
     """Two streams, joined by key in windows of five seconds."""
-    sides = {
-        name: pipeline
-        | f"Read {name}" >> ReadStream(Events(source.count, parts) if source.parts != parts else source)
-        | f"Window {name}" >> beam.WindowInto(FixedWindows(5))
-        for name, parts in (("left", source.parts), ("right", 1))
-    }
-    rows = sides | "Join" >> beam.CoGroupByKey() | "Match" >> beam.ParDo(Matched())
-    rows | "Broker" >> beam.ParDo(Recorder("joined"))
-    rows | "Files" >> beam.ParDo(sink)
+    left, right = (
+        side | f"Window {number}" >> beam.WindowInto(FixedWindows(5))
+        for number, side in enumerate(_two_streams(pipeline, source))
+    )
+    sides = {"left": left, "right": right}
+    _write(sides | "Join" >> beam.CoGroupByKey() | "Match" >> beam.ParDo(Matched()), "joined", sink)
+
+
+def near(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
+    """Two streams, joined by how near their events are in time."""
+    _write(_two_streams(pipeline, source) | "Near" >> IntervalJoin(within=2, how="left"), "near", sink)
+
+
+def in_sessions(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
+    """The events of each key, in sessions."""
+    grouped = (
+        pipeline
+        | "Read" >> ReadStream(source).with_output_types(tuple[str, int])
+        | "Sessions" >> beam.WindowInto(Sessions(2))
+        | "Gather" >> beam.GroupByKey()
+    )
+    _write(grouped | "Sort" >> beam.MapTuple(lambda key, values: (key, sorted(values))), "session", sink)
+
+
+def beside(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
+    """Events with what another stream has in their window, as a side input."""
+    left, right = (
+        side | f"Window {number}" >> beam.WindowInto(FixedWindows(5))
+        for number, side in enumerate(_two_streams(pipeline, source))
+    )
+    seen = left | "Look" >> beam.Map(lambda event, others: (event, len(others)), beam.pvalue.AsList(right))
+    _write(seen, "beside", sink)
 
 
 Build = Callable[[beam.Pipeline, Events, FileSink], None]
 PIPELINES: dict[str, Build] = {"count": counted, "state": settled, "join": joined}
+MORE: dict[str, Build] = {"near": near, "sessions": in_sessions, "beside": beside}
 
 
 def scenario(build: Build, source: Events | None = None, sink: FileSink | None = None, **options: Any) -> Scenario:
