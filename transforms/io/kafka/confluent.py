@@ -22,7 +22,7 @@ from sage.transforms.io.kafka.records import (
 __all__ = ["ConfluentConsumer", "ConfluentProducer"]
 
 _BASE = {"reconnect.backoff.max.ms": 1_000}  # by default a broker is tried again after 10 s, however soon it is back
-_SENDS_PER_POLL = 1_000
+_SENDS_PER_POLL = 10_000
 _FULL_QUEUE_WAIT_S = 0.1
 _KIND, _TIME = operator.itemgetter(0), operator.itemgetter(1)
 
@@ -207,9 +207,7 @@ class ConfluentProducer:
                 self._wait_and(self._producer.produce, *message, headers=headers, **where)
         except self._kafka.KafkaException as error:
             raise WriteFailed(f"topic {record.topic!r}: {error}") from error
-        self._sends += 1
-        if self._sends % _SENDS_PER_POLL == 0:
-            self._poll(0)
+        self._sent(1)
 
     def flush(self, timeout_s: float) -> None:
         try:

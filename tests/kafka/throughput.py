@@ -1,0 +1,175 @@
+"""Kafka to Kafka through a count per key, exactly once, beside a bare loop with the same client.
+
+``python -m tests.kafka.throughput``: each runs as a process of its own and commits once a second; what counts is the
+records that a ``read_committed`` reader sees, from the first commit to the last. Only the ratio means anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from sage.transforms.io.kafka.opening import CLIENTS
+from tests.kafka.bench import PARTITIONS, produce_bare
+from tests.kafka.broker import shared
+from tests.kafka.cluster import Cluster
+
+KEYS = 1_000
+COMMIT_S = 1.0
+
+
+def run_sage(client: str, address: str, source: str, target: str, folder: str, interval: str) -> None:
+    """The job, until it is killed."""
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.coders import VarIntCoder
+    from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+
+    from sage.runners.local import LocalRunner
+    from sage.transforms.io.kafka import ReadFromKafka, WriteToKafka
+
+    class Count(beam.DoFn):
+        COUNT = ReadModifyWriteStateSpec("count", VarIntCoder())
+
+        def process(self, row: Any, state: Any = beam.DoFn.StateParam(COUNT)) -> Any:
+            count = (state.read() or 0) + 1
+            state.write(count)
+            return [(row[0], b"%d" % count)]
+
+    options = PipelineOptions(
+        [], job_name=f"bench-{target}", checkpoint_dir=folder, checkpoint_interval=interval, streaming=True
+    )
+    pipeline = beam.Pipeline(LocalRunner(), options=options)
+    config = {"bootstrap.servers": address, "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
+    rows = pipeline | ReadFromKafka(config, [source], timestamp_policy="CreateTime", client=client)
+    counted = rows | "Count" >> beam.ParDo(Count())
+    counted | WriteToKafka({"bootstrap.servers": address}, target, exactly_once=True, client=client)
+    pipeline.run().wait_until_finish()
+
+
+def run_bare(client: str, address: str, source: str, target: str, *_: str) -> None:
+    """Consume, count, produce, and commit offsets and records in one transaction; until it is killed."""
+    (bare_confluent if client == "confluent-kafka" else bare_python)(address, source, target)
+
+
+def bare_confluent(address: str, source: str, target: str) -> None:
+    import confluent_kafka
+
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": address, "group.id": target, "enable.auto.commit": False, "fetch.queue.backoff.ms": 5,
+         "isolation.level": "read_committed", "fetch.wait.max.ms": 100}
+    )  # fmt: skip
+    consumer.assign([confluent_kafka.TopicPartition(source, n, 0) for n in range(PARTITIONS)])
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": address, "transactional.id": target, "linger.ms": 5, "partitioner": "murmur2_random",
+         "queue.buffering.max.messages": 1_000_000}
+    )  # fmt: skip
+    producer.init_transactions()
+    counts: dict[bytes, int] = {}
+    while True:
+        producer.begin_transaction()
+        ends = time.monotonic() + COMMIT_S
+        offsets = {}
+        while time.monotonic() < ends:
+            for message in consumer.consume(500, 0.01):
+                key = message.key()
+                message.value(), message.timestamp()
+                counts[key] = count = counts.get(key, 0) + 1
+                producer.produce(target, b"%d" % count, key)
+                offsets[message.partition()] = message.offset() + 1
+            producer.poll(0)
+        done = [confluent_kafka.TopicPartition(source, n, offset) for n, offset in offsets.items()]
+        producer.send_offsets_to_transaction(done, consumer.consumer_group_metadata())
+        producer.commit_transaction()
+
+
+def bare_python(address: str, source: str, target: str) -> None:
+    import kafka
+
+    consumer = kafka.KafkaConsumer(
+        bootstrap_servers=address, enable_auto_commit=False, max_partition_fetch_bytes=4 << 20, metrics_enabled=False,
+        isolation_level="read_committed",
+    )  # fmt: skip
+    consumer.assign([kafka.TopicPartition(source, n) for n in range(PARTITIONS)])
+    consumer.seek_to_beginning()
+    producer = kafka.KafkaProducer(
+        bootstrap_servers=address, transactional_id=target, linger_ms=5, batch_size=128 << 10, metrics_enabled=False
+    )
+    producer.init_transactions()
+    counts: dict[bytes, int] = {}
+    while True:
+        producer.begin_transaction()
+        ends = time.monotonic() + COMMIT_S
+        offsets = {}
+        while time.monotonic() < ends:
+            for partition, records in consumer.poll(timeout_ms=10, max_records=500).items():
+                for record in records:
+                    counts[record.key] = count = counts.get(record.key, 0) + 1
+                    producer.send(target, b"%d" % count, record.key)
+                offsets[partition] = kafka.OffsetAndMetadata(records[-1].offset + 1, "", -1)
+        producer.send_offsets_to_transaction(offsets, target)
+        producer.commit_transaction()
+
+
+def rate(what: str, client: str, cluster: Cluster, source: str, count: int, interval: str) -> float:
+    """Records a second (count) that come out of one of the two."""
+    target = cluster.topic(PARTITIONS)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.kafka.throughput", "--child", what, client, cluster.address]
+        child = subprocess.Popen([*command, source, target, folder, interval])
+        seen, began, first, at = 0, 0.0, 0, time.monotonic()
+        try:
+            while seen < count * 0.98:  # offsets are counted, markers too
+                time.sleep(0.05)
+                if child.poll() is not None or time.monotonic() - at > 120:
+                    raise SystemExit(f"{what} with {client} came to {seen} of {count}")
+                now = sum(cluster.ends(target).values())
+                if now > seen:
+                    seen, at = now, time.monotonic()
+                    if not began:
+                        began, first = at, now
+        finally:
+            child.kill()
+            child.wait()
+    return (seen - first) / (at - began)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kafka.throughput")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--records", type=int, default=1_500_000, help="how many, for the faster client (count)")
+    parser.add_argument("--interval", default="1s", help="--checkpoint_interval of the job")
+    parser.add_argument("--clients", nargs="+", default=list(CLIENTS))
+    parser.add_argument("--rounds", type=int, default=2)
+    asked = parser.parse_args(arguments)
+    if asked.child:
+        what, *rest = asked.child
+        (run_sage if what == "sage" else run_bare)(*rest)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        address = os.environ.get("SAGE_TEST_KAFKA") or shared(Path(folder))[0]
+        cluster = Cluster(address)
+        for client in asked.clients:
+            count = asked.records if client == "confluent-kafka" else asked.records // 5
+            source = cluster.topic(PARTITIONS)
+            rows = [(b"key-%05d" % (n % KEYS), b"%0100d" % n) for n in range(count)]
+            produce_bare("confluent-kafka", address, source, rows)
+            best = {"bare": 0.0, "sage": 0.0}
+            for _ in range(asked.rounds):
+                for what in best:
+                    best[what] = max(best[what], rate(what, client, cluster, source, count, asked.interval))
+            bare, ours = best["bare"], best["sage"]
+            told = f"bare {bare:,.0f}/s, sage {ours:,.0f}/s, ratio {ours / bare:.2f}"
+            print(f"{client}, commits every {asked.interval}: {told}", flush=True)
+        cluster.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
