@@ -201,14 +201,18 @@ def _opened(path: str, cache: Any) -> Rdict:
 
 
 def _options(cache: Any) -> Options:
-    from rocksdict import BlockBasedOptions, DBCompressionType, Options
+    from rocksdict import BlockBasedIndexType, BlockBasedOptions, DBCompressionType, Options
 
     table = BlockBasedOptions()
     table.set_block_cache(cache)
     table.set_bloom_filter(10, False)
-    # So that they count as part of the cache: of many keys they are what takes memory.
+    # Index and filter count as part of the cache, since of many keys they are what takes memory. In one piece they
+    # would be larger than what one shard of the cache takes, and be read from disk each time.
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(table)
