@@ -1,0 +1,145 @@
+"""A one-second tumbling sum per key, JSON in and out, exactly once: beside Quix Streams, both with confluent-kafka."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.measure import ROOT, Failed, Row, Settings, child_environment, human
+from tests.benchmarks.stream.brokers import broker, watched
+from tests.benchmarks.stream.interpreters import interpreter
+
+NAME = "quix"
+KEYS = 100
+PER_WINDOW = 20
+"""How many records (count) a key has in a second of event time: each output stands for so many inputs."""
+BASE_MS = 1_700_000_000_000
+
+
+def run_sage(address: str, source: str, target: str, folder: str) -> None:
+    """Ours, until it is killed."""
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from sage.runners.local import LocalRunner
+    from sage.transforms.io.kafka import ReadFromKafka, WriteToKafka
+
+    def row(message: tuple[bytes, Any]) -> tuple[bytes, int]:
+        return message[0], message[1]["x"]
+
+    def told(found: tuple[bytes, int], window: Any = beam.DoFn.WindowParam) -> tuple[bytes, bytes]:
+        start, end = window.start.micros // 1_000, window.end.micros // 1_000
+        return found[0], json.dumps({"start": start, "end": end, "value": found[1]}).encode()
+
+    options = PipelineOptions(
+        [], job_name=target, checkpoint_dir=folder, checkpoint_interval="1s", streaming=True
+    )
+    pipeline = beam.Pipeline(LocalRunner(), options=options)
+    config = {"bootstrap.servers": address, "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
+    read = ReadFromKafka(
+        config, [source], value_deserializer=json.loads, timestamp_policy="CreateTime", client="confluent-kafka"
+    )
+    sums = (
+        pipeline
+        | read
+        | "row" >> beam.Map(row)
+        | "second" >> beam.WindowInto(beam.window.FixedWindows(1))
+        | "sum" >> beam.CombinePerKey(sum)
+        | "told" >> beam.Map(told).with_output_types(tuple[bytes, bytes])
+    )
+    sums | WriteToKafka({"bootstrap.servers": address}, target, exactly_once=True, client="confluent-kafka")
+    pipeline.run().wait_until_finish()
+
+
+def run_quix(address: str, source: str, target: str, folder: str) -> None:
+    """Quix Streams, until it is killed."""
+    from quixstreams import Application
+
+    app = Application(
+        broker_address=address,
+        consumer_group=target,
+        auto_offset_reset="earliest",
+        processing_guarantee="exactly-once",
+        commit_interval=1.0,
+        state_dir=folder,
+        loglevel="ERROR",
+    )
+    rows = app.dataframe(app.topic(source, key_deserializer="bytes", value_deserializer="json"))
+    sums = rows.apply(lambda value: value["x"]).tumbling_window(1_000).sum().final()
+    sums.to_topic(app.topic(target, key_serializer="bytes", value_serializer="json"))
+    app.run()
+
+
+WAYS: dict[str, Callable[..., None]] = {"sage": run_sage, "quix": run_quix}
+
+
+def produce(address: str, topic: str, count: int) -> None:
+    """Records with an event time each: in a second, every key has `PER_WINDOW` of them."""
+    import confluent_kafka
+
+    producer = confluent_kafka.Producer({"bootstrap.servers": address, "queue.buffering.max.messages": 1_000_000})
+    per_second = KEYS * PER_WINDOW
+    for number in range(count):
+        at = BASE_MS + number * 1_000 // per_second
+        producer.produce(topic, b'{"x": %d}' % (number % 1_000), b"key-%03d" % (number % KEYS), timestamp=at)
+        if number % 10_000 == 0:
+            producer.poll(0)
+    producer.flush()
+
+
+def rate(way: str, cluster: Any, source: str, count: int) -> float:
+    """Records a second that one of the two takes in."""
+    python = interpreter(way)
+    if python is None:
+        raise Failed("no Python has quixstreams: `make bench-stream` installs it, or SAGE_BENCH_PEERS names one")
+    target = cluster.topic(1)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-m", "tests.benchmarks.stream.quix", way, cluster.address, source, target, folder]
+        told = Path(folder, "stderr")
+        with told.open("w") as log:
+            job = subprocess.Popen(command, cwd=ROOT, env=child_environment(), stderr=log)
+        try:
+            # The last windows stay open, and markers of transactions are counted with the records.
+            enough = count // PER_WINDOW - 3 * KEYS
+            outputs = watched(
+                lambda: sum(cluster.ends(target).values()), lambda: job.poll() is None, int(enough * 0.98)
+            )
+        except Failed as error:
+            raise Failed(f"{way}: {error}: {told.read_text()[-300:]}") from None
+        finally:
+            job.kill()
+            job.wait()
+    sums = [json.loads(record.value) for record in cluster.read(target)]
+    wrong = [found for found in sums if found["end"] - found["start"] != 1_000]
+    if not sums or wrong:
+        raise Failed(f"{way}: {len(sums)} sums, {len(wrong)} of them not of a second, such as {wrong[:1]}")
+    return outputs * PER_WINDOW
+
+
+def bench(settings: Settings) -> list[Row]:
+    """One row: the ratio to Quix Streams."""
+    from tests.kafka.cluster import Cluster
+
+    count = settings.pick(600_000, 2_000_000)
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    with broker() as address:
+        cluster = Cluster(address)
+        source = cluster.topic(1)
+        produce(address, source, count)
+        for _ in range(settings.pick(1, 3)):
+            for way in WAYS:
+                found[way].append(rate(way, cluster, source, count))
+                settings.say(f"{NAME}: {way}: {human(found[way][-1])}/s")
+        cluster.close()
+    ours, theirs = (statistics.median(found[way]) for way in ("sage", "quix"))
+    return [Row(NAME, "against Quix Streams", ours / theirs, 1.2, note=f"{human(ours)}/s against {human(theirs)}/s")]
+
+
+if __name__ == "__main__":
+    WAYS[sys.argv[1]](*sys.argv[2:])
