@@ -47,11 +47,12 @@ class Numbers(StreamSource[int]):
         return ["only"]
 
     def reader(self, split: Any, position: Any) -> SplitReader[int]:
-        return NumbersReader()
+        return NumbersReader(position or 0)
 
 
 class NumbersReader(SplitReader[int]):
-    at = 0
+    def __init__(self, at: int) -> None:
+        self.at = at
 
     def poll(self, limit: int) -> Batch | None:
         values = list(range(self.at, min(self.at + 7, 100)))
