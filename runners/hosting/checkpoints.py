@@ -85,11 +85,13 @@ class Checkpoints:
             listed = "".join(f"\n  - {problem}" for problem in problems)
             raise CheckpointError(f"the pipeline cannot go on from {self.begin.url}:{listed}")
 
-    def writer(self, plan: Plan, worker: int) -> Write | None:
-        """Stores what a worker's stages hold; None where there is no place."""
+    def writer(self, plan: Plan, worker: int, workers: int) -> Write | None:
+        """Stores what the stages of one of so many workers hold; None where there is no place."""
         if self.durability.directory is None:
             return None
         store = CheckpointStore(self.durability.directory, self.durability.job, self.run)
+        if self.begin is not None:
+            store.remember(self.begin, worker, workers)
         ids = stage_ids(plan)
 
         def write(epoch: int, snapshots: Mapping[int, StageSnapshot]) -> Receipt:

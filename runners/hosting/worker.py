@@ -53,7 +53,7 @@ def _work(order: Order, send: Callable[[int, bytes], None], inbox: Inbox, report
         flow = Dataflow(plan, job, exchange)
         kept, me, workers = order.checkpoints, order.worker, order.workers
         tell = lambda fact: report(pickle.dumps(("fact", fact)))  # noqa: E731
-        write = None if kept is None else kept.writer(plan, me)
+        write = None if kept is None else kept.writer(plan, me, workers)
         epochs = Epochs(flow, me, write, tell) if order.options.epochs else None
         exchange.attach(flow, lambda message: _obey(message, epochs))
         try:

@@ -121,7 +121,7 @@ class InProcess:
     def _run(self, plan: Plan, job: JobContext, kept: Checkpoints) -> None:
         flow = self._flow = Dataflow(plan, job)
         now = self._clock.now_micros
-        epochs = Epochs(flow, 0, kept.writer(plan, 0), lambda fact: conductor.tell(fact))
+        epochs = Epochs(flow, 0, kept.writer(plan, 0, 1), lambda fact: conductor.tell(fact))
         conductor = self._conductor = Conductor.of(kept, self._attempts.store, plan, 1, epochs.obey, now)
         failed = "the job failed"
         try:

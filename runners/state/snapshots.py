@@ -32,7 +32,7 @@ from sage.runners.engine.checkpoint.protocol import Kind, Receipt
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.state.manifests import MANIFEST, Manifest, manifest_bytes, manifest_of, moved, renamed
 from sage.runners.state.objects import Objects, objects_at
-from sage.runners.state.parts import encode_part
+from sage.runners.state.parts import Deal, encode_part
 from sage.runners.state.restoring import (
     epoch_of,
     epochs_in,
@@ -166,6 +166,21 @@ class CheckpointStore:
         self._known = {(stage, name): stored for stage, names in files.items() for name, stored in names.items()}
         whole = all(snapshot.root.whole for snapshot in stages.values())
         return Receipt(path, len(data), zlib.crc32(data), whole, files)
+
+    def remember(self, manifest: Manifest, worker: int, workers: int) -> None:
+        """A worker begins from a checkpoint of this store: the files that it is given back need not be stored again.
+
+        Args:
+            manifest: the checkpoint; one that is kept elsewhere makes no difference.
+            worker: which worker it is.
+            workers: how many there are now (count).
+        """
+        above, folder = posixpath.split(manifest.url)
+        if above != self._objects.url:
+            return
+        for before in Deal(worker, workers, manifest.workers).keyed_from:
+            part = moved(manifest.chains[before][-1], folder, "")
+            self._known.update(((stage, n), file) for stage, names in part.files.items() for n, file in names.items())
 
     # The driver: what is durable.
 

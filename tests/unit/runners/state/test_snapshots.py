@@ -152,6 +152,23 @@ def test_a_file_is_stored_once_and_stays_as_long_as_a_kept_checkpoint_names_it(j
     assert old.read_bytes() == b"old"
 
 
+def test_files_that_a_worker_was_given_back_are_not_stored_again(job: Job, path: str, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.sst", tmp_path / "new.sst"
+    old.write_bytes(b"old")
+    new.write_bytes(b"new")
+    manifest = job.take(1, {"s": whole(files={"old.sst": str(old)})})
+    later = CheckpointStore(path, "job", job.driver.new_run())
+    later.remember(manifest, 0, 1)
+    receipt = later.write(2, 0, {"s": whole(files={"old.sst": str(old), "new.sst": str(new)})})
+    job.driver.publish(2, {0: receipt}, PLAN, Kind.PERIODIC)
+    job.driver.retain(1)
+    assert [name.split("/")[0] for name in files_of(job) if name.endswith(".sst")] == ["chk-00000001", "chk-00000002"]
+    last = job.driver.latest()
+    assert last is not None
+    state = job.driver.load(last, 0, 1, ["s"], str(tmp_path / "scratch"))["s"]
+    assert [Path(path).read_bytes() for _, path in sorted(state.root.files[0].items())] == [b"new", b"old"]
+
+
 def test_a_savepoint_outlives_the_checkpoints_and_can_be_moved(tmp_path: Path) -> None:
     job = Job(str(tmp_path / "checkpoints"))
     file = tmp_path / "a.sst"
