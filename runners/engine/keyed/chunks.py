@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from sage.errors import CheckpointError
-from sage.runners.engine.keyed.codecs import ListCodec, content_codec
+from sage.runners.engine.keyed.codecs import ListCodec, WindowBytes, content_codec
 from sage.runners.engine.keyed.keys import KeyIds
 from sage.runners.engine.keyed.timers import Timer
 
@@ -39,7 +40,7 @@ class Declared:
         self.ids = KeyIds(key_coder)
         self.codecs = {name: content_codec(spec) for name, spec in states.items()}
         self.keys = ListCodec(key_coder)
-        self.window = window_coder.get_impl()
+        self.window = WindowBytes(window_coder)
 
     def state(self, name: str) -> Any:
         """The spec of a state.
@@ -142,13 +143,16 @@ class Chunk:
         """The states that it tells of."""
         return self._columns.keys()
 
-    def cells(self) -> Iterator[tuple[str, Any, Any, Any]]:
-        """State name, window, key and content of each cell; the content is None where there is no cell any more."""
-        windows = self._windows
-        for name, (numbers, keys, contents) in self._columns.items():
-            unpacked = self._declared.codecs[name].unpack(contents)
-            for number, key, content in zip(numbers, self._declared.keys.unpack(keys), unpacked, strict=True):
-                yield name, windows[number], key, content
+    def cells(self) -> Iterator[tuple[str, Any, list[Any], list[Any]]]:
+        """State name, window, keys and contents of cells; a content is None where there is no cell any more."""
+        for name, (numbers, packed_keys, packed) in self._columns.items():
+            contents = self._declared.codecs[name].unpack(packed)
+            keys = self._declared.keys.unpack(packed_keys)
+            start = 0
+            for number, run in groupby(numbers):
+                end = start + sum(1 for _ in run)
+                yield name, self._windows[number], keys[start:end], contents[start:end]
+                start = end
 
     def timers(self) -> Iterator[tuple[bool, Any, Any, Any, str, Timer | None]]:
         """Whether it is of event time, family spec, key, window, tag and setting of each timer, in order of setting."""

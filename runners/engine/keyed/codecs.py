@@ -8,10 +8,13 @@ the coder after all. The bytes say which way they went.
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from apache_beam import coders
+from apache_beam.transforms.window import IntervalWindow
+from apache_beam.utils.timestamp import Timestamp
 
 from sage.runners.engine.keyed.kinds import kind_of
 from sage.runners.engine.spilling.runs import is_plain
@@ -19,6 +22,7 @@ from sage.statespecs import MapStateSpec
 
 _PICKLE = b"\x80"  # what a pickle begins with
 _CODED = b"C"
+_BOUNDS = struct.Struct("!qq")
 
 
 class ListCodec:
@@ -92,3 +96,27 @@ def _coder_of(spec: Any) -> Any:
     if isinstance(spec, MapStateSpec):
         return coders.TupleCoder((spec.key_coder, spec.value_coder))
     return spec.coder
+
+
+class WindowBytes:
+    """Windows as bytes and back.
+
+    Intervals go by their bounds in microseconds, since Beam's coder of them keeps whole milliseconds only; other
+    windows go by the coder of their window function.
+    """
+
+    def __init__(self, coder: Any) -> None:
+        self._coder = coder.get_impl()
+
+    def encode(self, window: Any) -> bytes:
+        """The bytes of a window."""
+        if window.__class__ is IntervalWindow:
+            return b"i" + _BOUNDS.pack(window.start.micros, window.end.micros)
+        return b"w" + bytes(self._coder.encode(window))
+
+    def decode(self, data: bytes) -> Any:
+        """The window that `encode` made the bytes of."""
+        if data[:1] == b"i":
+            start, end = _BOUNDS.unpack_from(data, 1)
+            return IntervalWindow(Timestamp(micros=start), Timestamp(micros=end))
+        return self._coder.decode(data[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 from apache_beam.transforms import userstate
@@ -24,11 +25,16 @@ Expired = Callable[[Any], Callable[[int], bool]]
 
 
 class Cells(dict):  # type: ignore[type-arg]
-    """The cells of one window by place, and those that user code was given since they were last written down."""
+    """The cells of one window by place, and those that user code was given since they were last written down.
 
-    __slots__ = ("touched",)
+    What was restored and nobody has asked for since is ``asleep``: contents by place, which need no cell. A job is
+    at work again the sooner.
+    """
+
+    __slots__ = ("asleep", "touched")
 
     def __init__(self) -> None:
+        self.asleep: dict[Place, Any] = {}
         self.touched: list[tuple[Place, Any]] = []
 
 
@@ -73,6 +79,8 @@ class KeyedState(userstate.UserStateContext):
         if cell is None:
             cell = cells[place] = self._missing(state_spec, key, window, place)
             self.made += 1
+            if cells.asleep and (content := cells.asleep.pop(place, None)) is not None:
+                cell.load(content)
         if not cell.touched:
             cell.touched = True
             cells.touched.append((place, cell))
@@ -142,6 +150,7 @@ class KeyedState(userstate.UserStateContext):
     def _sweep(self, expired: Expired) -> None:
         """Drops the cells that hold nothing, or nothing that still lives."""
         for window, cells in list(self._cells.items()):
+            self._wake_mortal(cells)
             empty = []
             for place, cell in cells.items():
                 dropped = place[0] in self._mortal and cell.expire(expired(self.declared.states[place[0]].ttl))
@@ -152,9 +161,16 @@ class KeyedState(userstate.UserStateContext):
                     empty.append(place)
             for place in empty:
                 del cells[place]
-            if not cells and not cells.touched:
+            if not (cells or cells.asleep or cells.touched):
                 del self._cells[window]
         self._leave()
+
+    def _wake_mortal(self, cells: Cells) -> None:
+        """Makes cells of what is asleep and may be too old: only a cell knows."""
+        for place in [place for place in cells.asleep if place[0] in self._mortal]:
+            cell = cells[place] = make_cell(self._prepared(self.declared.states[place[0]]))
+            cell.touched = not self._tracked
+            cell.load(cells.asleep.pop(place))
 
     def snapshot(self, whole: bool, expired: Expired) -> RootSnapshot:
         """All cells and timers, or those that may have changed since the last snapshot."""
@@ -181,7 +197,7 @@ class KeyedState(userstate.UserStateContext):
                 rows.append((place, content))
         for _, cell in touched:
             cell.touched = False
-        return [row for row in rows if row[1] is not None] if whole else rows
+        return [*(row for row in rows if row[1] is not None), *cells.asleep.items()] if whole else rows
 
     def restore(self, state: RootState) -> None:
         """Takes back what snapshots held.
@@ -215,9 +231,11 @@ class KeyedState(userstate.UserStateContext):
         def is_mine(key: Any) -> bool:
             return mine is None or mine(ids.group(key, KEY_GROUPS))
 
-        for name, window, key, content in chunk.cells():
-            if is_mine(key):
-                self._put(name, window, key, content)
+        for name, window, keys, contents in chunk.cells():
+            if mine is not None:
+                ours = list(map(is_mine, keys))
+                keys, contents = list(compress(keys, ours)), list(compress(contents, ours))
+            self._put(name, window, keys, contents)
         for event, spec, key, window, tag, timer in chunk.timers():
             if is_mine(key):
                 setting = event, (spec.name, ids.of(key), window, tag)
@@ -225,16 +243,14 @@ class KeyedState(userstate.UserStateContext):
                 if timer is not None:
                     settings[setting] = timer
 
-    def _put(self, name: str, window: Any, key: Any, content: Any) -> None:
-        """Puts a content in its place, for good."""
-        cells = self._enter(window)
-        place = (name, self._ids.of(key))
-        if content is None:
-            cells.pop(place, None)
-            return
-        cell = cells[place] = make_cell(self._prepared(self.declared.states[name]))
-        cell.touched = not self._tracked
-        cell.load(content)
+    def _put(self, name: str, window: Any, keys: list[Any], contents: list[Any]) -> None:
+        """Puts contents in their places, for good."""
+        asleep = self._enter(window).asleep
+        places = [(name, identity) for identity in map(self._ids.of, keys)]
+        asleep.update(zip(places, contents, strict=True))
+        for place, content in zip(places, contents, strict=True):
+            if content is None:
+                del asleep[place]
 
     def commit(self) -> None:
         """Cells are written in place."""

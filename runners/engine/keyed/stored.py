@@ -236,13 +236,14 @@ class StoredState(KeyedState):
         self._used |= {*chunk.names}
         super()._apply(chunk, mine, settings)
 
-    def _put(self, name: str, window: Any, key: Any, content: Any) -> None:
-        cell = self.get_state(self.declared.states[name], key, window)
-        cell.clear()
-        if content is not None:
-            cell.load(content)
-        if self.made > self.most_made:
-            self.trim(_never)
+    def _put(self, name: str, window: Any, keys: list[Any], contents: list[Any]) -> None:
+        for key, content in zip(keys, contents, strict=True):
+            cell = self.get_state(self.declared.states[name], key, window)
+            cell.clear()
+            if content is not None:
+                cell.load(content)
+            if self.made > self.most_made:
+                self.trim(_never)
 
 
 def _never(ttl: Any) -> Callable[[int], bool]:
