@@ -60,7 +60,7 @@ class Reports:
             return False
         self._progress[worker] = content[0]
         if kind == "progress":
-            self._pulses[worker] = content[1]
+            self._pulses[worker] = content[1] if len(content) > 1 else Pulse()
             return False
         _, metrics, paths = content
         self._metrics[worker] = metrics
