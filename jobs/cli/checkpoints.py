@@ -28,7 +28,7 @@ _HELP = """Look at checkpoints and savepoints.
 
 @click.group(help=_HELP, short_help="List, inspect and check checkpoints.")
 def checkpoints() -> None:
-    pass
+    """The group of these commands."""
 
 
 @checkpoints.command("list", help="The checkpoints and savepoints below PATH, the oldest first.")

@@ -108,6 +108,9 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     "runners/hosting/metrics.py": {
         "apache_beam.utils.histogram.Histogram": "a histogram goes to the driver without its lock",
     },
+    "runners/simulation/watching.py": {
+        "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is serialised",
+    },
     "runners/hosting/order.py": {
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is read",
         "apache_beam.portability.api.beam_runner_api_pb2": "a pipeline travels to a worker as Beam's proto",
