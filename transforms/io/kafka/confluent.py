@@ -22,7 +22,7 @@ from sage.transforms.io.kafka.records import (
 __all__ = ["ConfluentConsumer", "ConfluentProducer"]
 
 _BASE = {"reconnect.backoff.max.ms": 1_000}  # by default a broker is tried again after 10 s, however soon it is back
-_SENDS_PER_POLL = 10_000
+_SENDS_PER_POLL = 2_000
 _FULL_QUEUE_WAIT_S = 0.1
 _KIND, _TIME = operator.itemgetter(0), operator.itemgetter(1)
 
@@ -45,6 +45,7 @@ class ConfluentConsumer:
         self._consumer = confluent_kafka.Consumer(given, logger=_quiet())
         self._message = confluent_kafka.Message
         self._passed: dict[Partition, int] = {}
+        self._topics: set[str] = set()
         self._whole = whole
         self._kinds = {
             confluent_kafka.TIMESTAMP_CREATE_TIME: CREATE_TIME,
@@ -56,6 +57,7 @@ class ConfluentConsumer:
 
     def add(self, partition: Partition, offset: int) -> None:
         self._passed[partition] = offset
+        self._topics.add(partition.topic)
         self._consumer.incremental_assign(self._at(partition, offset))
 
     def remove(self, partition: Partition) -> None:
@@ -86,9 +88,10 @@ class ConfluentConsumer:
 
     def _runs(self, messages: list[Any]) -> Iterable[tuple[tuple[str, int], list[Any]]]:
         """The messages by partition. Mostly they are all of one."""
-        places = list(zip(map(self._message.topic, messages), map(self._message.partition, messages), strict=True))
-        if places.count(places[0]) == len(places):
-            return [(places[0], messages)]
+        numbers = list(map(self._message.partition, messages))
+        if len(self._topics) == 1 and numbers.count(numbers[0]) == len(numbers):
+            return [((messages[0].topic(), numbers[0]), messages)]
+        places = zip(map(self._message.topic, messages), numbers, strict=True)
         runs = itertools.groupby(zip(places, messages, strict=True), operator.itemgetter(0))
         return [(place, [message for _, message in run]) for place, run in runs]
 
@@ -176,7 +179,7 @@ class ConfluentProducer:
                     self._wait_and(produce, topic, value, key)
         except self._kafka.KafkaException as error:
             raise WriteFailed(f"topic {topic!r}: {error}") from error
-        self._poll(0)
+        self._sent(len(rows))
 
     def _wait_and(self, produce: Callable[..., None], *message: Any, **where: Any) -> None:
         """The queue is full: what is in it has to go first."""
@@ -184,6 +187,13 @@ class ConfluentProducer:
             self._poll(_FULL_QUEUE_WAIT_S)
             with contextlib.suppress(BufferError):
                 return produce(*message, **where)
+
+    def _sent(self, count: int) -> None:
+        """Lets the client tell, now and then, what has failed: only that is told."""
+        self._sends += count
+        if self._sends >= _SENDS_PER_POLL:
+            self._sends = 0
+            self._poll(0)
 
     def _poll(self, wait_s: float) -> None:
         try:
