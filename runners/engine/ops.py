@@ -136,7 +136,7 @@ class BatchOutput(Receiver):
             if not self.warned and isinstance(op, BatchOp) and not op.takes(self.converter):
                 self.warned = True
                 warnings.warn(
-                    f"Input to {op.step.name} ({op.step.dofn.fn}) must be rebatched from type "  # type: ignore[attr-defined]
+                    f"Input to {op.step.name} ({op.step.dofn.fn}) must be rebatched from type "
                     f"{self.converter.batch_type!r} to {op.converter.batch_type!r}.\nThis is very inefficient, "
                     "consider adding a DoFn that directly converts between these types.",
                     InefficientExecutionWarning,
@@ -158,6 +158,8 @@ class _Receivers(dict):  # type: ignore[type-arg]
 
 class ParDoOp(Op):
     """A DoFn run by Beam's own ``DoFnRunner``: the general way, and the twin of the compiled one."""
+
+    step: spec.ParDo
 
     def __init__(
         self,
@@ -225,7 +227,7 @@ class ParDoOp(Op):
                 raise TypeError(f"In {self.step.name}, tag {tag} is not a string")
         if isinstance(value, TimestampedValue):
             self.gives_stamps = True
-            assign = self.step.dofn.windowing.windowfn.assign  # type: ignore[attr-defined]
+            assign = self.step.dofn.windowing.windowfn.assign
             assigned = assign(WindowFn.AssignContext(value.timestamp, value.value))
             value = WindowedValue(value.value, value.timestamp, tuple(assigned) * len(windows))
         elif isinstance(value, WindowedValue):
@@ -281,7 +283,7 @@ class BatchOp(ParDoOp):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.converter = self.step.dofn.fn.input_batch_converter  # type: ignore[attr-defined]
+        self.converter = self.step.dofn.fn.input_batch_converter
         self._kept: list[WindowedValue] = []
 
     def takes(self, converter: Any) -> bool:

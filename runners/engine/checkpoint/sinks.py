@@ -26,7 +26,7 @@ class TransactionalOp(ParDoOp):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._fn: TransactionalDoFn = self.step.dofn.fn  # type: ignore[attr-defined]
+        self._fn: TransactionalDoFn = self.step.dofn.fn
         self._fn.manage()
         self.id = step_id(self.step.name)
         self._prepared: list[Any] = []
