@@ -32,7 +32,11 @@ def work(driver: Connection, connections: list[Connection]) -> None:
         order.prepare()
         others = [w for w in range(order.workers) if w != order.worker]
         peers = dict(zip(others, connections, strict=True))
-        worker.work(order, writer(peers), Mailbox({DRIVER: driver, **peers}), report)
+        mailbox = Mailbox({DRIVER: driver, **peers})
+        worker.work(order, writer(peers), mailbox, report)
+        # Others may still send what no one needs: to them a worker that has gone would be one that is lost.
+        while mailbox.take(None) != (DRIVER, None):
+            pass
     except Cancelled:
         return
     except BaseException as error:  # whatever ends a worker is to be known to the driver
