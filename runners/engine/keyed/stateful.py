@@ -51,10 +51,10 @@ class StatefulRoot(OpRoot):
         self._clock_goes_on = source.bounded or not isinstance(context.clock, VirtualClock)
 
     def _state_of(self, declared: Declared, context: TaskContext) -> KeyedState:
-        store = context.job.keyed
+        store, checkpoints = context.job.keyed, context.job.options.checkpoints
         if store is None:
-            return KeyedState(declared, context.job.options.checkpoints)
-        return StoredState(declared, store(declared.step), self._lateness)
+            return KeyedState(declared, checkpoints)
+        return StoredState(declared, store(declared.step), self._lateness, checkpoints)
 
     def process_block(self, port: int, block: Block) -> None:
         self.entry.receive_block(self._in_time(block))

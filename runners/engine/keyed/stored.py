@@ -41,12 +41,13 @@ class StoredState(KeyedState):
         declared: what the step declares.
         store: where the cells live.
         lateness_micros: how long after its end a window is held.
+        checkpoints: whether snapshots will be taken.
     """
 
-    def __init__(self, declared: Declared, store: KeyedStore, lateness_micros: int) -> None:
-        super().__init__(declared, tracked=True)
-        self.event_timers: StoredTimers = StoredTimers(declared, store, by_clock=False)
-        self.clock_timers: StoredTimers = StoredTimers(declared, store, by_clock=True)
+    def __init__(self, declared: Declared, store: KeyedStore, lateness_micros: int, checkpoints: bool) -> None:
+        super().__init__(declared, tracked=True)  # what was touched is to be written to the store in any case
+        self.event_timers: StoredTimers = StoredTimers(declared, store, checkpoints, by_clock=False)
+        self.clock_timers: StoredTimers = StoredTimers(declared, store, checkpoints, by_clock=True)
         self._store = store
         self._lateness = lateness_micros
         self._old: dict[Any, Cells] = {}

@@ -36,11 +36,12 @@ class StoredTimers(TimerQueue):
     Args:
         declared: what the step declares.
         store: where timers go.
+        tracked: whether snapshots will be taken.
         by_clock: whether they are of processing time; those of event time hold until they fire.
     """
 
-    def __init__(self, declared: Declared, store: KeyedStore, by_clock: bool) -> None:
-        super().__init__(tracked=True)
+    def __init__(self, declared: Declared, store: KeyedStore, tracked: bool, *, by_clock: bool) -> None:
+        super().__init__(tracked)
         self._declared = declared
         self._store = store
         self._by_clock = by_clock

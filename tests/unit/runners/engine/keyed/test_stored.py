@@ -63,6 +63,14 @@ def test_few_cells_are_in_memory_and_all_are_there(stores: Any) -> None:
     assert len(rows_of(engine)) == 2000
 
 
+def test_a_job_without_checkpoints_notes_no_timers(stores: Any) -> None:
+    engine = KeyedWorkers(beam.ParDo(Timed()), GlobalWindows(), stores=stores, checkpoints=False)
+    engine.process([((key, 1), 0) for key in range(10)])
+    state: Any = engine.tasks[0].root._state  # type: ignore[attr-defined]
+    assert not state.event_timers._changed
+    assert engine.advance(2) == [("event", key) for key in range(10)]
+
+
 def test_rows_of_windows_that_are_over_are_removed(stores: Any) -> None:
     engine = KeyedWorkers(beam.ParDo(Count()), FixedWindows(10), stores=stores)
     engine.process([((key, 1), stamp) for key in range(50) for stamp in (5, 15)])
