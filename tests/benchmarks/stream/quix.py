@@ -19,6 +19,7 @@ NAME = "quix"
 KEYS = 100
 PER_WINDOW = 20
 """How many records (count) a key has in a second of event time: each output stands for so many inputs."""
+VALUES = 1_000
 BASE_MS = 1_700_000_000_000
 
 
@@ -88,7 +89,7 @@ def produce(address: str, topic: str, count: int) -> None:
     per_second = KEYS * PER_WINDOW
     for number in range(count):
         at = BASE_MS + number * 1_000 // per_second
-        producer.produce(topic, b'{"x": %d}' % (number % 1_000), b"key-%03d" % (number % KEYS), timestamp=at)
+        producer.produce(topic, b'{"x": %d}' % (number % VALUES), b"key-%03d" % (number % KEYS), timestamp=at)
         if number % 10_000 == 0:
             producer.poll(0)
     producer.flush()
@@ -116,11 +117,24 @@ def rate(way: str, cluster: Any, source: str, count: int) -> float:
         finally:
             job.kill()
             job.wait()
-    sums = [json.loads(record.value) for record in cluster.read(target)]
-    wrong = [found for found in sums if found["end"] - found["start"] != 1_000]
-    if not sums or wrong:
-        raise Failed(f"{way}: {len(sums)} sums, {len(wrong)} of them not of a second, such as {wrong[:1]}")
+    check(way, cluster.read(target))
     return outputs * PER_WINDOW
+
+
+def check(way: str, records: list[Any]) -> None:
+    """Holds the sums to what they must be: each key has the same in every second.
+
+    Raises:
+        Failed: one is wrong, or there twice.
+    """
+    seen = set()
+    for record in records:
+        found, key = json.loads(record.value), int(record.key[-3:])
+        place = key, found["start"]
+        right = sum((key + KEYS * n) % VALUES for n in range(PER_WINDOW))
+        if found["value"] != right or found["end"] - found["start"] != 1_000 or place in seen:
+            raise Failed(f"{way}: {found} of key {key} is wrong, or there twice; its sum is {right} in every second")
+        seen.add(place)
 
 
 def bench(settings: Settings) -> list[Row]:
