@@ -16,7 +16,7 @@ from typing import Any
 from tests.benchmarks.measure import OURS, Failed, Row, Settings, Turn, human
 from tests.benchmarks.stream.answers import NUMBERS, check
 from tests.benchmarks.stream.events import LONGEST, made, stamps
-from tests.benchmarks.stream.turns import idlest_core, take_turn
+from tests.benchmarks.stream.turns import busy_seconds, idlest_core, take_turn
 
 NAME = "nexmark"
 MODULE = "stream.nexmark"
@@ -40,13 +40,13 @@ def give_up(*_: Any) -> None:
 def seconds_of(module: Any, number: int, count: int) -> tuple[float, float]:
     """Seconds of wall and of CPU time for a query over so many events, its outputs thrown away."""
     gc.collect()
-    cpu, wall = os.times(), time.perf_counter()
+    cpu, wall = busy_seconds(), time.perf_counter()
     module.run(number, count, False)
-    wall, after = time.perf_counter() - wall, os.times()
-    return wall, after.user + after.system - cpu.user - cpu.system
+    wall, cpu = time.perf_counter() - wall, busy_seconds() - cpu
+    return wall, cpu
 
 
-def time_query(module: Any, number: int, size: int, enough: float) -> tuple[float, float | None]:
+def time_query(module: Any, number: int, size: int, enough: float) -> tuple[float, float]:
     """Events a second by wall and by CPU time: the slope between a size and four times that."""
     check(number, CHECKED, module.run(number, CHECKED, True))
     most = 16 * LONGEST if number in REPEATABLE else LONGEST
@@ -67,8 +67,7 @@ def time_query(module: Any, number: int, size: int, enough: float) -> tuple[floa
         if sum(walls) > PATIENCE / 4:
             break
     turn = Turn(counts, walls, cpus)
-    # What is done in Java is done in another process: the CPU time of this one says nothing.
-    return turn.rate, None if enough > 1 else turn.rate_by_cpu
+    return turn.rate, turn.rate_by_cpu
 
 
 def measure(way: str, size: int, core: int, numbers: list[int]) -> dict[str, Any]:
@@ -156,14 +155,14 @@ def against(peer: str, rates: dict[str, list[dict[str, Any]]], missing: str | No
             continue
         wall, cpu = ratio(ours, theirs, 0), ratio(ours, theirs, 1)
         mine, other = (statistics.median(rate[0] for rate in side) for side in (ours, theirs))
-        note = f"{human(mine)}/s against {human(other)}/s" + ("" if cpu is None else f"; {cpu:.2f} by CPU time")
+        note = f"{human(mine)}/s against {human(other)}/s; {cpu:.2f} by CPU time"
         rows.append(Row(NAME, what, wall, 1.0, note=note))
         ratios.append(wall)
-        by_cpu += [] if cpu is None else [cpu]
+        by_cpu.append(cpu)
         slower += [f"Q{number}"] if wall < 1 else []
     note = f"over {len(ratios)} queries" + (f"; slower on {' '.join(slower)}" if slower else "; slower on none")
     if by_cpu:
-        note += f"; {mean(by_cpu):.2f} by CPU time"
+        note += f"; {mean(by_cpu):.2f} by CPU time, slower on {sum(cpu < 1 for cpu in by_cpu) or 'none'}"
     return [*rows, Row(NAME, f"geometric mean against {TITLES[peer]}", mean(ratios), ASKED[peer], note=note)]
 
 
@@ -181,9 +180,6 @@ def failure(ours: list[Any], theirs: list[Any]) -> str | None:
     return None
 
 
-def ratio(ours: list[Any], theirs: list[Any], clock: int) -> float | None:
-    """The median of the ratios of the rounds, by one of the two clocks; None where that was not read."""
-    pairs = list(zip((rate[clock] for rate in ours), (rate[clock] for rate in theirs), strict=True))
-    if any(None in pair for pair in pairs):
-        return None
-    return statistics.median(mine / other for mine, other in pairs)
+def ratio(ours: list[Any], theirs: list[Any], clock: int) -> float:
+    """The median of the ratios of the rounds, by one of the two clocks."""
+    return statistics.median(mine[clock] / other[clock] for mine, other in zip(ours, theirs, strict=True))

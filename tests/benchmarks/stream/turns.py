@@ -11,7 +11,7 @@ from typing import Any
 from tests.benchmarks.measure import ROOT, Failed, child_command, child_environment, parse_turn
 from tests.benchmarks.stream.interpreters import PEERS, interpreter
 
-__all__ = ["idlest_core", "take_turn"]
+__all__ = ["busy_seconds", "idlest_core", "take_turn"]
 
 
 def take_turn(module: str, way: str, *, timeout: float = 900, **arguments: Any) -> dict[str, Any]:
@@ -32,6 +32,23 @@ def take_turn(module: str, way: str, *, timeout: float = 900, **arguments: Any) 
     except subprocess.TimeoutExpired:
         raise Failed(f"{way} did not finish in {timeout:.0f} s") from None
     return parse_turn(done.stdout, done.stderr).extra
+
+
+def busy_seconds() -> float:
+    """CPU seconds of this process and of those below it: what a peer does in Java counts, too."""
+    ticks: dict[int, tuple[int, int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name in brackets may hold anything.
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks[int(stat.parent.name)] = int(fields[1]), int(fields[11]) + int(fields[12])
+    found, mine = 0, {os.getpid()}
+    while mine:
+        found += sum(ticks[pid][1] for pid in mine if pid in ticks)
+        mine = {pid for pid, (parent, _) in ticks.items() if parent in mine}
+    return found / os.sysconf("SC_CLK_TCK")
 
 
 def idlest_core(seconds: float = 0.3) -> int:
