@@ -23,7 +23,9 @@ from tests.kafka.broker import shared
 from tests.kafka.cluster import Cluster
 
 KEYS = 1_000
+SENT_AT = b"sent "
 COMMIT_S = 1.0
+WARM_UP_S, LATENCY_S = 8.0, 15.0
 
 
 def run_sage(client: str, address: str, source: str, target: str, folder: str, interval: str) -> None:
@@ -42,7 +44,7 @@ def run_sage(client: str, address: str, source: str, target: str, folder: str, i
         def process(self, row: Any, state: Any = beam.DoFn.StateParam(COUNT)) -> Any:
             count = (state.read() or 0) + 1
             state.write(count)
-            return [(row[0], b"%d" % count)]
+            return [row if row[1].startswith(SENT_AT) else (row[0], b"%d" % count)]
 
     options = PipelineOptions(
         [], job_name=f"bench-{target}", checkpoint_dir=folder, checkpoint_interval=interval, streaming=True
@@ -156,6 +158,41 @@ def rate(what: str, client: str, cluster: Cluster, source: str, count: int, inte
     return (seen - first) / (at - began)
 
 
+def latency(client: str, cluster: Cluster, per_second: int, interval: str) -> list[float]:
+    """How long (ms) records take from the producer through the job to a ``read_committed`` reader, sorted."""
+    import confluent_kafka
+
+    source, target = cluster.topic(PARTITIONS), cluster.topic(PARTITIONS)
+    servers = {"bootstrap.servers": cluster.address}
+    reader = confluent_kafka.Consumer(
+        {**servers, "group.id": target, "isolation.level": "read_committed", "fetch.wait.max.ms": 10}
+    )
+    reader.assign([confluent_kafka.TopicPartition(target, n, 0) for n in range(PARTITIONS)])
+    feeder = confluent_kafka.Producer({**servers, "linger.ms": 1, "queue.buffering.max.messages": 1_000_000})
+    took: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.kafka.throughput", "--child", "sage", client, cluster.address]
+        child = subprocess.Popen([*command, source, target, folder, interval])
+        try:
+            began, sent, settled = time.monotonic(), 0, 0
+            while time.monotonic() - began < WARM_UP_S + LATENCY_S:
+                due = int((time.monotonic() - began) * per_second)
+                stamp = SENT_AT + b"%d" % time.time_ns()
+                for n in range(sent, due):
+                    feeder.produce(source, stamp, b"key-%05d" % (n % KEYS))
+                sent = due
+                feeder.poll(0)
+                for message in reader.consume(1_000, 0.002):
+                    took.append((time.time_ns() - int(message.value()[len(SENT_AT) :])) / 1e6)
+                if time.monotonic() - began < WARM_UP_S:
+                    settled = len(took)
+        finally:
+            child.kill()
+            child.wait()
+            reader.close()
+    return sorted(took[settled:])
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kafka.throughput")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -163,6 +200,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--interval", default="1s", help="--checkpoint_interval of the job")
     parser.add_argument("--clients", nargs="+", default=list(CLIENTS))
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--latency", type=int, metavar="RATE", help="measure latency at so many records a second")
     asked = parser.parse_args(arguments)
     if asked.child:
         what, *rest = asked.child
@@ -171,7 +209,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         address = os.environ.get("SAGE_TEST_KAFKA") or shared(Path(folder))[0]
         cluster = Cluster(address)
-        for client in asked.clients:
+        for client in asked.clients if asked.latency else ():
+            took = latency(client, cluster, asked.latency, asked.interval)
+            told = ", ".join(f"p{part} {took[len(took) * part // 100]:.0f} ms" for part in (50, 90, 99))
+            print(f"{client}, commits every {asked.interval}, {asked.latency:,}/s: {told} of {len(took):,}", flush=True)
+        for client in asked.clients if not asked.latency else ():
             count = asked.records if client == "confluent-kafka" else asked.records // 5
             source = cluster.topic(PARTITIONS)
             rows = [(b"key-%05d" % (n % KEYS), b"%0100d" % n) for n in range(count)]

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from sage.errors import ConfigError
+from sage.transactions import SinkContext
 from sage.transforms.io.kafka import ReadFromKafka, WriteToKafka
 from sage.transforms.io.kafka.config import for_confluent, for_kafka_python
 from sage.transforms.io.kafka.records import deserializer, serializer
 from sage.transforms.io.kafka.source import Split
-from sage.transforms.io.kafka.transactions import subtask_of, transactional_id
+from sage.transforms.io.kafka.transactions import is_heir, transactional_id
 
 SERVERS = {"bootstrap.servers": "localhost:9092"}
 JAVA = "org.apache.kafka.common.serialization."
@@ -164,8 +165,20 @@ def test_what_a_client_cannot_do_is_said(config: dict[str, str], told: str) -> N
         for_kafka_python(config, kafka.KafkaConsumer.DEFAULT_CONFIG)
 
 
-def test_names_of_producers_tell_their_subtask() -> None:
-    name = transactional_id("sage/job/a/b", 3, 2, 7)
-    assert subtask_of("sage/job/a/b", name) == 2
-    assert subtask_of("sage/job/a", name) is None
-    assert subtask_of("sage/other", name) is None
+@pytest.mark.parametrize(
+    ("subtasks", "subtask", "name", "mine"),
+    [
+        (2, 1, transactional_id("p/q", 2, 1, 0), True),
+        (2, 0, transactional_id("p/q", 2, 1, 0), False),  # of this width: it may be at work
+        (2, 0, transactional_id("p/q", 3, 1, 7), True),
+        (2, 1, transactional_id("p/q", 3, 1, 7), False),
+        (2, 1, transactional_id("p/q", 3, 2, 7), True),
+        (2, 1, transactional_id("p/q/r", 2, 1, 0), False),
+        (2, 1, transactional_id("p", 2, 1, 0), False),
+        (2, 1, "p/q/2/x/0", False),
+    ],
+)
+def test_each_producer_of_a_run_before_has_one_heir(subtasks: int, subtask: int, name: str, mine: bool) -> None:
+    # Three became two.
+    earlier = ((0, 1), (2,))[subtask]
+    assert is_heir(SinkContext("job", "step", subtask, subtasks, earlier), "p/q", name) is mine

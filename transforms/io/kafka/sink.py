@@ -13,7 +13,7 @@ from sage.transforms.io.kafka.clients import Producer, WriteFailed
 from sage.transforms.io.kafka.control import Control, Fenced
 from sage.transforms.io.kafka.opening import open_producer
 from sage.transforms.io.kafka.records import KafkaHeader, KafkaRecord
-from sage.transforms.io.kafka.transactions import Prepared, commit, prepared, subtask_of, transactional_id
+from sage.transforms.io.kafka.transactions import Prepared, commit, is_heir, prepared, transactional_id
 
 __all__ = ["AtLeastOnce", "ExactlyOnce", "Writing"]
 
@@ -169,8 +169,11 @@ class ExactlyOnce(TransactionalDoFn):
         for handle in prepared:
             commit(self._control, handle)
         for name in self._control.transactional_ids(self._prefix + "/"):
-            if subtask_of(self._prefix, name) in context.earlier:
+            if is_heir(context, self._prefix, name):
                 self._control.fence(name)
+        if self._managed:
+            # Two take turns from the first checkpoint on; making one then would hold the job up.
+            self._free = [self._made_ready(), self._made_ready()]
 
     def process(self, element: Any) -> None:
         waiting = self._rows.waiting
@@ -197,7 +200,7 @@ class ExactlyOnce(TransactionalDoFn):
             producer.init_transactions(_PATIENCE_S)
         except Exception as error:
             producer.close()
-            if "timeout" in str(error).lower() and "Timed out" not in str(error):
+            if "InvalidTransactionTimeout" in repr(error) or "INVALID_TRANSACTION_TIMEOUT" in repr(error):
                 raise ConfigError(
                     f"WriteToKafka: the broker refuses transaction.timeout.ms={self._writing.timeout_ms()}: its "
                     f"transaction.max.timeout.ms is lower ({error})"

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sage.errors import DataLoss
+from sage.transactions import SinkContext
 from sage.transforms.io.kafka.clients import Partition
 from sage.transforms.io.kafka.control import ABORTED, COMMITTED, ONGOING, Control, Fenced
 
-__all__ = ["Prepared", "commit", "prepared", "transactional_id"]
+__all__ = ["Prepared", "commit", "is_heir", "prepared", "transactional_id"]
 
 
 class Prepared(NamedTuple):
@@ -44,11 +45,17 @@ def transactional_id(prefix: str, subtasks: int, subtask: int, number: int) -> s
     return f"{prefix}/{subtasks}/{subtask}/{number}"
 
 
-def subtask_of(prefix: str, name: str) -> int | None:
-    """The subtask that a transactional id belongs to; None if it is not one of these."""
+def is_heir(context: SinkContext, prefix: str, name: str) -> bool:
+    """Whether it is this subtask's to end what may be open under a transactional id.
+
+    That is its own producers', and those of the subtasks it answers for in a run of another width. Those of other
+    subtasks of this width may be at work already.
+    """
     parts = name[len(prefix) + 1 :].split("/")
-    ours = name.startswith(prefix + "/") and len(parts) == 3 and all(part.isdigit() for part in parts)
-    return int(parts[1]) if ours else None
+    if not name.startswith(prefix + "/") or len(parts) != 3 or not all(part.isdigit() for part in parts):
+        return False
+    width, subtask = int(parts[0]), int(parts[1])
+    return subtask == context.subtask if width == context.subtasks else subtask in context.earlier
 
 
 def prepared(control: Control, name: str, producer: int, epoch: int, records: int) -> Prepared:
