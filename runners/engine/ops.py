@@ -180,8 +180,9 @@ class ParDoOp(Op):
         _, defaults = step.dofn.fn.get_function_arguments("process")
         param = DoFn.WindowedValueParam
         self._sees_windows = any(isinstance(d, type(param)) and d == param for d in defaults)
-        # Beam's wrapper of a mere function has nothing to set up, to begin or to end.
-        self._is_call = type(step.dofn.fn) is CallableWrapperDoFn
+        # Beam's wrapper of a mere function has nothing to set up, to begin or to end, unless a parameter has.
+        asks = any(isinstance(default, type(param)) for default in defaults)
+        self._is_call = type(step.dofn.fn) is CallableWrapperDoFn and not asks
 
     @functools.cached_property
     def runner(self) -> Any:
