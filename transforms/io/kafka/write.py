@@ -29,6 +29,9 @@ class WriteToKafka(beam.PTransform):
     what was lost. A process that was thought dead and comes back cannot write any more. Without checkpoints the whole
     job is one transaction (a bundle, on runners that know no checkpoints): visible whole at the end, or not at all.
 
+    Transactions need brokers of Kafka 3.0 or later, which tell what became of one (KIP-664), and the right to describe
+    transactional ids.
+
     A key goes to the same partition as from Java, with either client.
 
     With ``with_headers`` the elements are ``beam.Row`` with ``key`` and ``value`` (bytes), and, where wanted,
