@@ -194,7 +194,7 @@ def test_the_local_runner_refuses_before_anything_runs(feature: Feature) -> None
 
 @pytest.mark.parametrize("feature", [feature for feature in Feature if "local" in TABLE[feature]])
 def test_what_the_table_gives_the_local_runner_runs_there(feature: Feature) -> None:
-    assert LocalRunner().run_proto(EXAMPLES[feature](), PipelineOptions([])).state == "DONE"
+    assert LocalRunner().run_proto(EXAMPLES[feature](), PipelineOptions([])).wait_until_finish() == "DONE"
 
 
 def test_all_refusals_come_in_one_report() -> None:
