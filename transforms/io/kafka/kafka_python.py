@@ -12,7 +12,7 @@ from sage.transforms.io.kafka.records import KafkaHeader, KafkaRecord, timestamp
 __all__ = ["PythonConsumer", "PythonProducer"]
 
 _CLOSE_S = 1.0
-_FUTURES = 50_000
+_FUTURES = 4_000
 # By default it waits for up to 30 s before it tries a broker again, however soon that is back.
 _BASE = {"metrics_enabled": False, "reconnect_backoff_max_ms": 1_000}
 
@@ -92,6 +92,7 @@ class PythonProducer:
         self._producer = kafka.KafkaProducer(**given)
         self._errors = kafka.errors
         self._futures: list[Any] = []
+        self._too_many = _FUTURES
 
     def begin(self) -> None:
         self._producer.begin_transaction()
@@ -102,8 +103,9 @@ class PythonProducer:
             self._futures += [send(topic, value, key) for key, value in rows]
         except self._errors.KafkaError as error:
             raise WriteFailed(f"topic {topic!r}: {error}") from error
-        if len(self._futures) > _FUTURES:
+        if len(self._futures) > self._too_many:
             self._futures = [future for future in self._futures if not future.succeeded()]
+            self._too_many = max(_FUTURES, 2 * len(self._futures))
 
     def send_record(self, record: KafkaRecord) -> None:
         where: dict[str, Any] = {}
