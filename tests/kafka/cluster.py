@@ -35,7 +35,9 @@ class Cluster:
 
     def produce(self, topic: str, rows: Iterable[tuple[Any, Any]], **where: Any) -> None:
         """Writes records; ``where`` is a partition, a ``timestamp_ms``, headers."""
-        producer = KafkaProducer(bootstrap_servers=self.address, linger_ms=5)
+        producer = KafkaProducer(
+            bootstrap_servers=self.address, linger_ms=5, bootstrap_timeout_ms=90_000, reconnect_backoff_max_ms=500
+        )
         try:
             futures = [producer.send(topic, key=key, value=value, **where) for key, value in rows]
             producer.flush()
