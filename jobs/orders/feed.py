@@ -15,12 +15,13 @@ __all__ = ["feed", "main"]
 PARTITIONS = 4
 
 
-def feed(servers: str, shop: Shop) -> int:
+def feed(servers: str, shop: Shop, prefix: str = "") -> int:
     """Makes the four topics where they are missing, and sends the orders and payments of a shop; gives their number.
 
     Args:
         servers: Kafka's bootstrap servers, ``host:port``.
         shop: which orders; ``events`` must be set.
+        prefix: what the names of the topics begin with.
 
     Raises:
         MissingExtra: kafka-python is not installed.
@@ -35,7 +36,7 @@ def feed(servers: str, shop: Shop) -> int:
     admin = KafkaAdminClient(bootstrap_servers=servers)
     for topic in ("orders", "payments", "settlements", "alerts"):
         try:
-            admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
+            admin.create_topics([NewTopic(prefix + topic, PARTITIONS, 1)])
         except TopicAlreadyExistsError:
             pass
     admin.close()
@@ -44,7 +45,7 @@ def feed(servers: str, shop: Shop) -> int:
     for number in range(shop.events or 0):
         for topic, rows in (("orders", [order(shop, number)]), ("payments", payments(shop, number))):
             for row in rows:
-                producer.send(topic, encode(row), row.customer.encode(), timestamp_ms=row.at_ms)
+                producer.send(prefix + topic, encode(row), row.customer.encode(), timestamp_ms=row.at_ms)
                 sent += 1
     producer.flush()
     producer.close()
@@ -56,9 +57,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sage.jobs.orders.feed", description=__doc__)
     parser.add_argument("--kafka", required=True, metavar="HOST:PORT")
     parser.add_argument("--events", type=int, default=100_000, metavar="N", help="so many orders (%(default)s)")
+    parser.add_argument("--topic-prefix", default="", metavar="TEXT", help="what the names of the topics begin with")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which stream (%(default)s)")
     known = parser.parse_args(argv)
-    print(f"sent {feed(known.kafka, Shop(known.seed, events=known.events))} messages")
+    sent = feed(known.kafka, Shop(known.seed, events=known.events), known.topic_prefix)
+    print(f"sent {sent} messages")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class OrdersConfig:
         output: the folder to write into.
         shop: the generated stream; unused with ``kafka``.
         kafka: bootstrap servers (``host:port``); None for the generated stream.
+        prefix: what the names of the topics begin with.
         client: the Kafka client, ``kafka-python`` or ``confluent-kafka``.
         within_ms: how long an order may be paid (ms of event time).
         window_ms: length of the windows of ``revenue`` and how often accounts are brought up to date (ms).
@@ -54,6 +55,7 @@ class OrdersConfig:
     output: str = os.path.join("out", "orders")
     shop: Shop = field(default_factory=Shop)
     kafka: str | None = None
+    prefix: str = ""
     client: str = "kafka-python"
     within_ms: int = 900_000
     window_ms: int = 600_000
@@ -78,6 +80,7 @@ class OrdersConfig:
         add("--seed", type=int, default=0, metavar="N", help="which stream is generated (%(default)s)")
         add("--customers", type=int, default=1_000, metavar="N", help="how many customers order (%(default)s)")
         add("--kafka", metavar="HOST:PORT", help="read and write topics there (default: generate)")
+        add("--topic-prefix", default="", metavar="TEXT", help="what the names of the topics begin with")
         add("--client", default=cls.client, help="Kafka client: kafka-python or confluent-kafka")
         add("--pay-within", default="15m", metavar="TIME", help="how long an order may be paid (%(default)s)")
         add("--window", default="10m", metavar="TIME", help="length of the windows (%(default)s)")
@@ -92,6 +95,7 @@ class OrdersConfig:
             output=known.output,
             shop=Shop(known.seed, known.customers, known.events, known.rate),
             kafka=known.kafka,
+            prefix=known.topic_prefix,
             client=known.client,
             within_ms=_time("--pay-within", known.pay_within),
             window_ms=_time("--window", known.window),
@@ -187,11 +191,11 @@ def _read_topic(topic: str, kind: type[Any], config: OrdersConfig) -> beam.PTran
     return ReadFromKafka(
         {
             "bootstrap.servers": config.kafka,
-            "group.id": "sage-orders",
+            "group.id": f"{config.prefix}sage-orders",
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
         },
-        [topic],
+        [config.prefix + topic],
         value_deserializer=functools.partial(decode, kind),
         timestamp_policy=ReadFromKafka.create_time_policy,
         commit_offset_in_finalize=True,
@@ -213,5 +217,7 @@ def _write(rows: beam.PCollection[Any], name: str, config: OrdersConfig) -> None
         rows
         | f"{label}Messages" >> beam.Map(lambda row: (row.customer.encode(), encode(row)))
         | f"Write{label}"
-        >> WriteToKafka({"bootstrap.servers": config.kafka}, name, exactly_once=True, client=config.client)
+        >> WriteToKafka(
+            {"bootstrap.servers": config.kafka}, config.prefix + name, exactly_once=True, client=config.client
+        )
     )

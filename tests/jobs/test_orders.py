@@ -43,18 +43,18 @@ def everything(out: Path) -> list[Any]:
     return [rows(out / "settlements"), rows(out / "alerts"), *tables]
 
 
-def reference() -> collections.Counter[str]:
-    """What becomes of each order, by a plain loop."""
+def settlements_of(shop: Shop, within_ms: int) -> collections.Counter[str]:
+    """What becomes of each order of a shop, by a plain loop."""
     found = []
-    for number in range(SHOP.events or 0):
-        made, paid = order(SHOP, number), payments(SHOP, number)
-        in_time = sum(payment.amount for payment in paid if payment.at_ms <= made.at_ms + WITHIN_MS)
+    for number in range(shop.events or 0):
+        made, paid = order(shop, number), payments(shop, number)
+        in_time = sum(payment.amount for payment in paid if payment.at_ms <= made.at_ms + within_ms)
         status = "unpaid" if not in_time else "underpaid" if in_time < made.amount else "overpaid"
         status = "paid" if in_time == made.amount else status
-        found.append((made.order_id, made.customer, made.amount, in_time, status, made.at_ms + WITHIN_MS))
+        found.append((made.order_id, made.customer, made.amount, in_time, status, made.at_ms + within_ms))
         for payment in paid:
-            if payment.at_ms > made.at_ms + WITHIN_MS:
-                closed = payment.at_ms + WITHIN_MS
+            if payment.at_ms > made.at_ms + within_ms:
+                closed = payment.at_ms + within_ms
                 found.append((payment.order_id, payment.customer, 0, payment.amount, "unmatched", closed))
     names = ("order_id", "customer", "amount", "paid", "status", "closed_ms")
     return collections.Counter(json.dumps(dict(zip(names, row, strict=True))) for row in found)
@@ -70,7 +70,7 @@ def through(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 def test_settlements_equal_their_reference(through: list[Any]) -> None:
     settlements, alerts, customers, alert_rows, revenue = through
-    assert settlements == reference()
+    assert settlements == settlements_of(SHOP, WITHIN_MS)
     made = [json.loads(line) for line in settlements.elements()]
     orders: collections.Counter[str] = collections.Counter()
     paid: collections.Counter[str] = collections.Counter()
