@@ -32,9 +32,11 @@ class ToKafka:
         self._address = address
         self._upto = upto
         self._cluster = Cluster(address)
-        self.topic = self._cluster.topic(PARTITIONS, f"chaos-{uuid.uuid4().hex[:8]}")
+        # The records' times are years ago: by default a broker would remove them.
+        kept = {"retention.ms": "-1"}
+        self.topic = self._cluster.topic(PARTITIONS, f"chaos-{uuid.uuid4().hex[:8]}", **kept)
         for side in ("orders", "payments"):
-            self._cluster.topic(PARTITIONS, f"{self.topic}-{side}")
+            self._cluster.topic(PARTITIONS, f"{self.topic}-{side}", **kept)
         self._over = threading.Event()
         self._feeder = threading.Thread(target=self._feed, daemon=True)
         self._feeder.start()
