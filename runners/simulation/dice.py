@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 T = TypeVar("T")
+_KINDS = ("write", "sync", "rename", "link", "remove", "send", "produce", "commit", "abort")
+_OF_A_KIND = 11
 
 
 class Crash(BaseException):
@@ -44,17 +46,24 @@ class Dice:
     log: list[str] = field(init=False, default_factory=list)
     passed: int = field(init=False, default=0)
     _left: int = field(init=False)
-    _next: int = field(init=False)
+    _aim: str = field(init=False)
+    _wait: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self._left = self._random.randint(min(1, self.crashes), self.crashes)
-        self._next = self._distance()
+        self._take_aim()
 
-    def _distance(self) -> int:
-        """How many points lie before the next crash: as likely few, as when a recovery is hit, as any number."""
-        power = self._random.choice((1, 1, 3))
-        return self.passed + 1 + int(self.horizon * self._random.random() ** power)
+    def _take_aim(self) -> None:
+        """Chooses the next crash: after so many points of any kind, or of one kind, for some are rare.
+
+        Few points are as likely as any number: that is when a recovery is hit.
+        """
+        self._aim = self.one_of(_KINDS) if self.one_in(2) else ""
+        if self._aim:
+            self._wait = 1 + self.upto(_OF_A_KIND)
+        else:
+            self._wait = 1 + int(self.horizon * self._random.random() ** self.one_of((1, 1, 3)))
 
     def point(self, kind: str, what: str = "") -> None:
         """Something is about to happen that a crash could prevent.
@@ -64,9 +73,11 @@ class Dice:
         """
         self.passed += 1
         self.note(kind, what)
-        if self._left and self.passed >= self._next:
+        if self._aim in ("", kind):
+            self._wait -= 1
+        if self._left and not self._wait:
             self._left -= 1
-            self._next = self._distance()
+            self._take_aim()
             self.note("crash", "")
             raise Crash
 
