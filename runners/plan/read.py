@@ -94,9 +94,8 @@ class _Reader:
 
     def _expand(self, transform_id: str) -> Iterator[spec.Step]:
         proto = self._transforms[transform_id]
-        reader = _READERS.get(proto.spec.urn)
-        if reader is not None:
-            yield reader(self, transform_id, proto)
+        if is_readable(proto):
+            yield _READERS[proto.spec.urn](self, transform_id, proto)
         elif proto.subtransforms:
             for child in proto.subtransforms:
                 yield from self._expand(child)
@@ -218,9 +217,14 @@ def pairs_with_timing(proto: Any) -> bool:
         return False  # of somebody else's making, and refused as unknown
 
 
-def is_readable(urn: str) -> bool:
-    """Whether a transform is read as one step, whatever it is made of."""
-    return urn in _READERS
+def is_readable(proto: Any) -> bool:
+    """Whether a transform is read as one step, whatever it is made of.
+
+    A combine of grouped values that has side inputs is not: its payload leaves them out, its parts have them.
+    """
+    urn = proto.spec.urn
+    with_sides = urn == _COMPONENTS.COMBINE_GROUPED_VALUES.urn and len(proto.inputs) > 1 and proto.subtransforms
+    return urn in _READERS and not with_sides
 
 
 def _topological(steps: list[spec.Step]) -> tuple[spec.Step, ...]:

@@ -84,7 +84,7 @@ class _Scan:
         """What a transform and all within it ask for; goes as deep as `read_graph` does."""
         proto = self._components.transforms[id]
         urn = proto.spec.urn
-        if is_readable(urn):
+        if is_readable(proto):
             yield from self._leaf(proto)
         elif proto.subtransforms:
             for child in proto.subtransforms:
