@@ -270,7 +270,8 @@ class PaneDriver:
     def close(self, states: Iterable[WindowState], watermark: Timestamp, ended: bool) -> Iterator[WindowedValue]:
         """Forgets those windows that are over; gives what no pane of theirs has had, in a last one.
 
-        A trigger of those that Beam counts as unsafe may lose data, and does.
+        A trigger of those that Beam counts as unsafe may lose data, and does, unless it waits for the clock only: that
+        the clock would have come there is no doubt.
         """
         for state in states:
             window, key = state.window, state.key
@@ -278,7 +279,7 @@ class PaneDriver:
                 continue
             del key.windows[window]
             self.touched.append(state)
-            if not state.done and not self._loses and state.fresh:
+            if not state.done and state.fresh and not (self._loses and state.clock_timer() is None):
                 yield self._pane(window, state, True, watermark, True)
 
     def _pane(
