@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from sage.runners.engine.spec import Plan
 from sage.runners.hosting.conductor import Conductor
 from sage.runners.hosting.credits import DRIVER, CreditExchange
 from sage.runners.hosting.epochs import Epochs
+from sage.runners.hosting.keyed_state import keyed_stores
 from sage.runners.simulation.dice import Dice
 from sage.runners.simulation.network import Network
 from sage.runners.simulation.world import SimulatedClock
@@ -73,6 +75,8 @@ class Setting:
         epoch: the highest epoch so far.
         execution_path: as the option of that name.
         asks: what is asked of the job on its way.
+        state_backend: as the option of that name.
+        scratch: a real folder for what a backend needs one for; empty for none.
     """
 
     plan: Callable[[int], Plan]
@@ -83,6 +87,8 @@ class Setting:
     epoch: int = 0
     execution_path: str = "auto"
     asks: Sequence[Ask] = ()
+    state_backend: str = "memory"
+    scratch: str = ""
 
 
 class _Inbox:
@@ -120,8 +126,12 @@ class Worker:
             job=setting.job,
             epochs=True,
             checkpoints=True,
+            state_backend=setting.state_backend,
+            state_dir=setting.scratch or None,
         )
-        self.job = JobContext(clock, options, worker=me, workers=setting.workers)
+        self._held = ExitStack()
+        keyed = self._held.enter_context(keyed_stores(options))
+        self.job = JobContext(clock, options, worker=me, workers=setting.workers, keyed=keyed)
         self.ids = stage_ids(plan)
         self.inbox = _Inbox()
         self.exchange = CreditExchange(
@@ -160,6 +170,7 @@ class Worker:
             if self.epochs.over:
                 self.done = True
                 self.flow.close()
+                self._held.close()
             elif not self.flow.step():
                 self.epochs.rest()
                 self.idle = True
@@ -172,9 +183,10 @@ class Worker:
 
     def close(self) -> None:
         """Tears down what a crash has left, as the end of a process would."""
-        with self._at_work(), ExitStack() as stack:
+        with self._at_work():
             for task in self.flow.tasks.values():
-                stack.callback(_quietly, task.close)
+                _quietly(task.close)
+            self._held.close()
 
 
 def _quietly(close: Callable[[], None]) -> None:
@@ -212,7 +224,7 @@ class Cluster:
         self._network = Network(dice, self._arrive)
         self.beside: list[Later] = [Later(dice, f"worker {me} stores") for me in range(setting.workers)]
         self.workers = [
-            Worker(me, setting, self._network, clock, _part_of(store_of(), me), self.beside[me])
+            Worker(me, setting, self._network, clock, _part_of(store_of(), me, setting), self.beside[me])
             for me in range(setting.workers)
         ]
         description = describe(setting.plan(setting.workers))
@@ -262,7 +274,8 @@ class Cluster:
         begin, workers = self._setting.begin, self._setting.workers
         for worker in self.workers:
             ids = worker.ids.values()
-            worker.open(None if begin is None else self._store.load(begin, worker.me, workers, ids, ""))
+            scratch = os.path.join(self._setting.scratch, f"{self._setting.epoch}-{worker.me}")
+            worker.open(None if begin is None else self._store.load(begin, worker.me, workers, ids, scratch))
         for _ in range(MOST_THINGS):
             if all(worker.done for worker in self.workers):
                 return
@@ -317,5 +330,10 @@ class Cluster:
                 worker.close()
 
 
-def _part_of(store: CheckpointStore, worker: int) -> Callable[[int, Mapping[str, StageSnapshot]], Receipt]:
+def _part_of(
+    store: CheckpointStore, worker: int, setting: Setting
+) -> Callable[[int, Mapping[str, StageSnapshot]], Receipt]:
+    """Stores what one worker holds."""
+    if setting.begin is not None:
+        store.remember(setting.begin, worker, setting.workers)
     return lambda epoch, stages: store.write(epoch, worker, stages)

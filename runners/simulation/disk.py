@@ -118,13 +118,20 @@ class SimulatedDisk(Disk):
         self._change(folder, {target: entry, path: False})
 
     def link(self, path: str, target: str) -> None:
+        if path not in self._seen:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", path)
         self._point("link", f"{path} {target}")
         if target in self._seen:
             raise FileExistsError(errno.EEXIST, "File exists", target)
         self._change(self._in_folder(target), {target: self._file(path)})
 
     def copy(self, path: str, target: str) -> None:
-        self.write(target, self._file(path).seen)
+        if path not in self._seen:
+            self.write(target, super().read(path))  # from a real disk, as a store of state has one
+        elif self.is_folder(posixpath.dirname(target)):
+            self.write(target, self._file(path).seen)
+        else:
+            super().write(target, self._file(path).seen)
 
     def make(self, path: str) -> None:
         self._point("make", path)

@@ -33,6 +33,8 @@ class Scenario:
         interval: between two checkpoints (microseconds).
         job: the job's name.
         execution_path: as the option of that name.
+        state_backend: as the option of that name.
+        scratch: a real folder that a backend may use; empty for none.
     """
 
     plan: Callable[[int], Plan]
@@ -42,6 +44,8 @@ class Scenario:
     interval: int = 10_000
     job: str = "simulated"
     execution_path: str = "auto"
+    state_backend: str = "memory"
+    scratch: str = ""
 
 
 @dataclass
@@ -183,6 +187,8 @@ class _Run:
             driver.last_epoch(),
             scenario.execution_path,
             self._asks() if self._interval != NEVER else (),
+            scenario.state_backend,
+            scenario.scratch,
         )
         cluster = Cluster(setting, self._world.dice, self._world.clock, lambda: self._store(run), driver)
         cluster.beside[0].tasks.extend(self._late)

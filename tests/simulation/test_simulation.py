@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +72,15 @@ def test_every_way_of_running_steps_recovers(path: str) -> None:
     other = scenario(PIPELINES["state"], execution_path=path)
     for seed in range(1000, 1010):
         outcome = simulate(other, seed, horizon)
+        assert (outcome.error, outcome.output) == (None, expected.output), f"seed {seed}"
+
+
+def test_state_on_disk_recovers(tmp_path: Path) -> None:
+    pytest.importorskip("rocksdict")
+    _, expected, horizon = prepared("state")
+    job = scenario(PIPELINES["state"], state_backend="rocksdb", scratch=str(tmp_path))
+    for seed in range(2000, 2012):
+        outcome = simulate(job, seed, horizon)
         assert (outcome.error, outcome.output) == (None, expected.output), f"seed {seed}"
 
 
