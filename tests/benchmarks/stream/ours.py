@@ -15,12 +15,13 @@ from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 from tests.benchmarks import beams
 from tests.benchmarks.nexmark.model import Event
 from tests.benchmarks.nexmark.queries import QUERIES
-from tests.benchmarks.stream import winning
+from tests.benchmarks.stream import queries
 from tests.benchmarks.stream.events import BATCH, CONFIG, LONGEST, made, stamps
 
 __all__ = ["Replayed", "run"]
 
-LOADS = {number: QUERIES[number].load for number in range(9)} | {4: winning.query4, 6: winning.query6}
+LOADS = {number: QUERIES[number].load for number in range(9)}
+LOADS |= {3: queries.query3, 4: queries.query4, 6: queries.query6}
 
 
 class Replayed(StreamSource[Event]):

@@ -1,7 +1,8 @@
-"""Q4 and Q6 by keyed state and a timer: what an auction needs while it is open, and no window of its own.
+"""Queries as one writes them for a stream, where the batch benchmark has them in another way.
 
-In batch a custom merging window does it (`tests.benchmarks.nexmark.queries.winning`), as in Beam's own suite. A stream
-has each auction before its bids, so the best bid so far is all there is to keep.
+Q3 looks at each event once, as on the peers. Q4 and Q6 find the winning bid by keyed state and a timer; in batch
+a custom merging window does it (`tests.benchmarks.nexmark.queries.winning`), as in Beam's own suite. A stream has each
+auction before its bids, so the best bid so far is all there is to keep.
 """
 
 from __future__ import annotations
@@ -16,11 +17,32 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
-from tests.benchmarks.nexmark.model import Auction, Bid, Config, Event
+from tests.benchmarks.nexmark.model import Auction, Bid, Config, Event, Person
+from tests.benchmarks.nexmark.queries.joins import CATEGORY, STATES, JoinByState
 from tests.benchmarks.nexmark.queries.simple import is_person
 from tests.benchmarks.nexmark.queries.winning import LAST_AUCTIONS, LastMean, Winner, with_pane
 
-__all__ = ["query4", "query6"]
+__all__ = ["query3", "query4", "query6"]
+
+
+def is_local(event: Event) -> bool:
+    if isinstance(event, Person):
+        return event.state in STATES
+    return isinstance(event, Auction) and event.category == CATEGORY
+
+
+def by_person(event: Person | Auction) -> tuple[int, Person | Auction]:
+    return (event.id if isinstance(event, Person) else event.seller), event
+
+
+def query3(events: beam.PCollection[Event], config: Config) -> beam.PCollection[Any]:
+    """Local item suggestion: (name, city, state, auction) of who sells in three states in category 10."""
+    return (
+        events
+        | "local" >> beam.Filter(is_local)
+        | "by person" >> beam.Map(by_person)
+        | "join" >> beam.ParDo(JoinByState(config.max_wait_ms))
+    )
 
 
 def rank(bid: Bid) -> tuple[int, int, int]:
