@@ -9,7 +9,6 @@ on any runner. SAGE's engine knows it and takes whole batches from the readers.
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -39,20 +38,21 @@ class Batch(NamedTuple):
     timestamps: list[int] | int
 
 
-class SplitReader(abc.ABC, Generic[Out]):
+# No `abc.ABC` here: the pickler of Beam 2.61 cannot take a class with that metaclass by value, as a script's are taken.
+class SplitReader(Generic[Out]):
     """Reads one split in order. Used by one thread."""
 
-    @abc.abstractmethod
     def poll(self, limit: int) -> Batch | None:
         """What is there now, at most ``limit`` elements (count); None if nothing is. Returns within milliseconds."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def position(self) -> Any:
         """Where reading would go on after what `poll` has given: a small picklable value."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def watermark(self) -> int:
         """No element before this event time (microseconds) is expected; the watermark of an idle split moves on too."""
+        raise NotImplementedError
 
     @property
     def finished(self) -> bool:
@@ -70,7 +70,7 @@ class SplitReader(abc.ABC, Generic[Out]):
         """Lets go of what the reader holds."""
 
 
-class StreamSource(abc.ABC, Generic[Out]):
+class StreamSource(Generic[Out]):
     """A description of a stream: picklable, and opened in each worker that reads it.
 
     Attributes:
@@ -81,13 +81,13 @@ class StreamSource(abc.ABC, Generic[Out]):
     bounded: bool = False
     discovery_ms: int | None = None
 
-    @abc.abstractmethod
     def splits(self) -> Sequence[Any]:
         """The parts of the stream that there are now: hashable, picklable values. Called at one worker."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def reader(self, split: Any, position: Any) -> SplitReader[Out]:
         """A reader of one split from a position; None is its beginning."""
+        raise NotImplementedError
 
     def appeared(self, split: Any) -> Any:
         """What to read of a split that was not there when reading began: by default the split itself.

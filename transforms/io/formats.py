@@ -6,7 +6,6 @@ told by their names: ``.gz``, ``.bz2``, ``.zst`` or ``.lz4``.
 
 from __future__ import annotations
 
-import abc
 import os
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -22,19 +21,19 @@ _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _CHUNK_CHARS = 1 << 16
 
 
-class FileWriter(abc.ABC):
+class FileWriter:
     """Writes the elements of one file; used by one thread, closed once."""
 
-    @abc.abstractmethod
     def write(self, element: Any) -> int:
         """Takes one element; about how large the file is so far (bytes, before compression)."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def close(self) -> None:
         """Writes what is left. The file itself stays open: whoever opened it makes it safe."""
+        raise NotImplementedError
 
 
-class FileFormat(abc.ABC):
+class FileFormat:
     """A description of a format.
 
     Attributes:
@@ -43,17 +42,17 @@ class FileFormat(abc.ABC):
 
     suffix: str
 
-    @abc.abstractmethod
     def open(self, file: BinaryIO, suffix: str) -> FileWriter:
         """A writer into an open, empty file whose name will end with ``suffix``."""
+        raise NotImplementedError
 
 
 class Lines(FileFormat):
     """A format of one line for each element; subclasses say how an element becomes its line."""
 
-    @abc.abstractmethod
     def line(self, element: Any) -> str:
         """The line of an element, without its end."""
+        raise NotImplementedError
 
     def open(self, file: BinaryIO, suffix: str) -> FileWriter:
         return LineWriter(file, compression_of(suffix), self.line)
