@@ -13,6 +13,8 @@ from sage.jobs.orders.model import encode
 __all__ = ["feed", "main"]
 
 PARTITIONS = 4
+# The shop's clock is not ours: a broker that goes by the times of records would find them old, and remove them.
+_KEEP = {"retention.ms": "-1"}
 
 
 def feed(servers: str, shop: Shop, prefix: str = "") -> int:
@@ -36,7 +38,7 @@ def feed(servers: str, shop: Shop, prefix: str = "") -> int:
     admin = KafkaAdminClient(bootstrap_servers=servers)
     for topic in ("orders", "payments", "settlements", "alerts"):
         try:
-            admin.create_topics([NewTopic(prefix + topic, PARTITIONS, 1)])
+            admin.create_topics([NewTopic(prefix + topic, PARTITIONS, 1, topic_configs=_KEEP)])
         except TopicAlreadyExistsError:
             pass
     admin.close()

@@ -27,9 +27,10 @@ class Cluster:
         self.admin = KafkaAdminClient(bootstrap_servers=address, reconnect_backoff_max_ms=500)
 
     def topic(self, partitions: int = 1, name: str | None = None, **config: str) -> str:
-        """A new topic, and its name."""
+        """A new topic, and its name. It keeps what is written to it, however old the times of the records are."""
         name = name or f"t{uuid.uuid4().hex[:12]}"
-        self.admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
+        kept = {"retention.ms": "-1", **config}
+        self.admin.create_topics([NewTopic(name, partitions, 1, topic_configs=kept)])
         self.admin.wait_for_topics([name])
         return name
 

@@ -26,17 +26,16 @@ class ToKafka:
     """
 
     name = "kafka"
+    endless = True
 
     def __init__(self, address: str, workers: int, upto: int = 6_000) -> None:
         self.workers = workers
         self._address = address
         self._upto = upto
         self._cluster = Cluster(address)
-        # The records' times are years ago: by default a broker would remove them.
-        kept = {"retention.ms": "-1"}
-        self.topic = self._cluster.topic(PARTITIONS, f"chaos-{uuid.uuid4().hex[:8]}", **kept)
+        self.topic = self._cluster.topic(PARTITIONS, f"chaos-{uuid.uuid4().hex[:8]}")
         for side in ("orders", "payments"):
-            self._cluster.topic(PARTITIONS, f"{self.topic}-{side}", **kept)
+            self._cluster.topic(PARTITIONS, f"{self.topic}-{side}")
         self._over = threading.Event()
         self._feeder = threading.Thread(target=self._feed, daemon=True)
         self._feeder.start()
@@ -67,9 +66,6 @@ class ToKafka:
 
     def expected(self) -> Counter[str]:
         return Counter(row.decode() for row in expected_join(self._upto))
-
-    def begun(self) -> bool:
-        return any(self._cluster.ends(self.topic).values())
 
     def close(self) -> None:
         self._over.set()
