@@ -1,7 +1,8 @@
 """Real jobs, killed at random moments: ``python -m tests.recovery.chaos --kills 200``, or ``make chaos``.
 
 Each run of a job is killed a few times, the driver or one of its workers, by SIGKILL, and begun again where it does not
-begin again by itself. What it has written in the end must be what an uninterrupted run writes, as a multiset.
+begin again by itself. What it has written in the end must be what an uninterrupted run writes, as a multiset. Of a run
+that went wrong, its folder is kept: what it said, its checkpoints, its output and what should have been its output.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import json
 import logging
 import os
 import random
@@ -29,7 +31,10 @@ from typing import Protocol
 from tests.architecture.tree import ROOT
 
 ENDS_WITHIN_S = 120.0
-FIRST_S, LAST_S = 0.1, 2.5  # after a job reads its first elements, or begins again
+LONGEST_S = 2.0  # from when there is something to kill, to its kill
+LATECOMERS_S = 1.0
+BACKENDS = ("memory", "rocksdb")
+KEPT = ROOT / "out" / "chaos"
 
 
 class Pipeline(Protocol):
@@ -37,6 +42,7 @@ class Pipeline(Protocol):
 
     name: str
     workers: int
+    endless: bool
 
     def arguments(self) -> list[str]:
         """Of the program."""
@@ -46,9 +52,6 @@ class Pipeline(Protocol):
 
     def expected(self) -> Counter[str]:
         """What is to be there in the end."""
-
-    def begun(self) -> bool:
-        """Whether something has been committed."""
 
     def close(self) -> None:
         """Lets go of what it holds."""
@@ -71,6 +74,7 @@ class ToFiles:
     workers: int
     upto: int = 9_000
     rate: int = 1_500
+    endless = False
 
     def arguments(self) -> list[str]:
         return [self.name, str(self.upto), str(self.rate), str(self.folder)]
@@ -81,11 +85,8 @@ class ToFiles:
     def expected(self) -> Counter[str]:
         return _uninterrupted(self.name, self.upto)
 
-    def begun(self) -> bool:
-        return any(self.folder.glob("part-*"))
-
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Its folder is the run's."""
 
 
 def _uninterrupted(name: str, upto: int) -> Counter[str]:
@@ -111,7 +112,7 @@ def _command(job: Pipeline, options: list[str]) -> list[str]:
 class Run:
     """One run of a job, with its kills.
 
-    State: the process of its driver, and what was killed.
+    State: what was killed.
     """
 
     job: Pipeline
@@ -119,15 +120,22 @@ class Run:
     dice: random.Random
     kills: list[str] = dataclasses.field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.backend = self.dice.choice(BACKENDS)
+
+    def __str__(self) -> str:
+        return f"{self.job.name}, {self.job.workers} workers, state in {self.backend}, killed: {', '.join(self.kills)}"
+
     def go(self, kills: int) -> str:
         """Runs the job with so many kills, or fewer if it ends before; says what is wrong in the end."""
         self.job.expected()  # takes its time, and the job would go on meanwhile
         driver = self._start()
         try:
             for _ in range(kills):
-                if not self._until_begun(driver) or not self._moment(driver):
+                victim = "worker" if self.job.workers > 1 and self.dice.random() < 0.6 else "driver"
+                if not self._moment(driver, victim):
                     break
-                driver = self._kill(driver)
+                driver = self._kill(driver, victim)
             return self._verdict(driver)
         finally:
             _end(driver)
@@ -138,31 +146,48 @@ class Run:
             "--checkpoint_interval=100ms",
             f"--job_name={self.job.name}-{self.folder.name}",
             f"--workers={self.job.workers}",
+            f"--state_backend={self.backend}",
+            f"--state_dir={self.folder / 'state'}",
             "--restart=exponential:100ms:1s",
         ]
+        traced = {**os.environ, "PYTHONFAULTHANDLER": "1"}
         with open(self.folder / "said", "a", encoding="utf-8") as said:
             return subprocess.Popen(
-                _command(self.job, options), cwd=ROOT, stdout=said, stderr=said, text=True, start_new_session=True
+                _command(self.job, options),
+                cwd=ROOT,
+                stdout=said,
+                stderr=said,
+                text=True,
+                start_new_session=True,
+                env=traced,
             )
 
-    def _until_begun(self, driver: subprocess.Popen[str]) -> bool:
-        """Waits until the first output is there; whether the job still runs."""
+    def _has_checkpoints(self, driver: int) -> bool:
+        """Whether a driver has been given its checkpoints: before, a kill would only hit imports."""
+        try:
+            (owner,) = self.folder.glob("kept/*/OWNER.json")
+            return bool(json.loads(owner.read_text())["process"] == driver)
+        except (OSError, ValueError):
+            return False
+
+    def _moment(self, driver: subprocess.Popen[str], victim: str) -> bool:
+        """Waits until the next kill; whether there is something to kill then."""
+        early = victim == "driver" and self.dice.random() < 0.25  # also where it starts its workers
         deadline = time.monotonic() + ENDS_WITHIN_S
-        while not self.job.begun() and driver.poll() is None and time.monotonic() < deadline:
+        needed = 0 if early or self.job.workers == 1 else self.job.workers  # a single worker is the driver itself
+        while driver.poll() is None and time.monotonic() < deadline:
+            if self._has_checkpoints(driver.pid) and len(_workers(driver.pid)) >= needed:
+                break
             time.sleep(0.02)
-        return driver.poll() is None
-
-    def _moment(self, driver: subprocess.Popen[str]) -> bool:
-        """Waits until the next kill; whether the job still runs then, and has not written all yet."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            driver.wait(self.dice.uniform(FIRST_S, LAST_S))
+            driver.wait(self.dice.uniform(0.0, LONGEST_S))
         # A job that has written all is over, and would be run anew.
-        return self.job.output() != self.job.expected() and driver.poll() is None
+        return driver.poll() is None and (self.job.endless or self.job.output() != self.job.expected())
 
-    def _kill(self, driver: subprocess.Popen[str]) -> subprocess.Popen[str]:
-        """Kills a worker, or the driver, which is begun again; gives the driver there is then."""
-        workers = list(_workers(driver.pid))
-        if workers and self.dice.random() < 0.5:
+    def _kill(self, driver: subprocess.Popen[str], victim: str) -> subprocess.Popen[str]:
+        """Kills a worker if there is one, or the driver, which is begun again; gives the driver there is then."""
+        workers = _workers(driver.pid) if victim == "worker" else []
+        if workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.dice.choice(workers), signal.SIGKILL)
             self.kills.append("worker")
@@ -175,34 +200,46 @@ class Run:
     def _verdict(self, driver: subprocess.Popen[str]) -> str:
         expected = self.job.expected()
         deadline = time.monotonic() + ENDS_WITHIN_S
-        while driver.poll() is None and time.monotonic() < deadline:
-            if self.job.name == "kafka" and sum(self.job.output().values()) >= sum(expected.values()):
-                time.sleep(1.0)  # for what might come twice
+        problem = ""
+        while driver.poll() is None:
+            if self.job.endless and sum(self.job.output().values()) >= sum(expected.values()):
+                time.sleep(LATECOMERS_S)
+                break
+            if time.monotonic() > deadline:
+                problem = f"it did not end within {ENDS_WITHIN_S:g} s; "
+                for process in [driver.pid, *_workers(driver.pid)]:
+                    os.kill(process, signal.SIGABRT)  # to say where each thread is
+                driver.wait()
                 break
             time.sleep(0.1)
         else:
-            if driver.poll() is None:
-                return f"it did not end within {ENDS_WITHIN_S:g} s"
-        if driver.poll():
-            return f"it ended with {driver.returncode}: {(self.folder / 'said').read_text()[-2000:]}"
+            problem = f"it ended with {driver.returncode}; " if driver.returncode else ""
         found = self.job.output()
         lost, more = expected - found, found - expected
         if lost or more:
-            return f"{sum(lost.values())} lost {list(lost)[:3]}, {sum(more.values())} too many {list(more)[:3]}"
-        return ""
+            problem += f"{sum(lost.values())} lost {list(lost)[:3]}, {sum(more.values())} too many {list(more)[:3]}"
+        return problem
+
+    def keep(self) -> Path:
+        """Puts aside what is left of the run; gives the folder."""
+        for name, rows in (("expected", self.job.expected()), ("found", self.job.output())):
+            (self.folder / name).write_text("\n".join(sorted(rows.elements())))
+        KEPT.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.move(self.folder, KEPT / f"{self.job.name}-{time.time_ns() // 1_000_000}"))
 
 
-def _workers(driver: int) -> Iterator[int]:
+def _workers(driver: int) -> list[int]:
     """The worker processes of a driver: the children of its children, for a clean process forks them."""
-    for child in _children(driver):
-        yield from _children(child)
+    return [worker for child in _children(driver) for worker in _children(child)]
 
 
 def _children(process: int) -> list[int]:
-    try:
-        return [int(n) for n in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    except OSError:
-        return []
+    """What the threads of a process have begun."""
+    found = []
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(number) for number in listed.read_text().split()]
+    return found
 
 
 def _end(driver: subprocess.Popen[str]) -> None:
@@ -228,8 +265,41 @@ def jobs(names: list[str], folder: Path, dice: random.Random, kafka: str | None)
             yield ToFiles(name, own / "out", workers), own
 
 
-def chaos(kills: int, names: list[str], seed: int, each: int, side_by_side: int, kafka: str | None = None) -> list[str]:
-    """Kills jobs until there were so many kills; gives what was wrong, a line for each run.
+@dataclasses.dataclass
+class Tally:
+    """What came of the runs of one pipeline (counts).
+
+    Attributes:
+        runs: how many there were.
+        equal: how many of them wrote what they should.
+        drivers: how often a driver was killed.
+        workers: how often a worker was killed.
+        survived: the kills in runs that wrote what they should.
+    """
+
+    runs: int = 0
+    equal: int = 0
+    drivers: int = 0
+    workers: int = 0
+    survived: int = 0
+
+    @property
+    def kills(self) -> int:
+        return self.drivers + self.workers
+
+    def add(self, kills: list[str], equal: bool) -> None:
+        """One run more."""
+        self.runs += 1
+        self.equal += equal
+        self.drivers += kills.count("driver")
+        self.workers += kills.count("worker")
+        self.survived += len(kills) if equal else 0
+
+
+def chaos(
+    kills: int, names: list[str], seed: int, each: int, side_by_side: int, kafka: str | None = None
+) -> dict[str, Tally]:
+    """Kills jobs until there were so many kills; gives what came of it for each pipeline.
 
     Args:
         kills: how many (count).
@@ -240,25 +310,32 @@ def chaos(kills: int, names: list[str], seed: int, each: int, side_by_side: int,
         kafka: the broker, ``host:port``, if one of the pipelines needs it.
     """
     dice = random.Random(seed)
-    done, good, wrong = 0, 0, list[str]()
+    tallies = {name: Tally() for name in names}
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sage-chaos-") as folder, ThreadPoolExecutor(side_by_side) as threads:
         source = jobs(names, Path(folder), dice, kafka)
-        while done < kills:
+        while (done := sum(tally.kills for tally in tallies.values())) < kills:
             runs = [Run(job, own, random.Random(dice.random())) for job, own in itertools.islice(source, side_by_side)]
             shares = [min(each, max(1, (kills - done) // len(runs)))] * len(runs)
             for run, problem in zip(runs, threads.map(Run.go, runs, shares), strict=True):
-                done += len(run.kills)
+                tallies[run.job.name].add(run.kills, not problem)
                 if problem:
-                    what = f"{run.job.name} at {run.job.workers} workers, killed {', '.join(run.kills)}: {problem}"
-                    wrong.append(what)
-                    print(what, flush=True)
+                    print(f"WRONG: {run}: {problem}\n  what is left of it: {run.keep()}", flush=True)
                 else:
-                    good += len(run.kills)
+                    print(f"{time.monotonic() - started:5.0f} s  {run}", flush=True)
                 run.job.close()
                 shutil.rmtree(run.folder, ignore_errors=True)
-            print(f"{good}/{done} kills of {kills}, {time.monotonic() - started:.0f} s", flush=True)
-    return wrong
+    return tallies
+
+
+def table(tallies: dict[str, Tally]) -> str:
+    """What came of it, to be read by people."""
+    lines = [f"{'pipeline':<10}{'runs':>7}{'equal':>7}{'kills':>7}{'driver':>8}{'worker':>8}{'survived':>10}"]
+    total = Tally(*(sum(numbers) for numbers in zip(*map(dataclasses.astuple, tallies.values()), strict=True)))
+    for name, tally in [*tallies.items(), ("all", total)]:
+        equal, killed = f"{tally.runs:>7}{tally.equal:>7}", f"{tally.kills:>7}{tally.drivers:>8}{tally.workers:>8}"
+        lines.append(f"{name:<10}{equal}{killed}{f'{tally.survived}/{tally.kills}':>10}")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -278,8 +355,10 @@ def main() -> int:
             from tests.kafka.broker import Broker
 
             address = stack.enter_context(contextlib.closing(Broker().start())).address
-        wrong = chaos(args.kills, names, args.seed, args.each, args.side_by_side, address)
-    print("nothing lost, nothing twice" if not wrong else f"{len(wrong)} runs went wrong")
+        tallies = chaos(args.kills, names, args.seed, args.each, args.side_by_side, address)
+    print(table(tallies))
+    wrong = sum(tally.runs - tally.equal for tally in tallies.values())
+    print("nothing lost, nothing twice" if not wrong else f"{wrong} runs went wrong")
     return 1 if wrong else 0
 
 
