@@ -2,7 +2,6 @@
 
 ``polls``: a splittable DoFn that defers itself after each poll; the size of its checkpoints from first to last.
 ``dead``: elements of which one in a hundred raises and goes to a dead letter; resident memory from a tenth to the end.
-
 """
 
 from __future__ import annotations
