@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -76,7 +76,7 @@ class Setting:
         execution_path: as the option of that name.
         asks: what is asked of the job on its way.
         state_backend: as the option of that name.
-        scratch: a real folder for what a backend needs one for; empty for none.
+        scratch: a real folder for what a backend needs one for; empty for the system's.
     """
 
     plan: Callable[[int], Plan]
@@ -130,7 +130,7 @@ class Worker:
             state_dir=setting.scratch or None,
         )
         self._held = ExitStack()
-        keyed = self._held.enter_context(keyed_stores(options))
+        keyed = self._held.enter_context(keyed_stores(options, mark=f"{setting.epoch}-{me}"))
         self.job = JobContext(clock, options, worker=me, workers=setting.workers, keyed=keyed)
         self.ids = stage_ids(plan)
         self.inbox = _Inbox()
@@ -273,9 +273,9 @@ class Cluster:
         """
         begin, workers = self._setting.begin, self._setting.workers
         for worker in self.workers:
-            ids = worker.ids.values()
-            scratch = os.path.join(self._setting.scratch, f"{self._setting.epoch}-{worker.me}")
-            worker.open(None if begin is None else self._store.load(begin, worker.me, workers, ids, scratch))
+            with tempfile.TemporaryDirectory(prefix="sage-restore-", dir=self._setting.scratch or None) as copies:
+                ids = worker.ids.values()
+                worker.open(None if begin is None else self._store.load(begin, worker.me, workers, ids, copies))
         for _ in range(MOST_THINGS):
             if all(worker.done for worker in self.workers):
                 return

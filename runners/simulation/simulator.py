@@ -34,7 +34,7 @@ class Scenario:
         job: the job's name.
         execution_path: as the option of that name.
         state_backend: as the option of that name.
-        scratch: a real folder that a backend may use; empty for none.
+        scratch: a real folder that a backend may use; empty for the system's.
     """
 
     plan: Callable[[int], Plan]

@@ -12,20 +12,20 @@ from collections import Counter
 from collections.abc import Iterator
 
 from sage.runners.simulation.simulator import Outcome, length, simulate, uninterrupted
-from tests.simulation.pipelines import MORE, PIPELINES, scenario
+from tests.simulation.pipelines import KEEP_STATE, MORE, PIPELINES, scenario
 
 ALL = {**PIPELINES, **MORE}
-NAMES = tuple(ALL)
+JOBS = tuple((name, "memory") for name in ALL) + tuple((name, "rocksdb") for name in KEEP_STATE)
 _jobs = {}
 
 
 def run(seed: int) -> tuple[int, list[str], str]:
-    """One seed on one of the pipelines: the crashes there were, and what is wrong; empty for nothing."""
-    name = NAMES[seed % len(NAMES)]
-    if name not in _jobs:
-        job = scenario(ALL[name])
-        _jobs[name] = job, uninterrupted(job), length(job)
-    job, expected, horizon = _jobs[name]
+    """One seed on one of the jobs: the crashes there were, and what is wrong; empty for nothing."""
+    name, backend = chosen = JOBS[seed % len(JOBS)]
+    if chosen not in _jobs:
+        job = scenario(ALL[name], state_backend=backend)
+        _jobs[chosen] = job, uninterrupted(job), length(job)
+    job, expected, horizon = _jobs[chosen]
     outcome = simulate(job, seed, horizon)
     return seed, [fate.name for fate in outcome.fates], wrong(outcome, expected)
 
@@ -62,12 +62,13 @@ def main() -> int:
         crashes.update(fates)
         if problem:
             violations += 1
-            print(f"seed {seed} ({NAMES[seed % len(NAMES)]}): {problem[:400]}")
+            name, backend = JOBS[seed % len(JOBS)]
+            print(f"seed {seed} ({name}, state in {backend}): {problem[:400]}")
             print(f"  again: python -m tests.simulation --seeds 1 --first {seed}")
         if done % 500 == 0:
             print(f"{done}/{args.seeds} seeds, {violations} violations, {time.monotonic() - started:.0f} s", flush=True)
     what = ", ".join(f"{count} x {name}" for name, count in sorted(crashes.items()))
-    print(f"{args.seeds} seeds over {', '.join(NAMES)}: {violations} violations ({what})")
+    print(f"{args.seeds} seeds over {', '.join(map('/'.join, JOBS))}: {violations} violations ({what})")
     return 1 if violations else 0
 
 

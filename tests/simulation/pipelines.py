@@ -147,6 +147,8 @@ def beside(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
 Build = Callable[[beam.Pipeline, Events, FileSink], None]
 PIPELINES: dict[str, Build] = {"count": counted, "state": settled, "join": joined}
 MORE: dict[str, Build] = {"near": near, "sessions": in_sessions, "beside": beside}
+KEEP_STATE = ("state", "near")
+"""Those whose keyed state a backend keeps."""
 
 
 def scenario(build: Build, source: Events | None = None, sink: FileSink | None = None, **options: Any) -> Scenario:

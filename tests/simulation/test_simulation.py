@@ -82,6 +82,7 @@ def test_state_on_disk_recovers(tmp_path: Path) -> None:
     for seed in range(2000, 2012):
         outcome = simulate(job, seed, horizon)
         assert (outcome.error, outcome.output) == (None, expected.output), f"seed {seed}"
+    assert simulate(job, 2000, horizon).log == simulate(job, 2000, horizon).log
 
 
 # Bugs, planted.
