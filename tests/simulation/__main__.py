@@ -1,4 +1,7 @@
-"""Many seeds: ``python -m tests.simulation --seeds 10000``, or ``make simulate SEEDS=10000``."""
+"""Many seeds: ``python -m tests.simulation --seeds 10000``, or ``make simulate SEEDS=10000``.
+
+First, bugs are planted, to see that the simulator finds them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from collections.abc import Iterator
 
 from sage.runners.simulation.simulator import Outcome, length, simulate, uninterrupted
 from tests.simulation.pipelines import KEEP_STATE, MORE, PIPELINES, scenario
+from tests.simulation.planted import PLANTED
 
 ALL = {**PIPELINES, **MORE}
 JOBS = tuple((name, "memory") for name in ALL) + tuple((name, "rocksdb") for name in KEEP_STATE)
@@ -47,6 +51,16 @@ def _results(seeds: range, processes: int) -> Iterator[tuple[int, list[str], str
         yield from pool.imap_unordered(run, seeds, chunksize=20)
 
 
+def _plant() -> int:
+    """Prints which bugs are found, and by which seed; gives how many are not."""
+    missed = 0
+    for bug in PLANTED:
+        seed = bug.found_at()
+        missed += seed is None
+        print(f"planted: {bug.what}: {'NOT FOUND' if seed is None else f'found at seed {seed}'}", flush=True)
+    return missed
+
+
 def main() -> int:
     """Runs the seeds, and prints each violation with the line that shows it again."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
@@ -55,6 +69,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) // 2), metavar="N")
     args = parser.parse_args()
     logging.getLogger("sage").setLevel(logging.CRITICAL)
+    missed = 0 if args.first else _plant()
     started, violations, crashes = time.monotonic(), 0, Counter[str]()
     for done, (seed, fates, problem) in enumerate(
         _results(range(args.first, args.first + args.seeds), args.processes), 1
@@ -69,7 +84,7 @@ def main() -> int:
             print(f"{done}/{args.seeds} seeds, {violations} violations, {time.monotonic() - started:.0f} s", flush=True)
     what = ", ".join(f"{count} x {name}" for name, count in sorted(crashes.items()))
     print(f"{args.seeds} seeds over {', '.join(map('/'.join, JOBS))}: {violations} violations ({what})")
-    return 1 if violations else 0
+    return 1 if violations or missed else 0
 
 
 if __name__ == "__main__":

@@ -5,20 +5,14 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sage.runners.engine import build
-from sage.runners.engine.checkpoint.snapshot import RootState
-from sage.runners.engine.keyed.stateful import StatefulRoot
 from sage.runners.simulation.simulator import Outcome, Scenario, length, simulate, uninterrupted
-from sage.sources import SplitReader
-from tests.simulation.parts import EventReader, Events, FileSink
 from tests.simulation.pipelines import PIPELINES, scenario
+from tests.simulation.planted import ENOUGH, PLANTED, Bug
 
 SEEDS = int(os.environ.get("SAGE_SIMULATION_SEEDS", "60"))
-ENOUGH = 200
 
 
 @functools.cache
@@ -85,83 +79,6 @@ def test_state_on_disk_recovers(tmp_path: Path) -> None:
     assert simulate(job, 2000, horizon).log == simulate(job, 2000, horizon).log
 
 
-# Bugs, planted.
-
-
-class CommitsBeforeItFlushed(FileSink):
-    """Says that a file is safe when it has only been written."""
-
-    def flush(self, path: str) -> None:
-        """Nothing is synced."""
-
-
-class CommitsAtOnce(FileSink):
-    """Makes its files visible before the checkpoint is durable."""
-
-    def prepare(self, epoch: int) -> str | None:
-        path = super().prepare(epoch)
-        if path is not None:
-            self.commit(path)
-        return path
-
-
-class ForgetsTimers(StatefulRoot):
-    """Takes back the state of each key, and not its timers."""
-
-    def restore(self, state: RootState) -> None:
-        super().restore(state)
-        self._state.event_timers.drop_all()
-
-
-class ReadsAhead(EventReader):
-    """Says that it is where it will be after the next poll, as a reader that fetches ahead might."""
-
-    def position(self) -> int:
-        return min(self.at + 1, self.source.count) if self.at else 0
-
-
-class Hasty(Events):
-    def reader(self, split: int, position: Any) -> SplitReader[tuple[str, int]]:
-        return ReadsAhead(self, split, position or 0)
-
-
-class Forgetful(EventReader):
-    """Says that it is where it was before the last poll."""
-
-    def position(self) -> int:
-        return max(self.at - 1, 0)
-
-
-class Late(Events):
-    def reader(self, split: int, position: Any) -> SplitReader[tuple[str, int]]:
-        return Forgetful(self, split, position or 0)
-
-
-def first_violation(job: Scenario, expected: Outcome, horizon: int) -> int | None:
-    """The first seed whose run shows that something is wrong; None if no seed does."""
-    for seed in range(ENOUGH):
-        outcome = simulate(job, seed, horizon)
-        if outcome.error is not None or outcome.output != expected.output:
-            return seed
-    return None
-
-
-@pytest.mark.parametrize(
-    ("source", "sink"),
-    [
-        (Events(), CommitsBeforeItFlushed()),
-        (Events(), CommitsAtOnce()),
-        (Hasty(), FileSink()),
-        (Late(), FileSink()),
-    ],
-    ids=lambda part: type(part).__name__,
-)
-def test_a_bug_in_a_sink_or_source_is_found(source: Events, sink: FileSink) -> None:
-    _, expected, horizon = prepared("count")
-    assert first_violation(scenario(PIPELINES["count"], source, sink), expected, horizon) is not None
-
-
-def test_a_timer_that_is_lost_on_restore_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    job, expected, horizon = prepared("state")
-    monkeypatch.setattr(build, "StatefulRoot", ForgetsTimers)
-    assert first_violation(job, expected, horizon) is not None
+@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.what)
+def test_a_bug_that_is_planted_is_found(bug: Bug) -> None:
+    assert bug.found_at() is not None
