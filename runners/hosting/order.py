@@ -67,7 +67,9 @@ class Order:
 
     def plan(self) -> Plan:
         """The stages of the job."""
-        return plan_pipeline(PipelineProto.FromString(self.proto), self.workers)
+        plan = plan_pipeline(PipelineProto.FromString(self.proto), self.workers)
+        pickling.name_classes_of_main()
+        return plan
 
     def context(self, spill: SpillStore | None) -> JobContext:
         """What the engine is handed at this worker; ``spill`` is where groupings go that do not fit in memory."""
