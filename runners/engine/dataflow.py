@@ -13,21 +13,16 @@ from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.checkpoint.alignment import Alignment
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, TaskContext
-from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of
+from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of, weight
 from sage.runners.engine.failures import RAISED, raise_step_error, unfit_key
 from sage.runners.engine.keyed.keys import key_coder
 from sage.runners.engine.reading.sources import TestStreamRoot
+from sage.runners.engine.root import ImpulseRoot
 from sage.runners.engine.spec import CollectionId, Plan
-from sage.runners.engine.spilling.sizes import approximate_size
 from sage.runners.engine.task import Task
 from sage.runtime import set_watermark, watermark
 
 INBOX_ROWS = 1 << 16
-
-
-def _weight(block: Block) -> int:
-    """How much of an inbox a block takes: its rows, each for every kilobyte it has."""
-    return len(block) * max(1, approximate_size(block.values[-1]) >> 10) if len(block) else 0
 
 
 @dataclass
@@ -116,7 +111,8 @@ class Dataflow:
             task.begin(states.get(index) if states is not None else None)
         # Sources run at the first worker; elsewhere they are at their end from the start, as those are that had
         # nothing left to give when the checkpoint was taken.
-        self._sources = deque(i for i in self._sources if not self._exchange.me and not self.tasks[i].over)
+        begun = [i for i in self._sources if not self._exchange.me and not self.tasks[i].over]
+        self._sources = deque(sorted(begun, key=lambda i: not isinstance(self.tasks[i].root, ImpulseRoot)))
         if states is not None:
             for (index, port), marks in self._channels.items():
                 if index in states and port < len(self.tasks[index].stage.root.inputs):
@@ -186,7 +182,7 @@ class Dataflow:
                 return
         if isinstance(message, Block):
             inbox.append((port, message, sender, size))
-            self._waiting[index] += _weight(message)
+            self._waiting[index] += weight(message)
             if self._waiting[index] > INBOX_ROWS and index > self._at:
                 self._drain(index)
                 return
@@ -229,7 +225,7 @@ class Dataflow:
             while inbox:
                 port, message, sender, size = inbox.popleft()
                 if isinstance(message, Block):
-                    self._waiting[index] -= _weight(message)
+                    self._waiting[index] -= weight(message)
                     if size:
                         self._exchange.consumed(sender, index, size)
                     task.receive(port, message)
@@ -313,6 +309,8 @@ class Dataflow:
 
     def step(self) -> bool:
         """Does one piece of work; False when there is none until time passes or messages come."""
+        if self._sources and isinstance(self.tasks[self._sources[0]].root, ImpulseRoot):
+            return self._poll()  # ahead of the first barrier: every checkpoint knows where reading began
         if self._wanted:
             self._begin_checkpoint()
             return True

@@ -15,8 +15,10 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.keyed.keys import KeyIds, key_coder
+from sage.runners.engine.spilling.sizes import approximate_size
 
 KEY_GROUPS = 128
+GATHERED_ROWS = 1000
 _CACHE_KEYS = 100_000
 
 Message = Block | int | Barrier
@@ -40,7 +42,7 @@ class Exchange(Protocol):
 class Route:
     """One reader of a collection: a port of a stage.
 
-    ``mode`` is ``"local"``, ``"key"``, ``"spread"`` or ``"all"``.
+    ``mode`` is ``"local"``, ``"key"``, ``"spread"``, ``"gather"`` or ``"all"``.
     """
 
     stage: int
@@ -55,7 +57,7 @@ def routes_of(plan: spec.Plan) -> dict[spec.CollectionId, list[Route]]:
     for stage in plan.stages:
         sides = stage.root.side_inputs if isinstance(stage.root, spec.ParDo) else ()
         for port, collection in enumerate(stage.root.inputs):
-            mode = stage.partition if stage.partition in ("key", "spread") else "local"
+            mode = stage.partition if stage.partition in ("key", "spread", "gather") else "local"
             route = Route(stage.index, port, mode, plan.collections[collection])
             found.setdefault(collection, []).append(route)
         for offset, side in enumerate(sides):
@@ -63,6 +65,11 @@ def routes_of(plan: spec.Plan) -> dict[spec.CollectionId, list[Route]]:
             route = Route(stage.index, port, "all", plan.collections[side.collection])
             found.setdefault(side.collection, []).append(route)
     return found
+
+
+def weight(block: Block) -> int:
+    """How much a block is to those who queue or share it: its rows, each for every kilobyte it has."""
+    return len(block) * max(1, approximate_size(block.values[-1]) >> 10) if len(block) else 0
 
 
 def worker_of(group: int, workers: int) -> int:
@@ -73,13 +80,15 @@ def worker_of(group: int, workers: int) -> int:
 class Partitioner:
     """Cuts the blocks of one route into one part for each worker.
 
-    State: for each type of key that stands for itself, the workers of the keys that came.
+    State: for each type of key that stands for itself, the workers of the keys that came; of what is gathered, how much
+    there was.
     """
 
     def __init__(self, route: Route, workers: int) -> None:
         self._route = route
         self._workers = workers
         self._next = 0
+        self._gathered = 0
         self._ids = KeyIds(key_coder(route.collection.coder))
         self._worker = [worker_of(group, workers) for group in range(KEY_GROUPS)]
         self._known: dict[type, dict[Any, int]] = {cls: {} for cls in self._ids.direct}
@@ -91,6 +100,8 @@ class Partitioner:
             yield from ((worker, block) for worker in range(workers))
         elif mode == "spread":
             yield from self._spread(block)
+        elif mode == "gather":
+            yield from self._gather(block)
         elif mode == "key":
             yield from self._by_key(block)
         else:
@@ -107,6 +118,14 @@ class Partitioner:
             if end > start:
                 yield (first + number) % workers, block.pick(slice(start, end))
             start = end
+
+    def _gather(self, block: Block) -> Iterator[tuple[int, Block]]:
+        """All to the worker where sources run, as long as that is little."""
+        self._gathered += weight(block)
+        if self._gathered > GATHERED_ROWS:
+            yield from self._spread(block)
+        else:
+            yield 0, block
 
     def _by_key(self, block: Block) -> Iterator[tuple[int, Block]]:
         targets = self._targets([pair[0] for pair in block.values])

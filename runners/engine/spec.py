@@ -98,8 +98,10 @@ class Flatten(Step):
 
 @dataclass(frozen=True)
 class Redistribute(Step):
-    """Elements as they are, spread anew over the workers."""
+    """Elements as they are, spread anew over the workers; one that ``gathers`` spreads only what is more than a little.
+    """
 
+    gathers: bool = False
     kind = "reshuffle"
 
 
@@ -195,7 +197,8 @@ class Stage:
     """Steps that run fused: a root that takes the stage's input, and a tree of steps behind it.
 
     ``partition`` says how blocks reach the stage from other workers: ``"key"`` by key group, ``"spread"``
-    anywhere, ``"local"`` where they are made, ``"one"`` at one worker only.
+    anywhere, ``"gather"`` to the first one, or anywhere if there are many, ``"local"`` where they are made, ``"one"``
+    at one worker only.
     """
 
     index: int

@@ -8,12 +8,15 @@ from typing import Any
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from sage.runners.engine.spec import Plan
+from sage.runners.plan.gathering import gather_small_creates
 from sage.runners.plan.passes import drop_redistributes, drop_single_flattens, expand_splittable, fuse, lift_combines
 from sage.runners.plan.read import Graph, read_graph
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (drop_single_flattens, lift_combines, expand_splittable)
-ALONE: tuple[Callable[[Graph], Graph], ...] = (drop_redistributes, *PASSES)
+ALONE = (drop_redistributes, *PASSES)
 """The passes for a job with one worker."""
+SEVERAL = (*PASSES, gather_small_creates)
+"""The passes for one that may have more."""
 
 
 def plan_pipeline(
@@ -31,6 +34,6 @@ def plan_pipeline(
         InvalidPipeline: a part of the proto cannot be decoded in this process.
     """
     graph = read_graph(proto, created)
-    for run in ALONE if workers == 1 else PASSES:
+    for run in ALONE if workers == 1 else SEVERAL:
         graph = run(graph)
     return Plan(fuse(graph), graph.collections)

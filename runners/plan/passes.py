@@ -96,7 +96,6 @@ _PARTITION = {
     spec.GroupByKey: "key",
     spec.CombinePerKey: "key",
     spec.MergeCombine: "key",
-    spec.Redistribute: "spread",
     spec.Impulse: "one",
     spec.TestStream: "one",
     spec.PairWithTiming: "local",
@@ -112,6 +111,8 @@ def partition_of(step: spec.Step) -> str | None:
         if step.splittable:
             return "spread"
         return "local" if step.side_inputs else None
+    if isinstance(step, spec.Redistribute):
+        return "gather" if step.gathers else "spread"
     return _PARTITION.get(type(step))
 
 

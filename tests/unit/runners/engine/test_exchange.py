@@ -131,6 +131,18 @@ def test_spread_rows_are_even_and_keep_their_order() -> None:
     assert sum(counts) == 112
 
 
+def test_a_little_is_gathered_at_one_worker_and_more_is_spread() -> None:
+    gather = partitioner("gather", 2)
+    little = [gather.parts(Block(list(range(size)))) for size in (64, 256)]
+    assert [[(worker, len(part)) for worker, part in parts] for parts in little] == [[(0, 64)], [(0, 256)]]
+    assert [(worker, len(part)) for worker, part in gather.parts(Block(list(range(1000))))] == [(0, 500), (1, 500)]
+    assert {worker for worker, _ in gather.parts(Block([1, 2]))} == {0, 1}, "it has been more than a little"
+
+
+def test_a_few_large_elements_are_not_a_little() -> None:
+    assert len(list(partitioner("gather", 2).parts(Block([b"x" * 1_000_000] * 2)))) == 2
+
+
 def test_a_side_input_goes_to_all() -> None:
     block = Block([1])
     assert list(partitioner("all", 3).parts(block)) == [(0, block), (1, block), (2, block)]
