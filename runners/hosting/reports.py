@@ -45,6 +45,9 @@ class Reports:
     def fact(self, fact: Fact) -> None:
         """A worker tells the coordinator of checkpoints something; a host that has one overrides this."""
 
+    def said(self, kind: str, said: Any) -> None:
+        """User code at a worker printed, logged or warned; a host that does not let it do so there overrides this."""
+
     def hear(self, worker: int, data: bytes) -> bool:
         """Takes a worker's report, the same one twice too; whether it says that the worker has done its part.
 
@@ -57,6 +60,9 @@ class Reports:
             raise_reported(*content)
         if kind == "fact":
             self.fact(*content)
+            return False
+        if kind == "said":
+            self.said(*content)
             return False
         self._progress[worker] = content[0]
         if kind == "progress":

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
 from sage.errors import WorkerLost
 from sage.runners.engine.checkpoint.protocol import Fact
@@ -18,6 +19,7 @@ from sage.runners.hosting.epochs import Command
 from sage.runners.hosting.order import Order
 from sage.runners.hosting.reports import Reports
 from sage.runners.hosting.worker import CANCEL
+from sage.runners.local.voice import Echo, levels
 from sage.runners.local.zygote import zygote
 
 _GRACE_SECONDS = 1.0
@@ -38,6 +40,7 @@ class Crew(Reports):
         self._heard, self._bell = socket.socketpair()
         self._bell.setblocking(False)
         self._conductor: Conductor | None = None
+        self._echo = Echo()
         self.cancelled_at: float | None = None
         self._start(orders)
 
@@ -55,7 +58,7 @@ class Crew(Reports):
             for peer in peers:
                 peer.close()
             control = Connection(mine.detach())
-            control.send_bytes(pickle.dumps(order))
+            control.send_bytes(pickle.dumps((order, levels())))
             self._controls.append(control)
             self._open[control] = index
 
@@ -81,6 +84,9 @@ class Crew(Reports):
     def fact(self, fact: Fact) -> None:
         if self._conductor is not None:
             self._conductor.tell(fact)
+
+    def said(self, kind: str, said: Any) -> None:
+        self._echo.repeat(kind, said)
 
     def run(self, conductor: Conductor) -> None:
         """Waits for all workers, and does what checkpoints ask for meanwhile.
@@ -159,7 +165,7 @@ class Crew(Reports):
         while running and (left := deadline - time.monotonic()) > 0:
             for ready in wait(list(running), left):
                 try:
-                    ready.recv_bytes()  # type: ignore[union-attr]
+                    self._echo.last_words(ready.recv_bytes())  # type: ignore[union-attr]
                 except (EOFError, OSError):
                     del running[ready]  # type: ignore[arg-type]
         for index in running.values():

@@ -13,14 +13,16 @@ from sage.runners.hosting import worker
 from sage.runners.hosting.credits import DRIVER
 from sage.runners.hosting.order import Cancelled, Order, portable_error
 from sage.runners.local.peers import Mailbox, writer
+from sage.runners.local.voice import Voice
 
 
 def work(driver: Connection, connections: list[Connection]) -> None:
     """Runs one order: reads it from the driver, and reports to it."""
-    order: Order = pickle.loads(driver.recv_bytes())
-    lock = threading.Lock()
+    order: Order
+    order, levels = pickle.loads(driver.recv_bytes())
+    lock = threading.RLock()  # what the collector of garbage calls may print
 
-    def report(data: bytes) -> None:
+    def send(data: bytes) -> None:
         try:
             with lock:
                 driver.send_bytes(data)
@@ -28,8 +30,15 @@ def work(driver: Connection, connections: list[Connection]) -> None:
             # The driver is gone. Nobody waits for the result, and a source may be at work for hours to come.
             os.kill(os.getpid(), signal.SIGTERM)
 
+    voice = Voice(lambda kind, said: send(pickle.dumps(("said", kind, said))))
+
+    def report(data: bytes) -> None:
+        voice.flush()
+        send(data)
+
     try:
         order.prepare()
+        voice.take(levels)
         others = [w for w in range(order.workers) if w != order.worker]
         peers = dict(zip(others, connections, strict=True))
         mailbox = Mailbox({DRIVER: driver, **peers})
@@ -41,4 +50,5 @@ def work(driver: Connection, connections: list[Connection]) -> None:
         return
     except BaseException as error:  # whatever ends a worker is to be known to the driver
         with contextlib.suppress(OSError):
+            voice.flush()
             driver.send_bytes(portable_error(error))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,66 @@ def test_metrics_of_all_workers_are_one() -> None:
     assert (told.count, told.sum, told.min, told.max) == (3000, sum(range(3000)), 0, 2999)
     assert 0 <= last.committed.value < 3000
     assert set(thirds.committed) == {"0", "1", "2"}
+
+
+class Spoken(UserWarning):
+    """Of no module that a worker could import by itself."""
+
+
+def speak(number: int) -> int:
+    print(f"printed {number}")
+    print(f"é {number}", file=sys.stderr, end="")
+    logging.getLogger("spoken").info("logged %s", number)
+    logging.getLogger("silent").info("not wanted")
+    warnings.warn("warned", Spoken, stacklevel=2)
+    return number
+
+
+def test_what_workers_print_log_and_warn_of_comes_out_at_the_driver(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    p = pipeline(2)
+    p | beam.Create([1, 2]) | beam.Map(speak)
+    with caplog.at_level(logging.INFO, "spoken"), pytest.warns(Spoken, match="warned"):
+        p.run()
+    told = capsys.readouterr()
+    assert sorted(told.out.splitlines()) == ["printed 1", "printed 2"]
+    assert sorted(told.err.replace("é", " é").split()) == ["1", "2", "é", "é"]
+    logged = [record for record in caplog.records if record.name in ("spoken", "silent")]
+    assert sorted(record.getMessage() for record in logged) == ["logged 1", "logged 2"]
+    assert os.getpid() not in {record.process for record in logged}
+
+
+def test_words_of_a_worker_that_fails_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    p = pipeline(2)
+    p | beam.Create([1]) | beam.Map(lambda x: (print("before", x), 1 // 0))
+    with pytest.raises(StepError, match="ZeroDivisionError"):
+        p.run()
+    assert "before 1" in capsys.readouterr().out
+
+
+def test_a_filter_that_makes_an_error_of_a_warning_holds_for_workers() -> None:
+    p = pipeline(2)
+    p | beam.Create([1, 2]) | beam.Map(speak)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Spoken)
+        with pytest.raises(Spoken, match="warned"):
+            p.run()
+
+
+def note_streams(path: str) -> None:
+    child = os.fork()
+    Path(path).with_suffix(".here" if child else ".child").write_text(str(sys.stdout is sys.__stdout__))
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def test_a_process_that_user_code_forks_speaks_for_itself(tmp_path: Path) -> None:
+    p = pipeline(2)
+    p | beam.Create([str(tmp_path / "direct")]) | beam.Map(note_streams)
+    p.run()
+    assert {path.suffix: path.read_text() for path in tmp_path.iterdir()} == {".here": "False", ".child": "True"}
 
 
 def test_workers_end_when_their_driver_is_killed(tmp_path: Path) -> None:
