@@ -18,10 +18,9 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import Stamps, timestamp_of
 from sage.runners.engine.compiled.here import Here
 from sage.runners.engine.compiled.outputs import (
-    BAD_RESULTS,
     Ordinary,
-    pair_of,
-    refuse,
+    no_pair,
+    result_type,
 )
 from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg
 from sage.runners.engine.compiled.sinks import write_combine, write_edge
@@ -195,7 +194,10 @@ class Generator:
         parts += [f"{name}={constant_or_side(value)}" for name, value in call.kwargs.items()]
         key = w.fresh("k")
         if call.keyed:
-            w.line(f"{key}, {w.fresh('x')} = {w.bind('pair', pair_of)}({here.value})", op.step.name)
+            with w.block("try:"):
+                w.line(f"{key}, {w.fresh('x')} = {here.value}", op.step.name)
+            with w.block("except (TypeError, ValueError):"):
+                w.line(f"{w.bind('no_pair', no_pair)}({here.value})", op.step.name)
         if Special.TIMESTAMP in call.specials.values():
             self._stamp(here)
         own = {Special.TIMESTAMP: here.stamp, Special.PANE: here.pane, Special.KEY: key, Special.WINDOW: one}
@@ -218,7 +220,16 @@ class Generator:
             for name, what in states.items():
                 get = w.bind("get", op.user_state.timer if what.timer else op.user_state.get_state)
                 more = f", {micros}, {here.pane}" if what.timer else ""
-                w.line(f"{names[name]} = {get}({w.bind('spec', what.spec)}, {key}, {one}{more})", op.step.name)
+                found = f"{names[name]} = {get}({w.bind('spec', what.spec)}, {key}, {one}{more})"
+                if what.timer or one != "windows[0]":
+                    w.line(found, op.step.name)
+                    continue
+                near = w.fresh("near")
+                w.start(f"{near} = {w.bind('near', op.user_state.near)}({what.spec.name!r}, windows[0])")
+                plain = f"{w.bind('type', type)}({key}) in {w.bind('direct', op.user_state.direct)}"
+                w.line(f"{names[name]} = {near}.get({key}) if {plain} else None")
+                with w.block(f"if {names[name]} is None:"):
+                    w.line(found, op.step.name)
         for name, what in states.items():
             # A handle that is found again is told of the element at hand, if it makes a difference to it.
             if what.timer and (here.panes_vary or not TimeDomain.is_event_time(what.spec.time_domain)):
@@ -240,17 +251,18 @@ class Generator:
             return
         results, number = w.fresh("r"), w.fresh("n")
         w.line(f"{results} = {called}", name)
-        if call.checked:
-            bad = w.bind("bad", BAD_RESULTS)
-            w.line(f"if {results}.__class__ in {bad}: {w.bind('refuse', refuse)}({results})", name)
         w.start(f"{number} = 0")
-        whole = w.fresh("r")
+        whole, last, kind = w.fresh("r"), w.fresh("c"), w.bind("type", type)
         rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
         inner = replace(here, value=value, count=number, rest=rest)
         with w.block(f"if {results} is not None:"):
+            if call.checked:
+                w.start(f"{last} = None")
+                with w.block(f"if {kind}({results}) is not {last}:"):
+                    w.line(f"{last} = {w.bind('known', result_type)}({results})", name)
             w.line(f"{whole} = {w.bind('iter', iter)}({results})", name)
-            count = w.bind("enumerate", enumerate)
-            with w.block(f"for {number}, {value} in {count}({whole}, {number} + 1):", name):
+            with w.block(f"for {value} in {whole}:", name):
+                w.line(f"{number} += 1")
                 self._outputs(op, call, inner)
 
     def _outputs(self, op: Any, call: PlainCall, here: Here) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from sage.runners.engine.compiled.recognise import is_ordinary
 
@@ -28,25 +28,23 @@ class Ordinary(set):  # type: ignore[type-arg]
         return cls
 
 
-def refuse(results: Any) -> None:
-    """Raises what Beam raises for a DoFn that returns a ``str``, ``bytes`` or ``dict``."""
-    kind = type(results).__name__
-    raise TypeError(
-        f"Returning a {kind} from a ParDo or FlatMap is not allowed. "
-        f"Please use list({results!r}) if you really want this behavior."
-    )
-
-
-def pair_of(value: Any) -> tuple[Any, Any]:
-    """The key and value of an element of a keyed step.
+def result_type(results: Any) -> type:
+    """The class of what a DoFn returned.
 
     Raises:
-        ValueError: the element is not a pair.
+        TypeError: it is one that Beam refuses: a ``str``, ``bytes`` or ``dict``.
     """
-    try:
-        key, rest = value
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"Input value to a stateful DoFn or KeyParam must be a KV tuple; instead, got '{value}'."
-        ) from None
-    return key, rest
+    kind = type(results)
+    if kind in BAD_RESULTS:
+        raise TypeError(
+            f"Returning a {kind.__name__} from a ParDo or FlatMap is not allowed. "
+            f"Please use list({results!r}) if you really want this behavior."
+        )
+    return kind
+
+
+def no_pair(value: Any) -> NoReturn:
+    """Raises what Beam raises for an element of a keyed step that is not a pair."""
+    raise ValueError(
+        f"Input value to a stateful DoFn or KeyParam must be a KV tuple; instead, got '{value}'."
+    ) from None

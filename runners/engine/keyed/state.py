@@ -18,6 +18,7 @@ from sage.runners.engine.keyed.kinds import make_cell
 from sage.runners.engine.keyed.timers import Timer, TimerHandle, TimerQueue
 
 _LEAST_SWEPT = 100_000
+_MOST_NEAR = 50_000
 _NOWHERE = object()
 
 Expired = Callable[[Any], Callable[[int], bool]]
@@ -27,15 +28,28 @@ Expired = Callable[[Any], Callable[[int], bool]]
 class Cells(dict):  # type: ignore[type-arg]
     """The cells of one window by place, and those that user code was given since they were last written down.
 
+    Those are ``touched``; ``near`` has some of them by state name and key, so that what is used often is found at once.
     What was restored and nobody has asked for since is ``asleep``: contents by place, which need no cell. A job is
     at work again the sooner.
     """
 
-    __slots__ = ("asleep", "touched")
+    __slots__ = ("asleep", "near", "touched")
 
     def __init__(self) -> None:
         self.asleep: dict[Place, Any] = {}
+        self.near: dict[str, dict[Any, Any]] = {}
         self.touched: list[tuple[Place, Any]] = []
+
+    def take_touched(self) -> list[tuple[Place, Any]]:
+        """What was touched, which is about to be written down."""
+        self.forget_near()
+        touched, self.touched = self.touched, []
+        return touched
+
+    def forget_near(self) -> None:
+        """To be called when cells may go, or be written down."""
+        for cells in self.near.values():
+            cells.clear()
 
 
 class KeyedState(userstate.UserStateContext):
@@ -52,6 +66,7 @@ class KeyedState(userstate.UserStateContext):
     def __init__(self, declared: Declared, tracked: bool = False) -> None:
         self.declared = declared
         self._ids = declared.ids
+        self.direct = declared.ids.direct
         self._cells: dict[Any, Cells] = {}
         self._specs: dict[str, Any] = {}
         self._window: Any = _NOWHERE
@@ -84,7 +99,19 @@ class KeyedState(userstate.UserStateContext):
         if not cell.touched:
             cell.touched = True
             cells.touched.append((place, cell))
+        if key.__class__ in self.direct and (near := cells.near.get(state_spec.name)) is not None:
+            if len(near) >= _MOST_NEAR:
+                near.clear()
+            near[key] = cell
         return cell
+
+    def near(self, name: str, window: Any) -> dict[Any, Any]:
+        """Cells of a state by key, for keys of the classes in ``direct``: some of those that need no `get_state`.
+
+        Good until user code has been through a block.
+        """
+        cells = self._here if window is self._window else self._enter(window)
+        return cells.near.setdefault(name, {})
 
     def _enter(self, window: Any) -> Cells:
         """The cells of another window than before; most elements are in the same as the one before them."""
@@ -151,6 +178,7 @@ class KeyedState(userstate.UserStateContext):
         """Drops the cells that hold nothing, or nothing that still lives."""
         for window, cells in list(self._cells.items()):
             self._wake_mortal(cells)
+            cells.forget_near()
             empty = []
             for place, cell in cells.items():
                 dropped = place[0] in self._mortal and cell.expire(expired(self.declared.states[place[0]].ttl))
@@ -186,7 +214,7 @@ class KeyedState(userstate.UserStateContext):
 
     def _told(self, cells: Cells, whole: bool) -> list[tuple[Place, Any]]:
         """Place and content of the cells of a window that a snapshot tells; those without content are dropped."""
-        touched, cells.touched = cells.touched, []
+        touched = cells.take_touched()
         rows = []
         for place, cell in list(cells.items()) if whole else touched:
             current = cells.get(place)

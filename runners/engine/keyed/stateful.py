@@ -57,7 +57,9 @@ class StatefulRoot(OpRoot):
         return StoredState(declared, store(declared.step), self._lateness, checkpoints)
 
     def process_block(self, port: int, block: Block) -> None:
-        self.entry.receive_block(self._in_time(block))
+        block = self._in_time(block)
+        if len(block):
+            self.entry.receive_block(block)
         if self._state.made > self._state.most_made:
             self._state.trim(self._expired)
 

@@ -113,7 +113,7 @@ class StoredState(KeyedState):
         """Writes all that was touched to the store; how many bytes in how many cells."""
         store, size, count = self._store, 0, 0
         for cells in self._cells.values():
-            touched, cells.touched = cells.touched, []
+            touched = cells.take_touched()
             count += len(touched)
             for (name, _), cell in touched:
                 cell.touched = False
