@@ -21,12 +21,8 @@ _PREFIX = "sage-state-"
 
 
 @contextmanager
-def keyed_stores(options: JobOptions, mark: str | None = None) -> Iterator[KeyedStores | None]:
+def keyed_stores(options: JobOptions) -> Iterator[KeyedStores | None]:
     """What makes the store of a step by its name, while the job runs; None for state in memory.
-
-    Args:
-        options: of the job.
-        mark: what the names of files begin with, unlike any other worker's or attempt's; by default it is made up.
 
     Raises:
         ConfigError: the folder for the files cannot be made or written to.
@@ -36,7 +32,7 @@ def keyed_stores(options: JobOptions, mark: str | None = None) -> Iterator[Keyed
         yield None
         return
     with _folder(options.state_dir or tempfile.gettempdir()) as folder:
-        stores = RocksBackend(folder, mark=mark)
+        stores = RocksBackend(folder)
         try:
             yield stores.store
         finally:

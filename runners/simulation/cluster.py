@@ -130,7 +130,7 @@ class Worker:
             state_dir=setting.scratch or None,
         )
         self._held = ExitStack()
-        keyed = self._held.enter_context(keyed_stores(options, mark=f"{setting.epoch}-{me}"))
+        keyed = self._held.enter_context(keyed_stores(options))
         self.job = JobContext(clock, options, worker=me, workers=setting.workers, keyed=keyed)
         self.ids = stage_ids(plan)
         self.inbox = _Inbox()

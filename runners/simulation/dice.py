@@ -32,7 +32,7 @@ class Fate(enum.Enum):
 class Dice:
     """The choices of one simulation.
 
-    State: how many crash points were passed, and the log.
+    State: how many crash points were passed, the log, and whether what comes now is only the end of what has crashed.
 
     Args:
         seed: decides everything.
@@ -45,6 +45,7 @@ class Dice:
     horizon: int = 300
     log: list[str] = field(init=False, default_factory=list)
     passed: int = field(init=False, default=0)
+    ending: bool = field(init=False, default=False)
     _left: int = field(init=False)
     _aim: str = field(init=False)
     _wait: int = field(init=False)
@@ -71,6 +72,8 @@ class Dice:
         Raises:
             Crash: it does not happen.
         """
+        if self.ending:
+            raise Crash
         self.passed += 1
         self.note(kind, what)
         if self._aim in ("", kind):

@@ -146,8 +146,9 @@ class _Run:
         return cluster.last is Kind.FINAL
 
     def _crash(self, cluster: Cluster | None, fate: Fate) -> None:
+        dice = self._world.dice
         self.outcome.fates.append(fate)
-        self._world.dice.note("fate", fate.value)
+        dice.note("fate", fate.value)
         if fate is Fate.POWER:
             self._world.disk.lose_power()
         if fate is Fate.WORKER and cluster is not None:
@@ -157,7 +158,9 @@ class _Run:
             self._world.disk.locked.clear()
             self._driver = None
         if cluster is not None:
+            dice.ending = True  # functions are torn down for the sake of this process: those that crashed do no more
             cluster.close()
+            dice.ending = False
 
     def _asks(self) -> list[Ask]:
         """What is asked of the job in this attempt: now and then a savepoint, or to stop with one."""

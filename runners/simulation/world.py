@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import sys
 import types
+import uuid
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -48,10 +50,12 @@ class World:
     Attributes:
         dice: decides everything.
         full: whether the disk fails now and then, as one that is full.
+        objects: what a store of objects holds, by name.
     """
 
     dice: Dice
     full: bool = False
+    objects: dict[str, bytes] = field(init=False, default_factory=dict)
     clock: SimulatedClock = field(init=False)
     disk: SimulatedDisk = field(init=False)
     broker: SimulatedBroker = field(init=False)
@@ -63,10 +67,10 @@ class World:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[World]:
-        """This world is the current one, and its clock the time that all code reads."""
+        """This world is the current one, its clock the time that all code reads, and its seed makes up the UUIDs."""
         token = _current.set(self)
         set_clock(self.clock.now_seconds)
-        with beam_time(self.clock), _modules_time(self.clock):
+        with beam_time(self.clock), _modules_time(self.clock), _seeded_uuids(self.dice.seed):
             yield self
         _current.reset(token)
 
@@ -95,6 +99,17 @@ def _modules_time(clock: SimulatedClock) -> Iterator[None]:
     finally:
         for module, real in patched:
             module.time = real  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _seeded_uuids(seed: int) -> Iterator[None]:
+    """Random UUIDs come of the seed."""
+    numbers, real = random.Random(f"uuid {seed}"), uuid.uuid4
+    uuid.uuid4 = lambda: uuid.UUID(int=numbers.getrandbits(128), version=4)
+    try:
+        yield
+    finally:
+        uuid.uuid4 = real
 
 
 class Recorder(TransactionalDoFn):

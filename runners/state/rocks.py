@@ -32,28 +32,25 @@ class RocksBackend:
     Args:
         directory: an empty folder; whoever made it removes it when the stores are closed.
         cells_bytes: what each step may hold of its state as objects (bytes).
-        mark: what the names of its files begin with, unlike any other's in the job; by default it is made up.
 
     Raises:
         MissingExtra: rocksdict is not installed.
     """
 
-    def __init__(self, directory: str, cells_bytes: int = CELLS_BYTES, mark: str | None = None) -> None:
+    def __init__(self, directory: str, cells_bytes: int = CELLS_BYTES) -> None:
         try:
             import rocksdict
         except ImportError:
             raise MissingExtra("--state_backend=rocksdb", "rocksdb") from None
         self._directory = directory
-        self._mark = uuid.uuid4().hex[:12] if mark is None else mark
         self._cells_bytes = cells_bytes
         self._cache = rocksdict.Cache(BLOCK_CACHE_BYTES)
         self._stores: list[RocksStore] = []
 
     def store(self, step: str) -> RocksStore:
         """A new store for a step."""
-        number = len(self._stores)
-        folder = os.path.join(self._directory, str(number))
-        store = RocksStore(folder, self._cache, f"{self._mark}-{number}", self._cells_bytes)
+        folder = os.path.join(self._directory, str(len(self._stores)))
+        store = RocksStore(folder, self._cache, self._cells_bytes)
         self._stores.append(store)
         return store
 
@@ -73,15 +70,14 @@ class RocksStore:
     Args:
         folder: where to put it.
         cache: what of the files is kept in memory.
-        own: what the names of its files begin with, unlike any other's of the step.
         cells_bytes: what the step may hold of its state as objects (bytes).
     """
 
-    def __init__(self, folder: str, cache: Any, own: str, cells_bytes: int = CELLS_BYTES) -> None:
+    def __init__(self, folder: str, cache: Any, cells_bytes: int = CELLS_BYTES) -> None:
         self.cells_bytes = cells_bytes
         self._folder = folder
         self._cache = cache
-        self._own = own
+        self._own = uuid.uuid4().hex[:12]
         self._names: dict[str, str] = {}
         self._count = 0
         self._checkpoint: str | None = None

@@ -12,6 +12,7 @@ from typing import Any
 from sage.runners.simulation.world import World, world
 from sage.sources import Batch, SplitReader, StreamSource
 from sage.transactions import SinkContext, TransactionalDoFn
+from tests.simulation.file_systems import read_parts
 
 SECOND = 1_000_000
 
@@ -138,4 +139,4 @@ def read_files(world: World) -> Counter[Any]:
 
 def read_all(world: World) -> Counter[Any]:
     """What is in the files and at the broker."""
-    return read_files(world) + world.broker.read()
+    return read_files(world) + read_parts(world) + world.broker.read()

@@ -18,7 +18,9 @@ from sage.runners.plan import plan_pipeline
 from sage.runners.simulation.simulator import Scenario
 from sage.runners.simulation.world import Recorder
 from sage.sources import ReadStream
+from sage.transforms.io import WriteJsonLines
 from sage.transforms.joins import IntervalJoin
+from tests.simulation.file_systems import DISK, FOLDER, OBJECTS
 from tests.simulation.parts import Events, FileSink, read_all
 
 FIVE_SECONDS = 5_000_000
@@ -32,13 +34,16 @@ def _next_due(held: Any) -> Any:
 
 def counted(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
     """Events by key in windows of ten seconds."""
-    counts = (
+    _write(_counts(pipeline, source), "sum", sink)
+
+
+def _counts(pipeline: beam.Pipeline, source: Events) -> Any:
+    return (
         pipeline
         | "Read" >> ReadStream(source)
         | "Window" >> beam.WindowInto(FixedWindows(10))
         | "Sum" >> beam.CombinePerKey(sum)
     )
-    _write(counts, "sum", sink)
 
 
 @beam.typehints.with_input_types(tuple[str, int])
@@ -144,9 +149,16 @@ def beside(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
     _write(seen, "beside", sink)
 
 
+def to_files(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
+    """Counts by window, as `counted`, into the folders of two of the product's own sinks."""
+    counts = _counts(pipeline, source)
+    counts | "Objects" >> WriteJsonLines(f"{OBJECTS}://{FOLDER}/objects")
+    counts | "Parts" >> WriteJsonLines(f"{DISK}://{FOLDER}/parts", max_file_bytes=64)
+
+
 Build = Callable[[beam.Pipeline, Events, FileSink], None]
 PIPELINES: dict[str, Build] = {"count": counted, "state": settled, "join": joined}
-MORE: dict[str, Build] = {"near": near, "sessions": in_sessions, "beside": beside}
+MORE: dict[str, Build] = {"near": near, "sessions": in_sessions, "beside": beside, "files": to_files}
 KEEP_STATE = ("state", "near")
 """Those whose keyed state a backend keeps."""
 

@@ -99,11 +99,11 @@ class Bug:
 
     @contextlib.contextmanager
     def _in_place(self) -> Iterator[None]:
-        build.StatefulRoot = self.root  # type: ignore[misc]
+        build.StatefulRoot = self.root
         try:
             yield
         finally:
-            build.StatefulRoot = StatefulRoot  # type: ignore[misc]
+            build.StatefulRoot = StatefulRoot
 
 
 PLANTED = (

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from sage.runners.simulation.simulator import Outcome, Scenario, length, simulate, uninterrupted
-from tests.simulation.pipelines import PIPELINES, scenario
+from sage.transforms.io.storage import Folder
+from tests.simulation.file_systems import in_place
+from tests.simulation.pipelines import MORE, PIPELINES, scenario
 from tests.simulation.planted import ENOUGH, PLANTED, Bug
 
 SEEDS = int(os.environ.get("SAGE_SIMULATION_SEEDS", "60"))
@@ -77,6 +79,24 @@ def test_state_on_disk_recovers(tmp_path: Path) -> None:
         outcome = simulate(job, seed, horizon)
         assert (outcome.error, outcome.output) == (None, expected.output), f"seed {seed}"
     assert simulate(job, 2000, horizon).log == simulate(job, 2000, horizon).log
+
+
+def test_files_of_the_sinks_that_users_have_recover() -> None:
+    job = scenario(MORE["files"])
+    with in_place():
+        expected, horizon = uninterrupted(job), length(job)
+        assert len(expected.output) >= 30
+        for seed in range(3000, 3020):
+            outcome = simulate(job, seed, horizon)
+            assert (outcome.error, outcome.output) == (None, expected.output), f"seed {seed}"
+
+
+def test_files_that_are_renamed_before_they_are_safe_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = scenario(MORE["files"])
+    with in_place():
+        expected, horizon = uninterrupted(job), length(job)
+        monkeypatch.setattr(Folder, "sync", lambda self, names: None)
+        assert any(simulate(job, seed, horizon).output != expected.output for seed in range(ENOUGH))
 
 
 @pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.what)
