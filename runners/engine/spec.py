@@ -18,7 +18,7 @@ MAIN = "main"
 class Collection:
     """A PCollection: its element coder and its windowing strategy (Beam's own objects).
 
-    ``name`` is that of the step that makes it.
+    ``name`` is that of the step that makes it; ``fired`` says that its elements come out of a grouping, by its trigger.
     """
 
     id: CollectionId
@@ -26,6 +26,7 @@ class Collection:
     coder: Any
     windowing: Any
     bounded: bool = True
+    fired: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from apache_beam import coders
 from apache_beam.portability import common_urns
 from apache_beam.transforms import sideinputs
 from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.trigger import AfterProcessingTime, DefaultTrigger, Repeatedly
+from apache_beam.transforms.trigger import AfterCount, AfterProcessingTime, DefaultTrigger, Repeatedly
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -245,7 +245,7 @@ class RefreshedView(SideView):
         super().__init__(side, collection)
         self._clock = context.clock
         self._holding = _holding_of(side.data)
-        self._driver = PaneDriver(_once_gathered(collection.windowing), context.clock, self._holding)
+        self._driver = PaneDriver(_once_gathered(collection), context.clock, self._holding)
         self._all = KeyPanes()
         self._clocks = DueTimes()
         self._rows = KeyedRows(collection, collection.coder)
@@ -313,22 +313,28 @@ def _elements(block: Block) -> Iterator[tuple[Any, Timestamp, Any]]:
     return ((value, stamp, windows) for value, stamp, windows, _ in block.rows())
 
 
-def _once_gathered(windowing: Any) -> Any:
-    """The windowing of a side input behind a grouping that fires by the clock: what comes at once is one pane.
+def _once_gathered(collection: spec.Collection) -> Any:
+    """The windowing of a side input: behind a grouping that fires by the clock, what comes at once is one pane.
 
-    Beam's trigger for that place fires "at the runner's discretion"; at each block would show parts of panes.
+    Beam's trigger for that place fires "at the runner's discretion"; at each block would show parts of panes. Beam
+    2.61 has no trigger for that place: there, what was counted for a pane is not counted again.
     """
+    windowing = collection.windowing
     trigger = windowing.triggerfn
-    if isinstance(trigger, Repeatedly) and _continued(trigger.underlying):
+    if isinstance(trigger, Repeatedly) and (_CONTINUES or collection.fired):
         windowing = copy.copy(windowing)
-        windowing.triggerfn = Repeatedly(AfterProcessingTime(0))
+        windowing.triggerfn = Repeatedly(_continued(trigger.underlying))
     return windowing
 
 
-def _continued(trigger: Any) -> bool:
+def _continued(trigger: Any) -> Any:
     if _CONTINUES:
-        return bool(trigger == AfterProcessingTime().get_continuation_trigger())
-    return isinstance(trigger, AfterProcessingTime)
+        by_clock = trigger == AfterProcessingTime().get_continuation_trigger()
+    else:
+        by_clock = isinstance(trigger, AfterProcessingTime)
+        if isinstance(trigger, AfterCount):
+            return AfterCount(1)
+    return AfterProcessingTime(0) if by_clock else trigger
 
 
 def _holding_of(data: Any) -> Values:

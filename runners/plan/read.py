@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,9 @@ class _Reader:
         used = {c for step in steps for c in (*step.inputs, *step.outputs.values())}
         used |= {s.collection for step in steps if isinstance(step, spec.ParDo) for s in step.side_inputs}
         makers = {c: step.name for step in steps for c in step.outputs.values()}
-        return Graph(_topological(steps), {c: self._collection(c, makers) for c in sorted(used)})
+        ordered = _topological(steps)
+        fired = _fired(ordered)
+        return Graph(ordered, {c: self._collection(c, makers, c in fired) for c in sorted(used)})
 
     def _check_environments(self) -> None:
         """Refuses what was made by another Beam or Python: its pickled functions may mean something else here."""
@@ -82,7 +84,7 @@ class _Reader:
                 if not ("rc" in there and here in there):
                     raise IncompatibleEnvironment(there, here)
 
-    def _collection(self, id: CollectionId, makers: Mapping[CollectionId, str]) -> spec.Collection:
+    def _collection(self, id: CollectionId, makers: Mapping[CollectionId, str], fired: bool) -> spec.Collection:
         proto = self._proto.components.pcollections[id]
         return spec.Collection(
             id,
@@ -90,6 +92,7 @@ class _Reader:
             self._context.coders.get_by_id(proto.coder_id),
             self._context.windowing_strategies.get_by_id(proto.windowing_strategy_id),
             proto.is_bounded != beam_runner_api_pb2.IsBounded.UNBOUNDED,
+            fired,
         )
 
     def _expand(self, transform_id: str) -> Iterator[spec.Step]:
@@ -246,6 +249,16 @@ def _topological(steps: list[spec.Step]) -> tuple[spec.Step, ...]:
             else:
                 stack.append((needed, iter(_reads(needed))))
     return tuple(ordered.values())
+
+
+def _fired(steps: Iterable[spec.Step]) -> set[CollectionId]:
+    """What comes out of a grouping and has its windows still."""
+    found: set[CollectionId] = set()
+    for step in steps:
+        groups = isinstance(step, spec.GroupByKey | spec.CombinePerKey)
+        if groups or (found.intersection(step.inputs) and not isinstance(step, spec.AssignWindows)):
+            found.update(step.outputs.values())
+    return found
 
 
 def _reads(step: spec.Step) -> tuple[CollectionId, ...]:

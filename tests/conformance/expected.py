@@ -24,14 +24,10 @@ _KEYED_CHECK = "Beam 2.61 itself takes the combine for one of elements without k
 _UUIDS = "gives out two identifiers only, and cloudpickle, which we always use, asks for more"
 _PRECISION = "compares with timestamps cut to milliseconds by Beam's coder; ours keep their microseconds"
 _DILL = "expects what the pickler that Beam 2.61 begins with, dill, does with an exception; ours is cloudpickle always"
-_ILL_DEFINED = "combines a stream with a default, which Beam calls ill-defined: here 2.61 reads two results as one pane"
 _UNTRANSLATABLE = "builds a window function that has no proto: fails before the runner is called, on every runner"
 
 EXPECTED_FAILURES: dict[str, Expected] = {
     "LeaderBoardTest::test_leader_board_users": Expected(_LAST_PANE),
-    "CombineGloballyTest::test_combine_globally_for_unbounded_source_with_default": Expected(
-        _ILL_DEFINED, beams=("2.61",)
-    ),
     "CreateTest::test_create_uses_coder_for_pickling": Expected(_DILL, beams=("2.61",)),
     "PipelineTest::test_auto_unique_labels": Expected(_UUIDS, beams=("2.61",)),
     "PTransformTest::test_combine_per_key_with_side_input_as_arg": Expected(_KEYED_CHECK, beams=("2.61",)),

@@ -111,6 +111,21 @@ def test_a_combine_that_fires_by_the_clock_is_read_as_it_changes(mode: Any) -> N
     joined(refreshed(), LatestPane(), AsSingleton, [("early", 1), ("between", 1), ("late", last)])
 
 
+def test_a_combine_that_fires_by_a_count_is_read_at_each_firing() -> None:
+    """What was counted for the combine's pane is not counted again, whatever trigger Beam leaves behind it."""
+
+    class Sums(beam.PTransform):
+        def expand(self, side: Any) -> Any:
+            numbers = side | over_everything(Repeatedly(AfterCount(2)), AccumulationMode.DISCARDING) | beam.Values()
+            return numbers | beam.CombineGlobally(sum).without_defaults()
+
+    stream = streams()
+    for name, *numbers in (("a", 1, 2), ("b", 3, 4), ("c", 5, 6)):
+        stream.add_elements([("x", number) for number in numbers], tag="side")
+        stream.add_elements([name], tag="main")
+    joined(ends(stream), Sums(), AsList, [("a", [3]), ("b", [7]), ("c", [11])])
+
+
 def test_windows_are_read_each_by_itself_and_refreshed() -> None:
     stream = streams()
     stream.add_elements([TimestampedValue("a", 3), TimestampedValue("b", 13)], tag="main")
