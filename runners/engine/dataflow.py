@@ -89,6 +89,7 @@ class Dataflow:
         self._taken: Callable[[Barrier, Mapping[int, StageSnapshot]], None] | None = None
         self._unbounded = any(not collection.bounded for collection in plan.collections.values())
         self._bundles_end = 0
+        self._begun = False
 
     def _crosses(self, route: Route) -> bool:
         return route.mode != "local" and self._exchange.workers > 1
@@ -309,8 +310,8 @@ class Dataflow:
 
     def step(self) -> bool:
         """Does one piece of work; False when there is none until time passes or messages come."""
-        if self._sources and isinstance(self.tasks[self._sources[0]].root, ImpulseRoot):
-            return self._poll()  # ahead of the first barrier: every checkpoint knows where reading began
+        if not self._begun:
+            return self._begin()
         if self._wanted:
             self._begin_checkpoint()
             return True
@@ -325,6 +326,15 @@ class Dataflow:
         if plays:
             return self._poll()
         return self.end_bundles()
+
+    def _begin(self) -> bool:
+        """What reads from outside has its first turn ahead of any barrier: every checkpoint knows where it began."""
+        if self._sources and isinstance(self.tasks[self._sources[0]].root, ImpulseRoot):
+            return self._poll()
+        if not self.run_ready():
+            self._begun = True
+            self._wake()
+        return True
 
     def run_ready(self) -> bool:
         """Empties one inbox that has messages; whether there was one.
@@ -385,7 +395,5 @@ class Dataflow:
     @property
     def finished(self) -> bool:
         """Whether every stage has seen the end of its input and has nothing left to put out."""
-        return not self._ready and all(
-            self.ended(task) and task.root.wakeup() is None
-            for task in self.tasks.values()
-        )
+        tasks = self.tasks.values()
+        return not self._ready and all(self.ended(task) and task.root.wakeup() is None for task in tasks)
