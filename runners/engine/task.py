@@ -40,6 +40,7 @@ class Task:
         self._main_ports = len(stage.root.inputs)
         self._watermarks = [MIN_MICROS] * len(self.inputs)
         self._in_bundle = False
+        self._is_set_up = False
         self.received = 0
         self.told = MIN_MICROS  # the output watermark, as far as the stages behind know it
         self.busy_micros = 0
@@ -84,7 +85,12 @@ class Task:
         return self._in_bundle
 
     def open(self) -> None:
-        """Set-up of every step, once."""
+        """Set-up of every step, once. What may get nothing at all waits with it for its first bundle."""
+        if self.stage.partition != "gather" or self._sinks:
+            self._set_up()
+
+    def _set_up(self) -> None:
+        self._is_set_up = True  # and to be torn down, also where it fails
         for op in self.ops:
             op.open()
         self.root.open()
@@ -92,7 +98,7 @@ class Task:
     def close(self) -> None:
         """Tear-down of every step, once; a step's failure does not keep the others from theirs."""
         failed: Exception | None = None
-        parts: list[Root | Op] = [self.root, *self.ops]
+        parts: list[Root | Op] = [self.root, *self.ops] if self._is_set_up else []
         for part in parts:
             try:
                 part.close()
@@ -104,6 +110,8 @@ class Task:
     def _begin(self) -> None:
         if not self._in_bundle:
             self._in_bundle = True
+            if not self._is_set_up:
+                self._set_up()
             for op in reversed(self.ops):
                 op.start_bundle()
             self.root.start_bundle()

@@ -39,35 +39,14 @@ EXPECTED_FAILURES: dict[str, Expected] = {
     "ReshuffleTest::test_reshuffle_window_fn_preserved": Expected(_PRECISION),
 }
 
-# Beam's own FnApiRunner fails these too when it has two workers.
-_ONE_BUNDLE = "counts the bundles of the whole job, or what came in one, as if there were one; each worker has its own"
-_MERGED = "its function gives a wrong type; where several workers' results are merged, it takes them in and fails first"
-_MERGE_ORDER = "expects accumulators to be merged in the order of the elements; several workers' come as they come"
-
-_DRIVER = "looks in the test's own process for what its functions did or wrote; they ran in the workers"
+_DRIVER = "looks in the test's own process for what its functions left in a variable there; they ran in the workers"
 _ONE_GLOBAL = "counts in a global of one process; each worker has its own"
-_ONE_KEY = "expects one key, which is made once for each process, for all elements"
 
 EXPECTED_WITH_SEVERAL_WORKERS: dict[str, Expected] = {
-    "BatchElementsTest::test_constant_batch": Expected(_ONE_BUNDLE),
-    "BatchElementsTest::test_constant_batch_no_metrics": Expected(_ONE_BUNDLE),
-    "BatchElementsTest::test_grows_to_max_batch": Expected(_ONE_BUNDLE),
-    "BatchElementsTest::test_length_fn_without_stateful_is_ignored": Expected(_ONE_BUNDLE),
-    "BatchElementsTest::test_stateful_constant_batch": Expected(_ONE_KEY),
-    "BatchElementsTest::test_stateful_grows_to_max_batch": Expected(_ONE_KEY),
-    "CombineTest::test_combining_with_sliding_windows_and_fanout": Expected(_MERGE_ORDER, race=True),
     "ErrorHandlingTest::test_error_handling_pardo_with_exception_handling_kwargs": Expected(_DRIVER),
-    "FnApiCases::test_batch_rebatch_pardos": Expected("catches a warning; it is given in the workers"),
-    "LogElementsTest::test_setting_level_uses_appropriate_log_channel": Expected(_DRIVER),
-    "LogElementsTest::test_stdout_logs": Expected(_DRIVER),
-    "LogElementsTest::test_stdout_logs_without_rfc3339": Expected(_DRIVER),
-    "PTransformTest::test_do_fn_with_finish": Expected(_ONE_BUNDLE),
-    "PTransformTest::test_do_fn_with_start": Expected(_ONE_BUNDLE),
     "PTransformTest::test_group_by_key_deterministic_coder": Expected(
         "makes a class a global of its module while it runs; the workers import the module without it"
     ),
-    "PTransformTypeCheckTestCase::test_combine_runtime_type_check_violation_using_decorators": Expected(_MERGED),
-    "RuntimeTypeCheckTest::test_wrapper_pass_through": Expected(_ONE_BUNDLE),
     "TeeTest::test_tee": Expected(_DRIVER),
     "WaitOnTest::test_find": Expected(_ONE_GLOBAL),
     "WatchEndToEndTest::test_multi_round_dedups_stops_and_is_per_input": Expected(_DRIVER),

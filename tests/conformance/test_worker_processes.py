@@ -147,6 +147,29 @@ def test_metrics_of_all_workers_are_one() -> None:
     assert set(thirds.committed) == {"0", "1", "2"}
 
 
+class Noted(beam.DoFn):
+    """Says what is done with it."""
+
+    def setup(self) -> None:
+        print("setup")
+
+    def process(self, number: int) -> None:
+        print(number)
+
+    def finish_bundle(self) -> None:
+        print("end of bundle")
+
+    def teardown(self) -> None:
+        print("teardown")
+
+
+def test_a_few_elements_are_one_bundle_and_nothing_is_set_up_in_vain(capsys: pytest.CaptureFixture[str]) -> None:
+    p = pipeline(2)
+    p | beam.Create([1, 2, 3]) | beam.ParDo(Noted())
+    p.run()
+    assert capsys.readouterr().out.split("\n") == ["setup", "1", "2", "3", "end of bundle", "teardown", ""]
+
+
 class Spoken(UserWarning):
     """Of no module that a worker could import by itself."""
 
