@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from apache_beam.internal import pickler
@@ -145,8 +146,17 @@ def goes_on(uses: Iterable[Use]) -> bool:
 
 
 def job_name(options: PipelineOptions) -> str:
-    """The job's name: the same for a job that is resumed."""
-    return str(options.get_all_options().get("job_name") or "sage-job")
+    """The job's name, the same for a job that is resumed: ``--job_name``, else the name of the script or module."""
+    return str(options.get_all_options().get("job_name") or _program() or "sage-job")
+
+
+def _program() -> str:
+    """What is run, as ``python job.py`` or ``sage run package.job`` name it; empty where it names no job."""
+    program = Path(sys.argv[0])
+    if program.suffix in (".py", ".yaml", ".yml"):
+        return program.parent.name if program.stem == "__main__" else program.stem
+    module = program.suffix[1:]
+    return module if module.isidentifier() else ""
 
 
 def _current_label(input: Any) -> str | None:

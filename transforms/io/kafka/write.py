@@ -40,7 +40,8 @@ class WriteToKafka(beam.PTransform):
     Args:
         producer_config: Kafka's producer settings by their Java names; at least ``bootstrap.servers``.
             ``transactional.id`` is the beginning of the ids that are used; by default the names of job, step and
-            topic. Two jobs that run at the same time must differ in it: give them a ``--job_name``.
+            topic. Two jobs that run at the same time must differ in it: give them a ``--job_name`` each, unless
+            their scripts, after which jobs are called by default, have different names.
         topic: the topic; it has to exist.
         key_serializer: a callable to bytes, or the Java name of a common one; default: bytes as they are.
         value_serializer: the same for values.
