@@ -130,6 +130,26 @@ def test_closing_leaves_what_is_prepared(kafka: Cluster, client: str) -> None:
     assert kafka.values(topic) == [b"kept"]
 
 
+def test_what_is_committed_is_known_to_be_although_earlier_records_are_open(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    ahead, behind = (sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 2, (n,))) for n in range(2))
+    # Readers pass none of these records until their transactions end, which is for the one that comes to do.
+    behind.process((None, b"behind 1"))
+    prepared = behind.prepare(1)
+    behind.process((None, b"behind 2"))
+    behind.prepare(2)
+    ahead.process((None, b"ahead 1"))
+    committed = ahead.prepare(1)
+    ahead.commit(committed)
+    for epoch in (2, 3):  # and the id of the first has gone on to the third
+        ahead.process((None, b"ahead %d" % epoch))
+        ahead.prepare(epoch)
+    ahead.teardown()
+    behind.teardown()
+    sink(kafka.address, topic, client, SinkContext(topic, "Write", 0, 1, (0, 1)), [committed, prepared]).teardown()
+    assert sorted(kafka.values(topic)) == [b"ahead 1", b"behind 1"]
+
+
 def test_a_zombie_can_neither_write_nor_commit(kafka: Cluster, client: str) -> None:
     topic = kafka.topic()
     context = SinkContext(topic, "Write")

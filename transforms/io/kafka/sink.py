@@ -13,7 +13,15 @@ from sage.transforms.io.kafka.clients import Producer, WriteFailed
 from sage.transforms.io.kafka.control import Control, Fenced
 from sage.transforms.io.kafka.opening import open_producer
 from sage.transforms.io.kafka.records import KafkaHeader, KafkaRecord
-from sage.transforms.io.kafka.transactions import Prepared, commit, is_heir, prepared, transactional_id
+from sage.transforms.io.kafka.transactions import (
+    Prepared,
+    commit,
+    ended,
+    is_heir,
+    prepared,
+    see_committed,
+    transactional_id,
+)
 
 __all__ = ["AtLeastOnce", "ExactlyOnce", "Writing"]
 
@@ -166,11 +174,12 @@ class ExactlyOnce(TransactionalDoFn):
         self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}/{self._writing.topic}"
         self._control = Control(self._writing.config, _PATIENCE_S)
         # Before anything else: whoever takes over an id aborts what is open under it.
-        for handle in prepared:
-            commit(self._control, handle)
+        elsewhere = [handle for handle in prepared if not ended(self._control, handle)]
         for name in self._control.transactional_ids(self._prefix + "/"):
             if is_heir(context, self._prefix, name):
                 self._control.fence(name)
+        for handle in elsewhere:
+            see_committed(self._control, handle)
         if self._managed:
             # Two take turns from the first checkpoint on; making one then would hold the job up.
             self._free = [self._made_ready(), self._made_ready()]

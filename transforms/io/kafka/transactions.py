@@ -14,7 +14,7 @@ from sage.transactions import SinkContext
 from sage.transforms.io.kafka.clients import Partition
 from sage.transforms.io.kafka.control import ABORTED, COMMITTED, ONGOING, Control, Fenced
 
-__all__ = ["Prepared", "commit", "is_heir", "prepared", "transactional_id"]
+__all__ = ["Prepared", "commit", "ended", "is_heir", "prepared", "see_committed", "transactional_id"]
 
 
 class Prepared(NamedTuple):
@@ -79,6 +79,16 @@ def commit(control: Control, handle: Prepared) -> None:
     Raises:
         DataLoss: it was aborted, by the broker's timeout or by another run that took the id.
     """
+    if not ended(control, handle):
+        see_committed(control, handle)
+
+
+def ended(control: Control, handle: Prepared) -> bool:
+    """Commits a prepared transaction if it is still the latest of its id; whether it was. Else `see_committed` tells.
+
+    Raises:
+        DataLoss: it was aborted.
+    """
     found = control.transaction(handle.transactional_id)
     if found is not None and (found.producer, found.epoch, found.started_ms) == (
         handle.producer,
@@ -86,7 +96,7 @@ def commit(control: Control, handle: Prepared) -> None:
         handle.started_ms,
     ):
         if found.state in COMMITTED:
-            return
+            return True
         if found.state in ABORTED:
             raise _loss(handle, "it was aborted")
         if found.state == ONGOING:
@@ -95,8 +105,19 @@ def commit(control: Control, handle: Prepared) -> None:
             except Fenced:  # between the question and the request
                 pass
             else:
-                return
-    # The id has moved on: to a later transaction of the same producer, or to another producer.
+                return True
+    return False
+
+
+def see_committed(control: Control, handle: Prepared) -> None:
+    """Sees that a transaction was committed whose id has moved on: to a later one, or to another producer.
+
+    A reader tells, and no reader passes records of transactions that are open: first, all must have ended that the
+    caller is to end.
+
+    Raises:
+        DataLoss: it was aborted, or nothing tells that it was not.
+    """
     if handle.witness is None:
         raise _loss(handle, "its id has gone to another producer, and the broker does not say if it was committed")
     topic, number, offset = handle.witness
