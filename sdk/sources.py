@@ -55,6 +55,14 @@ class SplitReader(Generic[Out]):
         raise NotImplementedError
 
     @property
+    def ready(self) -> bool:
+        """Whether `poll` would give something that is in memory already; then it is called soon, whatever it gave last.
+
+        Asked often. What readers fetch together, one of them may find for another.
+        """
+        return False
+
+    @property
     def finished(self) -> bool:
         """Whether the split has ended for good."""
         return False

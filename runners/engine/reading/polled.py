@@ -42,6 +42,11 @@ class _Split:
         self.wait = SHORTEST_WAIT_MICROS
 
     @property
+    def due(self) -> int:
+        """When to ask it again (microseconds)."""
+        return MIN_MICROS if self.reader.ready else self.next_poll
+
+    @property
     def split(self) -> Any:
         (split, _), _ = self.element.value
         return split
@@ -90,11 +95,11 @@ class PolledRoot(StepRoot):
         now = self._clock.now_micros()
         ends = now + self._turn
         while True:
-            due = [split for split in self._splits if split.next_poll <= now]
+            due = [split for split in self._splits if split.due <= now]
             self.op.guarded(self._poll, due)
             self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
             now = self._clock.now_micros()
-            if now >= ends or not any(split.next_poll <= now for split in self._splits):
+            if now >= ends or not any(split.due <= now for split in self._splits):
                 break
 
     def _poll(self, due: list[_Split]) -> None:
@@ -122,7 +127,7 @@ class PolledRoot(StepRoot):
         self._output.receive_block(Block(batch.values, stamps, tuple(element.windows), element.pane_info))
 
     def wakeup(self) -> int | None:
-        return min((split.next_poll for split in self._splits), default=None)
+        return min((split.due for split in self._splits), default=None)
 
     def hold(self) -> int:
         return min((split.mark for split in self._splits), default=MAX_MICROS)

@@ -42,8 +42,8 @@ class Chunk(NamedTuple):
 
     Attributes:
         rows: pairs of key and value as bytes, or `KafkaRecord` with the two as bytes.
-        millis: the timestamp of each (ms since the epoch).
-        kinds: what the timestamps are, as Kafka numbers it.
+        millis: the timestamp of each (ms since the epoch); empty if they were not asked for.
+        kinds: what the timestamps are, as Kafka numbers it; likewise.
         offsets: the offset of each.
     """
 

@@ -30,7 +30,7 @@ _KIND, _TIME = operator.itemgetter(0), operator.itemgetter(1)
 class ConfluentConsumer:
     """A `Consumer` on confluent-kafka's."""
 
-    def __init__(self, config: Mapping[str, str], whole: bool) -> None:
+    def __init__(self, config: Mapping[str, str], whole: bool, timed: bool) -> None:
         import confluent_kafka
 
         # With a full queue it waits for a second by default before it fetches again, however fast the queue is read.
@@ -47,6 +47,7 @@ class ConfluentConsumer:
         self._passed: dict[Partition, int] = {}
         self._topics: set[str] = set()
         self._whole = whole
+        self._timed = timed
         self._kinds = {
             confluent_kafka.TIMESTAMP_CREATE_TIME: CREATE_TIME,
             confluent_kafka.TIMESTAMP_LOG_APPEND_TIME: LOG_APPEND_TIME,
@@ -97,7 +98,7 @@ class ConfluentConsumer:
 
     def _chunk(self, messages: list[Any]) -> Chunk:
         message, kinds = self._message, self._kinds
-        stamps = list(map(message.timestamp, messages))
+        stamps = list(map(message.timestamp, messages)) if self._timed or self._whole else []
         rows: list[Any]
         if self._whole:
             rows = [_record(each, kinds, *stamp) for each, stamp in zip(messages, stamps, strict=True)]

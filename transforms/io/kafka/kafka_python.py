@@ -20,7 +20,7 @@ _BASE = {"metrics_enabled": False, "reconnect_backoff_max_ms": 1_000}
 class PythonConsumer:
     """A `Consumer` on kafka-python's ``KafkaConsumer``."""
 
-    def __init__(self, config: Mapping[str, str], whole: bool) -> None:
+    def __init__(self, config: Mapping[str, str], whole: bool, timed: bool) -> None:
         import kafka
 
         given: dict[str, Any] = {"fetch_max_wait_ms": 100, "max_partition_fetch_bytes": 4 << 20, **_BASE}
@@ -29,6 +29,7 @@ class PythonConsumer:
         given.update(enable_auto_commit=False, auto_offset_reset="none", allow_auto_create_topics=False)
         self._consumer = kafka.KafkaConsumer(**given)
         self._whole = whole
+        self._timed = timed
         self._errors = kafka.errors
         self._partition = kafka.TopicPartition
         self._all: dict[Any, Partition] = {}
@@ -61,8 +62,8 @@ class PythonConsumer:
     def _chunk(self, messages: list[Any]) -> Chunk:
         return Chunk(
             [_record(each) for each in messages] if self._whole else [(each.key, each.value) for each in messages],
-            [each.timestamp for each in messages],
-            frozenset([each.timestamp_type for each in messages]),
+            [each.timestamp for each in messages] if self._timed else [],
+            frozenset([each.timestamp_type for each in messages] if self._timed else ()),
             [each.offset for each in messages],
         )
 

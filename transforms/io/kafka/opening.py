@@ -35,15 +35,15 @@ def check_client(owner: str, client: str) -> None:
         raise MissingExtra(f"{owner} with {client}", CLIENTS[client]) from None
 
 
-def open_consumer(client: str, config: Mapping[str, str], whole: bool = False) -> Consumer:
-    """A reader with no partitions yet. Its rows are pairs of key and value, or ``whole`` records."""
+def open_consumer(client: str, config: Mapping[str, str], whole: bool = False, timed: bool = True) -> Consumer:
+    """A reader with no partitions yet. Its rows are pairs of key and value, ``timed`` or not, or ``whole`` records."""
     if client == "confluent-kafka":
         from sage.transforms.io.kafka.confluent import ConfluentConsumer
 
-        return ConfluentConsumer(config, whole)
+        return ConfluentConsumer(config, whole, timed)
     from sage.transforms.io.kafka.kafka_python import PythonConsumer
 
-    return PythonConsumer(config, whole)
+    return PythonConsumer(config, whole, timed)
 
 
 def open_producer(client: str, config: Mapping[str, str], transactional_id: str | None = None) -> Producer:

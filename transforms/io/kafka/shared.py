@@ -62,10 +62,13 @@ class SharedConsumer:
         count = 0
         limit = min(limit, _ROWS_PER_BATCH)
         while count < limit and (buffer or self._fetch(partition)):
-            chunk = buffer.popleft()
-            if len(chunk.rows) > limit - count:
-                chunk, rest = _cut(chunk, limit - count)
+            if len(buffer[0].rows) > limit - count:
+                if taken:
+                    break
+                chunk, rest = _cut(buffer.popleft(), limit)
                 buffer.appendleft(rest)
+            else:
+                chunk = buffer.popleft()
             taken.append(chunk)
             count += len(chunk.rows)
         if not taken:
@@ -77,6 +80,10 @@ class SharedConsumer:
             self._paused.discard(partition)
             self._consumer.resume(partition)
         return taken[0] if len(taken) == 1 else _joined(taken)
+
+    def has(self, partition: Partition) -> bool:
+        """Whether records of a partition are here."""
+        return bool(self._buffers[partition])
 
     def _fetch(self, wanted: Partition) -> bool:
         """Takes from the consumer what is there; whether that was something for the wanted partition."""

@@ -101,9 +101,9 @@ class KafkaSource(StreamSource[Any]):
         return Control(self.reading.config)
 
     def open(self) -> None:
-        self._shared = SharedConsumer(
-            open_consumer(self.reading.client, self.reading.config, self.reading.with_metadata)
-        )
+        reading = self.reading
+        timed = reading.policy != PROCESSING_TIME_POLICY
+        self._shared = SharedConsumer(open_consumer(reading.client, reading.config, reading.with_metadata, timed))
         self._watcher = Watcher(self._control, self.reading.group, self.now_ms)
 
     def close(self) -> None:
@@ -185,6 +185,10 @@ class PartitionReader(SplitReader[Any]):
         delay = self._reading.max_delay_ms if policy == CREATE_TIME_POLICY else 0
         self._watermark_ms = max(self._watermark_ms, max(chunk.millis) - delay)
         return [millis * 1000 for millis in chunk.millis]
+
+    @property
+    def ready(self) -> bool:
+        return self._shared.has(self._partition)
 
     def position(self) -> int:
         return self._next
