@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_a_chain_names_the_step_that_raised_and_not_its_neighbours(failing):
     error = failing(build, "Divide", ZeroDivisionError)
 
     assert "1 // n" in error.raised_at.text
-    assert "Divide" in error.applied_at.text
+    if sys.version_info >= (3, 11):  # Python 3.10 keeps no columns: the chain's first line is all it tells
+        assert "Divide" in error.applied_at.text
 
 
 @pytest.mark.parametrize(
