@@ -108,7 +108,7 @@ def test_the_options_table_is_what_the_options_say() -> None:
 
 
 def option_row(action: argparse.Action) -> str:
-    """A line of README's table."""
-    value = f"={action.metavar}" if action.metavar else ""
+    """A line of README's table, in which a bar that ends no cell is escaped."""
+    value = f"={action.metavar}".replace("|", r"\|") if action.metavar else ""
     meaning = " ".join((action.help or "").split())
     return f"| `{action.option_strings[0]}{value}` | {meaning} |"
