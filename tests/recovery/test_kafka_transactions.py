@@ -130,6 +130,23 @@ def test_closing_leaves_what_is_prepared(kafka: Cluster, client: str) -> None:
     assert kafka.values(topic) == [b"kept"]
 
 
+def test_readers_pass_what_a_run_of_another_width_left_open_without_a_checkpoint(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic()
+    for n in range(3):
+        left = sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 3, (n,)))
+        left.process((None, b"left"))
+        left.prepare(1)
+        left.teardown()
+    writers = [sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 2, (n,))) for n in range(2)]
+    writers[0].process((None, b"new"))
+    for writer in writers:  # one has written nothing, and has to hear of the checkpoint all the same
+        writer.commit(writer.prepare(2))
+        assert writer.prepare(3) is None
+    assert kafka.values(topic) == [b"new"]
+    for writer in writers:
+        writer.teardown()
+
+
 def test_what_is_committed_is_known_to_be_although_earlier_records_are_open(kafka: Cluster, client: str) -> None:
     topic = kafka.topic()
     ahead, behind = (sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 2, (n,))) for n in range(2))

@@ -18,6 +18,7 @@ from sage.transforms.io.kafka.transactions import (
     commit,
     ended,
     is_heir,
+    is_orphan,
     prepared,
     see_committed,
     transactional_id,
@@ -154,7 +155,8 @@ class ExactlyOnce(TransactionalDoFn):
     A producer has one transaction at a time, and the next begins before the last is committed: so there are two or
     more, each with a transactional id of its own, taken in turn.
 
-    State: the producers: one that writes, those whose transaction waits for its checkpoint, those that are free.
+    State: the producers: one that writes, those whose transaction waits for its checkpoint, those that are free; and
+    whether what runs of other widths have left open is ended.
     """
 
     def __init__(self, writing: Writing) -> None:
@@ -173,8 +175,9 @@ class ExactlyOnce(TransactionalDoFn):
         self._context = context
         self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}/{self._writing.topic}"
         self._control = Control(self._writing.config, _PATIENCE_S)
+        self._swept = not self._managed
         # Before anything else: whoever takes over an id aborts what is open under it.
-        elsewhere = [handle for handle in prepared if not ended(self._control, handle)]
+        elsewhere = [handle for handle in prepared if handle.records and not ended(self._control, handle)]
         for name in self._control.transactional_ids(self._prefix + "/"):
             if is_heir(context, self._prefix, name):
                 self._control.fence(name)
@@ -222,7 +225,8 @@ class ExactlyOnce(TransactionalDoFn):
         if self._rows.waiting:
             self._send()
         if self._writes is None:
-            return None
+            # As long as something is to be swept, this subtask is to hear of the checkpoint.
+            return None if self._swept else Prepared("", -1, -1, -1, 0, None, self._writing.topic)
         writes, self._writes = self._writes, None
         try:
             writes.producer.flush(_delivery_s(self._writing))
@@ -233,6 +237,23 @@ class ExactlyOnce(TransactionalDoFn):
         return handle
 
     def commit(self, handle: Prepared) -> None:
+        if handle.records:
+            self._commit(handle)
+        if not self._swept:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Ends what runs of other widths have left open, or no reader would pass it.
+
+        A checkpoint of this run is durable: all its subtasks have committed what the one before held, and nobody can
+        begin from that any more.
+        """
+        self._swept = True
+        for name in self._control.transactional_ids(self._prefix + "/"):
+            if is_orphan(self._context, self._prefix, name):
+                self._control.fence(name)
+
+    def _commit(self, handle: Prepared) -> None:
         writes = self._waits.pop(handle.transactional_id, None)
         if writes is None:
             commit(self._control, handle)

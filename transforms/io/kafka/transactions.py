@@ -14,7 +14,7 @@ from sage.transactions import SinkContext
 from sage.transforms.io.kafka.clients import Partition
 from sage.transforms.io.kafka.control import ABORTED, COMMITTED, ONGOING, Control, Fenced
 
-__all__ = ["Prepared", "commit", "ended", "is_heir", "prepared", "see_committed", "transactional_id"]
+__all__ = ["Prepared", "commit", "ended", "is_heir", "is_orphan", "prepared", "see_committed", "transactional_id"]
 
 
 class Prepared(NamedTuple):
@@ -25,7 +25,7 @@ class Prepared(NamedTuple):
         producer: the producer's id, as the coordinator gave it.
         epoch: the producer's epoch.
         started_ms: when the transaction began, by the coordinator's clock: the next one of this producer has another.
-        records: how many it holds (count).
+        records: how many it holds (count); 0 if there is no transaction, and only the checkpoint is waited for.
         witness: where its first record lies in one of its partitions. A transaction is visible whole or not at all,
             so a reader that sees this record tells what became of it. None if the broker does not say.
         topic: a topic it has written to.
@@ -51,11 +51,25 @@ def is_heir(context: SinkContext, prefix: str, name: str) -> bool:
     That is its own producers', and those of the subtasks it answers for in a run of another width. Those of other
     subtasks of this width may be at work already.
     """
+    width, subtask = _place(prefix, name)
+    return subtask == context.subtask if width == context.subtasks else subtask in context.earlier
+
+
+def is_orphan(context: SinkContext, prefix: str, name: str) -> bool:
+    """Whether a transactional id is of another width, and this subtask's to end when no checkpoint names it any more.
+
+    There may be many such widths: of runs that ended before a checkpoint of theirs was durable.
+    """
+    width, subtask = _place(prefix, name)
+    return width not in (0, context.subtasks) and subtask % context.subtasks == context.subtask
+
+
+def _place(prefix: str, name: str) -> tuple[int, int]:
+    """The number of subtasks, and the subtask, that are in a transactional id; no number for one of somebody else."""
     parts = name[len(prefix) + 1 :].split("/")
     if not name.startswith(prefix + "/") or len(parts) != 3 or not all(part.isdigit() for part in parts):
-        return False
-    width, subtask = int(parts[0]), int(parts[1])
-    return subtask == context.subtask if width == context.subtasks else subtask in context.earlier
+        return 0, -1
+    return int(parts[0]), int(parts[1])
 
 
 def prepared(control: Control, name: str, producer: int, epoch: int, records: int) -> Prepared:
