@@ -50,12 +50,12 @@ class World:
     Attributes:
         dice: decides everything.
         full: whether the disk fails now and then, as one that is full.
-        objects: what a store of objects holds, by name.
+        outside: what else there is of the outside, by name, for who simulates more of it.
     """
 
     dice: Dice
     full: bool = False
-    objects: dict[str, bytes] = field(init=False, default_factory=dict)
+    outside: dict[str, Any] = field(init=False, default_factory=dict)
     clock: SimulatedClock = field(init=False)
     disk: SimulatedDisk = field(init=False)
     broker: SimulatedBroker = field(init=False)

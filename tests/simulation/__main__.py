@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from sage.runners.simulation.simulator import Outcome, length, simulate, uninterrupted
-from tests.simulation.file_systems import in_place
+from tests.simulation import file_systems, kafka
 from tests.simulation.pipelines import KEEP_STATE, MORE, PIPELINES, scenario
 from tests.simulation.planted import PLANTED
 
@@ -44,7 +44,8 @@ def wrong(outcome: Outcome, expected: Outcome) -> str:
     return ""
 
 
-@in_place()
+@file_systems.in_place()
+@kafka.in_place()
 def _results(seeds: range, processes: int) -> Iterator[tuple[int, list[str], str]]:
     if processes == 1:
         yield from map(run, seeds)

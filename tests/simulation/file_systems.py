@@ -98,6 +98,11 @@ class _Calls(types.SimpleNamespace):
             yield posixpath.dirname(file), [], [posixpath.basename(file)]
 
 
+def _objects() -> dict[str, bytes]:
+    held: dict[str, bytes] = world().outside.setdefault(OBJECTS, {})
+    return held
+
+
 class _Objects(AbstractFileSystem):
     """A store of objects: each is there whole or not at all, and stays; a move is a copy and a removal."""
 
@@ -115,25 +120,25 @@ class _Objects(AbstractFileSystem):
         """There are no folders."""
 
     def exists(self, path: str, **_: Any) -> bool:
-        return path in world().objects
+        return path in _objects()
 
     def cat_file(self, path: str, *_: Any, **__: Any) -> bytes:
-        if path not in world().objects:
+        if path not in _objects():
             raise FileNotFoundError(path)
-        return world().objects[path]
+        return _objects()[path]
 
     def find(self, path: str, *_: Any, **__: Any) -> list[str]:
-        return sorted(name for name in world().objects if name.startswith(f"{path}/"))
+        return sorted(name for name in _objects() if name.startswith(f"{path}/"))
 
     def rm_file(self, path: str) -> None:
         world().dice.point("remove", path)
-        if world().objects.pop(path, None) is None:
+        if _objects().pop(path, None) is None:
             raise FileNotFoundError(path)
 
     def mv(self, path1: str, path2: str, **_: Any) -> None:
         data = self.cat_file(path1)
         world().dice.point("write", path2)
-        world().objects[path2] = data
+        _objects()[path2] = data
         self.rm_file(path1)
 
 
@@ -149,7 +154,7 @@ class _Upload(io.BytesIO):
             data = self.getvalue()
             super().close()
             world().dice.point("write", self._path)
-            world().objects[self._path] = data
+            _objects()[self._path] = data
 
 
 @contextlib.contextmanager
@@ -168,8 +173,9 @@ def in_place() -> Iterator[None]:
 
 def read_parts(world: World) -> Counter[Any]:
     """The rows of JSON in the parts that were committed, on the disk and in the store."""
+    objects: dict[str, bytes] = world.outside.get(OBJECTS, {})
     disk = {name: world.disk.read(name) for name in world.disk.files(FOLDER)}
-    return Counter(row for name, data in [*disk.items(), *world.objects.items()] for row in _rows(name, data))
+    return Counter(row for name, data in {**disk, **objects}.items() for row in _rows(name, data))
 
 
 def _rows(name: str, data: bytes) -> Iterable[str]:

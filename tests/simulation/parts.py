@@ -13,6 +13,7 @@ from sage.runners.simulation.world import World, world
 from sage.sources import Batch, SplitReader, StreamSource
 from sage.transactions import SinkContext, TransactionalDoFn
 from tests.simulation.file_systems import read_parts
+from tests.simulation.kafka import read_committed
 
 SECOND = 1_000_000
 
@@ -138,5 +139,5 @@ def read_files(world: World) -> Counter[Any]:
 
 
 def read_all(world: World) -> Counter[Any]:
-    """What is in the files and at the broker."""
-    return read_files(world) + read_parts(world) + world.broker.read()
+    """What is in files and objects, and at the brokers."""
+    return read_files(world) + read_parts(world) + read_committed(world) + world.broker.read()

@@ -21,6 +21,7 @@ from sage.sources import ReadStream
 from sage.transforms.io import WriteJsonLines
 from sage.transforms.joins import IntervalJoin
 from tests.simulation.file_systems import DISK, FOLDER, OBJECTS
+from tests.simulation.kafka import ToKafka
 from tests.simulation.parts import Events, FileSink, read_all
 
 FIVE_SECONDS = 5_000_000
@@ -156,9 +157,16 @@ def to_files(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
     counts | "Parts" >> WriteJsonLines(f"{DISK}://{FOLDER}/parts", max_file_bytes=64)
 
 
+def to_kafka(pipeline: beam.Pipeline, source: Events, sink: FileSink) -> None:
+    """Counts by window, as `counted`, through the product's own sink of Kafka."""
+    counts = _counts(pipeline, source) | "Window's end" >> beam.Map(lambda pair, w=beam.DoFn.WindowParam: (pair, w.end))
+    rows = counts | "Encode" >> beam.Map(lambda row: (None, repr(row).encode()))
+    rows | "Kafka" >> beam.ParDo(ToKafka())
+
+
 Build = Callable[[beam.Pipeline, Events, FileSink], None]
 PIPELINES: dict[str, Build] = {"count": counted, "state": settled, "join": joined}
-MORE: dict[str, Build] = {"near": near, "sessions": in_sessions, "beside": beside, "files": to_files}
+MORE: dict[str, Build] = {"near": near, "sessions": in_sessions, "beside": beside, "files": to_files, "kafka": to_kafka}
 KEEP_STATE = ("state", "near")
 """Those whose keyed state a backend keeps."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import types
 from pathlib import Path
 
 import pytest
 
 from sage.runners.simulation.simulator import Outcome, Scenario, length, simulate, uninterrupted
 from sage.transforms.io.storage import Folder
-from tests.simulation.file_systems import in_place
+from tests.simulation import file_systems, kafka
 from tests.simulation.pipelines import MORE, PIPELINES, scenario
 from tests.simulation.planted import ENOUGH, PLANTED, Bug
 
@@ -81,11 +82,12 @@ def test_state_on_disk_recovers(tmp_path: Path) -> None:
     assert simulate(job, 2000, horizon).log == simulate(job, 2000, horizon).log
 
 
-def test_files_of_the_sinks_that_users_have_recover() -> None:
-    job = scenario(MORE["files"])
-    with in_place():
+@pytest.mark.parametrize(("name", "outside", "rows"), [("files", file_systems, 30), ("kafka", kafka, 15)])
+def test_sinks_that_users_have_recover(name: str, outside: types.ModuleType, rows: int) -> None:
+    job = scenario(MORE[name])
+    with outside.in_place():
         expected, horizon = uninterrupted(job), length(job)
-        assert len(expected.output) >= 30
+        assert len(expected.output) == rows
         for seed in range(3000, 3020):
             outcome = simulate(job, seed, horizon)
             assert (outcome.error, outcome.output) == (None, expected.output), f"seed {seed}"
@@ -93,7 +95,7 @@ def test_files_of_the_sinks_that_users_have_recover() -> None:
 
 def test_files_that_are_renamed_before_they_are_safe_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     job = scenario(MORE["files"])
-    with in_place():
+    with file_systems.in_place():
         expected, horizon = uninterrupted(job), length(job)
         monkeypatch.setattr(Folder, "sync", lambda self, names: None)
         assert any(simulate(job, seed, horizon).output != expected.output for seed in range(ENOUGH))
