@@ -24,7 +24,7 @@ from sage.runners.hosting.checkpoints import Checkpoints
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
 from sage.runners.hosting.serialising import serialising
-from sage.runners.plan.compatibility import as_of
+from sage.runners.plan.compatibility import as_of, keyed_first
 from sage.runners.plan.created import created_in
 from sage.runners.plan.packing import pack_combines
 from sage.runners.plan.uses import Feature, Use, uses_of
@@ -71,6 +71,7 @@ class HostRunner(PipelineRunner):
         RuntimeValueProvider.set_runtime_options({})
         deterministic = not options.view_as(TypeOptions).allow_non_deterministic_key_coders
         pickler.set_library(pickler.USE_CLOUDPICKLE)
+        keyed_first(pipeline)
         with serialising(self._locations):
             pipeline.visit(group_by_key_input_visitor(deterministic))
             proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())

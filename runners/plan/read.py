@@ -22,6 +22,7 @@ from sage.runners.engine.spec import CollectionId, StepId
 _PRIMITIVES = common_urns.primitives
 _COMPOSITES = common_urns.composites
 _COMPONENTS = common_urns.combine_components
+_COMBINES = frozenset({_COMPOSITES.COMBINE_PER_KEY.urn, _COMPONENTS.COMBINE_GROUPED_VALUES.urn})
 
 
 @dataclass(frozen=True)
@@ -223,10 +224,10 @@ def pairs_with_timing(proto: Any) -> bool:
 def is_readable(proto: Any) -> bool:
     """Whether a transform is read as one step, whatever it is made of.
 
-    A combine of grouped values that has side inputs is not: its payload leaves them out, its parts have them.
+    A combine that has side inputs is not: its payload leaves them out, its parts have them.
     """
     urn = proto.spec.urn
-    with_sides = urn == _COMPONENTS.COMBINE_GROUPED_VALUES.urn and len(proto.inputs) > 1 and proto.subtransforms
+    with_sides = urn in _COMBINES and len(proto.inputs) > 1 and proto.subtransforms
     return urn in _READERS and not with_sides
 
 

@@ -20,7 +20,6 @@ _LAST_PANE = (
     "expects that values are lost which a repeated count has not reached at the end of the input;"
     " here they come out in a last pane, as the Beam model has it"
 )
-_KEYED_CHECK = "Beam 2.61 itself takes the combine for one of elements without keys; its own runners fail too"
 _UUIDS = "gives out two identifiers only, and cloudpickle, which we always use, asks for more"
 _PRECISION = "compares with timestamps cut to milliseconds by Beam's coder; ours keep their microseconds"
 _DILL = "expects what the pickler that Beam 2.61 begins with, dill, does with an exception; ours is cloudpickle always"
@@ -30,8 +29,6 @@ EXPECTED_FAILURES: dict[str, Expected] = {
     "LeaderBoardTest::test_leader_board_users": Expected(_LAST_PANE),
     "CreateTest::test_create_uses_coder_for_pickling": Expected(_DILL, beams=("2.61",)),
     "PipelineTest::test_auto_unique_labels": Expected(_UUIDS, beams=("2.61",)),
-    "PTransformTest::test_combine_per_key_with_side_input_as_arg": Expected(_KEYED_CHECK, beams=("2.61",)),
-    "PTransformTest::test_combine_with_side_input_as_arg": Expected(_KEYED_CHECK, beams=("2.61",)),
     "TestStreamTranscriptTest::test_timestamp_combiner_custom_timestamping_earliest_1": Expected(_UNTRANSLATABLE),
     "WeakTestStreamTranscriptTest::test_timestamp_combiner_custom_timestamping_earliest_1": Expected(_UNTRANSLATABLE),
     "FullyQualifiedNamedTransformTest::test_resolve": Expected("needs pandas, which nothing else here does"),
