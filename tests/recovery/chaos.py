@@ -1,8 +1,9 @@
 """Real jobs, killed at random moments: ``python -m tests.recovery.chaos --kills 200``, or ``make chaos``.
 
 Each run of a job is killed a few times, the driver or one of its workers, by SIGKILL, and begun again where it does not
-begin again by itself. What it has written in the end must be what an uninterrupted run writes, as a multiset. Of a run
-that went wrong, its folder is kept: what it said, its checkpoints, its output and what should have been its output.
+begin again by itself, mostly with another number of workers. What it has written in the end must be what an
+uninterrupted run writes, as a multiset. Of a run that went wrong, its folder is kept: what it said, its checkpoints,
+its output and what should have been its output.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ENDS_WITHIN_S = 120.0
 LONGEST_S = 2.0  # from when there is something to kill, to its kill
 LATECOMERS_S = 1.0
 BACKENDS = ("memory", "rocksdb")
+WIDTHS = (1, 2, 3)
 KEPT = ROOT / "out" / "chaos"
 
 
@@ -41,7 +43,6 @@ class Pipeline(Protocol):
     """What is run and looked at."""
 
     name: str
-    workers: int
     endless: bool
 
     def arguments(self) -> list[str]:
@@ -64,14 +65,12 @@ class ToFiles:
     Attributes:
         name: which one.
         folder: where its files go.
-        workers: how many it has (count).
         upto: how many numbers each split has (count).
         rate: how many of them appear in a second.
     """
 
     name: str
     folder: Path
-    workers: int
     upto: int = 9_000
     rate: int = 1_500
     endless = False
@@ -94,7 +93,7 @@ def _uninterrupted(name: str, upto: int) -> Counter[str]:
     with _one:
         if (name, upto) not in _known:
             with tempfile.TemporaryDirectory() as folder:
-                job = ToFiles(name, Path(folder) / "out", 1, upto, 0)
+                job = ToFiles(name, Path(folder) / "out", upto, 0)
                 subprocess.run(_command(job, []), cwd=ROOT, check=True, capture_output=True, timeout=ENDS_WITHIN_S)
                 _known[name, upto] = job.output()
         return _known[name, upto]
@@ -112,7 +111,7 @@ def _command(job: Pipeline, options: list[str]) -> list[str]:
 class Run:
     """One run of a job, with its kills.
 
-    State: what was killed.
+    State: what was killed, how many workers there are since, and the two as people read it.
     """
 
     job: Pipeline
@@ -122,9 +121,11 @@ class Run:
 
     def __post_init__(self) -> None:
         self.backend = self.dice.choice(BACKENDS)
+        self.workers = self.dice.choice(WIDTHS)
+        self.story = f"{self.job.name}, state in {self.backend}, on {self.workers}; killed:"
 
     def __str__(self) -> str:
-        return f"{self.job.name}, {self.job.workers} workers, state in {self.backend}, killed: {', '.join(self.kills)}"
+        return self.story
 
     def go(self, kills: int) -> str:
         """Runs the job with so many kills, or fewer if it ends before; says what is wrong in the end."""
@@ -132,7 +133,7 @@ class Run:
         driver = self._start()
         try:
             for _ in range(kills):
-                victim = "worker" if self.job.workers > 1 and self.dice.random() < 0.6 else "driver"
+                victim = "worker" if self.workers > 1 and self.dice.random() < 0.6 else "driver"
                 if not self._moment(driver, victim):
                     break
                 driver = self._kill(driver, victim)
@@ -145,7 +146,7 @@ class Run:
             f"--checkpoint_dir={self.folder / 'kept'}",
             "--checkpoint_interval=100ms",
             f"--job_name={self.job.name}-{self.folder.name}",
-            f"--workers={self.job.workers}",
+            f"--workers={self.workers}",
             f"--state_backend={self.backend}",
             f"--state_dir={self.folder / 'state'}",
             "--restart=exponential:100ms:1s",
@@ -174,7 +175,7 @@ class Run:
         """Waits until the next kill; whether there is something to kill then."""
         early = victim == "driver" and self.dice.random() < 0.25  # also where it starts its workers
         deadline = time.monotonic() + ENDS_WITHIN_S
-        needed = 0 if early or self.job.workers == 1 else self.job.workers  # a single worker is the driver itself
+        needed = 0 if early or self.workers == 1 else self.workers  # a single worker is the driver itself
         while driver.poll() is None and time.monotonic() < deadline:
             if self._has_checkpoints(driver.pid) and len(_workers(driver.pid)) >= needed:
                 break
@@ -191,10 +192,13 @@ class Run:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.dice.choice(workers), signal.SIGKILL)
             self.kills.append("worker")
+            self.story += " worker"
             return driver
         driver.kill()
         driver.wait()
         self.kills.append("driver")
+        self.workers = self.dice.choice((self.workers, *WIDTHS))
+        self.story += f" driver (on {self.workers})"
         return self._start()
 
     def _verdict(self, driver: subprocess.Popen[str]) -> str:
@@ -249,20 +253,19 @@ def _end(driver: subprocess.Popen[str]) -> None:
         driver.wait()
 
 
-def jobs(names: list[str], folder: Path, dice: random.Random, kafka: str | None) -> Iterator[tuple[Pipeline, Path]]:
+def jobs(names: list[str], folder: Path, kafka: str | None) -> Iterator[tuple[Pipeline, Path]]:
     """One job after another, each with a folder of its own."""
     for number in itertools.count():
         name = names[number % len(names)]
         own = folder / f"run-{number}"
         own.mkdir()
-        workers = dice.choice((1, 2, 3))
         if name == "kafka":
             from tests.recovery.chaos_kafka import ToKafka
 
             assert kafka is not None
-            yield ToKafka(kafka, workers), own
+            yield ToKafka(kafka), own
         else:
-            yield ToFiles(name, own / "out", workers), own
+            yield ToFiles(name, own / "out"), own
 
 
 @dataclasses.dataclass
@@ -313,7 +316,7 @@ def chaos(
     tallies = {name: Tally() for name in names}
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sage-chaos-") as folder, ThreadPoolExecutor(side_by_side) as threads:
-        source = jobs(names, Path(folder), dice, kafka)
+        source = jobs(names, Path(folder), kafka)
         while (done := sum(tally.kills for tally in tallies.values())) < kills:
             runs = [Run(job, own, random.Random(dice.random())) for job, own in itertools.islice(source, side_by_side)]
             shares = [min(each, max(1, (kills - done) // len(runs)))] * len(runs)

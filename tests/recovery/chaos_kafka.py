@@ -21,15 +21,13 @@ class ToKafka:
 
     Args:
         address: the broker, ``host:port``.
-        workers: how many the job has (count).
         upto: how many orders there are (count).
     """
 
     name = "kafka"
     endless = True
 
-    def __init__(self, address: str, workers: int, upto: int = 6_000) -> None:
-        self.workers = workers
+    def __init__(self, address: str, upto: int = 6_000) -> None:
         self._address = address
         self._upto = upto
         self._cluster = Cluster(address)
