@@ -106,13 +106,13 @@ class Checkpoints:
         description = describe(plan)
 
         def publish(decision: Publish) -> str:
-            manifest = store.publish(
-                decision.epoch, decision.receipts, description, decision.kind, decision.name
-            )
-            store.retain(self.durability.retained)
-            return manifest.url
+            return store.publish(decision.epoch, decision.receipts, description, decision.kind, decision.name).url
 
         return publish
+
+    def tidier(self, store: CheckpointStore | None) -> Callable[[], None]:
+        """Removes the checkpoints that are not to be kept any more."""
+        return (lambda: None) if store is None else lambda: store.retain(self.durability.retained)
 
     @contextmanager
     def loaded(self, plan: Plan, worker: int, workers: int) -> Iterator[dict[int, StageState] | None]:

@@ -66,6 +66,7 @@ class Conductor:
         now: the time (microseconds).
         wake: called, from any thread, when a fact has come.
         beside: runs what publishes; None for a thread of its own.
+        tidy: called there when a checkpoint is durable and the workers are told; none of them waits for it.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Conductor:
         now: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
         beside: Executor | None = None,
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
         self._coordinator = coordinator
+        self._tidy = tidy
         self._publish = publish
         self._command = command
         self._now = now
@@ -103,7 +106,7 @@ class Conductor:
         """The conductor of one attempt; what it publishes goes to ``store``, if there is one."""
         interval = None if store is None else kept.durability.interval
         coordinator = Coordinator(workers, interval, kept.epoch, now())
-        return Conductor(coordinator, kept.publisher(plan, store), command, now, wake)
+        return Conductor(coordinator, kept.publisher(plan, store), command, now, wake, tidy=kept.tidier(store))
 
     def tell(self, fact: Fact) -> None:
         """Takes a fact, from any thread."""
@@ -190,6 +193,13 @@ class Conductor:
         else:
             self._published = path, sum(receipt.size for receipt in decision.receipts.values())
             self.tell(Published(decision.epoch))
+            self._tidied()
+
+    def _tidied(self) -> None:
+        try:
+            self._tidy()
+        except Exception as error:  # what is left takes room, and is tried again with the next one
+            _log.warning("checkpoints that are not needed any more cannot be removed: %s", error)
 
 
 def asked(conductor: Conductor | None, request: Requested) -> Future[Any]:

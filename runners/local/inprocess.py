@@ -23,7 +23,7 @@ from sage.runners.hosting.metrics import cumulative, merge_metrics
 from sage.runners.hosting.progress import Pulse, progress_of, pulse_of
 from sage.runners.hosting.spilling import spill_store
 from sage.runners.hosting.textlines import fast_read
-from sage.runners.hosting.worker import close_quietly, patient_collector
+from sage.runners.hosting.worker import close_quietly, patient_collector, quick_switches
 from sage.runtime import set_clock
 
 MOST_SLEPT = 0.1  # s; a job that is cancelled is to notice
@@ -106,7 +106,7 @@ class InProcess:
             job = self._job = JobContext(self._clock, self._options, store, fast_read, keyed=keyed)
             previous = job.tracker.install()
             try:
-                with patient_collector(), self._time():
+                with patient_collector(), quick_switches(), self._time():
                     self._run(plan, job, kept)
             finally:
                 job.tracker.restore(previous)

@@ -91,21 +91,29 @@ class PolledRoot(StepRoot):
         self._splits.append(found)
 
     def fire(self) -> None:
-        """Polls the splits that are due, round after round until the turn is over."""
+        """Polls the splits that are due, round after round until the turn is over.
+
+        It is over, too, with as many elements as a block has: the steps behind are to have them while they are in the
+        processor's cache, and whoever wants to begin a checkpoint is not to wait for long.
+        """
         now = self._clock.now_micros()
         ends = now + self._turn
+        room = self._rows
         while True:
             due = [split for split in self._splits if split.due <= now]
-            self.op.guarded(self._poll, due)
+            room -= self.op.guarded(self._poll, due)
             self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
             now = self._clock.now_micros()
-            if now >= ends or not any(split.due <= now for split in self._splits):
+            if now >= ends or room <= 0 or not any(split.due <= now for split in self._splits):
                 break
 
-    def _poll(self, due: list[_Split]) -> None:
+    def _poll(self, due: list[_Split]) -> int:
+        """How many elements came (count)."""
+        count = 0
         for split in due:
             batch = split.reader.poll(self._rows)
             if batch is not None and batch.values:
+                count += len(batch.values)
                 self._send(split.element, batch)
                 split.wait = SHORTEST_WAIT_MICROS
                 split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
@@ -116,6 +124,7 @@ class PolledRoot(StepRoot):
                 split.next_poll = self._clock.now_micros() + split.wait
                 split.wait = min(2 * split.wait, LONGEST_WAIT_MICROS)
                 split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+        return count
 
     def _send(self, element: WindowedValue, batch: Batch) -> None:
         micros = batch.timestamps
