@@ -44,8 +44,6 @@ def wrong(outcome: Outcome, expected: Outcome) -> str:
     return ""
 
 
-@file_systems.in_place()
-@kafka.in_place()
 def _results(seeds: range, processes: int) -> Iterator[tuple[int, list[str], str]]:
     if processes == 1:
         yield from map(run, seeds)
@@ -64,6 +62,8 @@ def _plant() -> int:
     return missed
 
 
+@file_systems.in_place()
+@kafka.in_place()
 def main() -> int:
     """Runs the seeds, and prints each violation with the line that shows it again."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
