@@ -64,7 +64,8 @@ class Voice:
     def flush(self) -> None:
         """Says what is begun and has no end of line yet."""
         for stream in self._streams.values():
-            stream.flush()
+            if not stream.closed:
+                stream.flush()
 
     def _warn(
         self, message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
@@ -135,9 +136,7 @@ class Echo:
         """
         if kind == "print":
             name, data = said
-            stream = getattr(sys, name)
-            if stream is not None:  # as in a process without a terminal
-                stream.write(data.decode("utf-8", "replace"))
+            _write(getattr(sys, name), data.decode("utf-8", "replace"))
         elif kind == "log":
             logger = logging.getLogger(said["name"])
             if logger.isEnabledFor(said["levelno"]):
@@ -152,3 +151,12 @@ class Echo:
             kind, *content = pickle.loads(report)
             if kind == "said":
                 self.repeat(*content)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # a process without a terminal
+        return
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        stream.write(text.encode("ascii", "backslashreplace").decode())
