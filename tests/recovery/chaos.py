@@ -36,6 +36,7 @@ LONGEST_S = 2.0  # from when there is something to kill, to its kill
 LATECOMERS_S = 1.0
 BACKENDS = ("memory", "rocksdb")
 WIDTHS = (1, 2, 3)
+KAFKA_CLIENTS = ("kafka-python", "confluent-kafka")
 KEPT = ROOT / "out" / "chaos"
 
 
@@ -263,7 +264,7 @@ def jobs(names: list[str], folder: Path, kafka: str | None) -> Iterator[tuple[Pi
             from tests.recovery.chaos_kafka import ToKafka
 
             assert kafka is not None
-            yield ToKafka(kafka), own
+            yield ToKafka(kafka, KAFKA_CLIENTS[number // len(names) % 2]), own
         else:
             yield ToFiles(name, own / "out"), own
 

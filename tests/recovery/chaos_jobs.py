@@ -2,7 +2,7 @@
 
 ``sums`` and ``timers`` read numbers that appear at a rate and write JSON lines to the folder OUT. ``kafka`` reads the
 topics ``OUT-orders`` and ``OUT-payments``, joins them in windows of a second, and writes to the topic OUT exactly once;
-for it, OUT is ``host:port/topic``, and it has no end.
+for it, OUT is ``host:port/topic/client``, and it has no end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def to_files(pipeline: beam.Pipeline, shape: str, upto: int, rate: int, folder: 
     SHAPES[shape](numbers) | "write" >> WriteJsonLines(folder, existing="refuse")
 
 
-def to_kafka(pipeline: beam.Pipeline, address: str, topic: str) -> None:
+def to_kafka(pipeline: beam.Pipeline, address: str, topic: str, client: str) -> None:
     """Orders with their payments of the same second, if there are any."""
     sides = [
         pipeline
@@ -44,6 +44,7 @@ def to_kafka(pipeline: beam.Pipeline, address: str, topic: str) -> None:
             timestamp_policy=ReadFromKafka.create_time_policy,
             max_delay_ms=500,
             idle_timeout_ms=NEVER_IDLE_MS,
+            client=client,
         )
         | f"seconds {side}" >> beam.WindowInto(FixedWindows(1))
         for side in ("orders", "payments")
@@ -52,7 +53,7 @@ def to_kafka(pipeline: beam.Pipeline, address: str, topic: str) -> None:
         tuple(sides)
         | "join" >> Join(how="left")
         | "encode" >> beam.MapTuple(joined).with_output_types(PAIRS)
-        | "write" >> WriteToKafka({"bootstrap.servers": address}, topic, exactly_once=True)
+        | "write" >> WriteToKafka({"bootstrap.servers": address}, topic, exactly_once=True, client=client)
     )
 
 

@@ -21,14 +21,16 @@ class ToKafka:
 
     Args:
         address: the broker, ``host:port``.
+        client: what the job reads and writes with.
         upto: how many orders there are (count).
     """
 
     name = "kafka"
     endless = True
 
-    def __init__(self, address: str, upto: int = 6_000) -> None:
+    def __init__(self, address: str, client: str, upto: int = 6_000) -> None:
         self._address = address
+        self._client = client
         self._upto = upto
         self._cluster = Cluster(address)
         self.topic = self._cluster.topic(PARTITIONS, f"chaos-{uuid.uuid4().hex[:8]}")
@@ -57,7 +59,7 @@ class ToKafka:
         producer.close()
 
     def arguments(self) -> list[str]:
-        return [self.name, "0", "0", f"{self._address}/{self.topic}"]
+        return [self.name, "0", "0", f"{self._address}/{self.topic}/{self._client}"]
 
     def output(self) -> Counter[str]:
         return Counter(value.decode() for value in self._cluster.values(self.topic))
