@@ -31,6 +31,8 @@ from sage.runners.hosting.checkpoints import Checkpoints
 from sage.runners.hosting.epochs import Command
 from sage.runners.state.snapshots import CheckpointStore
 
+TIDY_MICROS = 1_000_000
+"""How long (microseconds) checkpoints that are not needed any more may lie about."""
 _log = logging.getLogger(__name__)
 
 
@@ -81,6 +83,7 @@ class Conductor:
     ) -> None:
         self._coordinator = coordinator
         self._tidy = tidy
+        self._tidy_next = 0
         self._publish = publish
         self._command = command
         self._now = now
@@ -193,9 +196,13 @@ class Conductor:
         else:
             self._published = path, sum(receipt.size for receipt in decision.receipts.values())
             self.tell(Published(decision.epoch))
-            self._tidied()
+            self._tidied(decision)
 
-    def _tidied(self) -> None:
+    def _tidied(self, decision: Publish) -> None:
+        # Looking through all that is there takes longer than a checkpoint of little state.
+        if not decision.kind.last and self._now() < self._tidy_next:
+            return
+        self._tidy_next = self._now() + TIDY_MICROS
         try:
             self._tidy()
         except Exception as error:  # what is left takes room, and is tried again with the next one

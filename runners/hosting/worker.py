@@ -22,7 +22,7 @@ from sage.runners.hosting.spilling import spill_store
 from sage.runtime import set_subtask
 
 PROGRESS_SECONDS = 0.25
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0002
 CANCEL = b"cancel"
 MOST_TAKEN = 64  # messages between two steps, so that timers and sources have their turn
 
