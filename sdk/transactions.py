@@ -20,13 +20,12 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 
-__all__ = ["SinkContext", "TransactionalDoFn", "settled"]
+__all__ = ["SinkContext", "TransactionalDoFn"]
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,6 @@ class TransactionalDoFn(beam.DoFn):
         """
         raise NotImplementedError(f"{type(self).__name__} must define prepare(self, epoch)")
 
-    def prepare_soon(self, epoch: int) -> Any:
-        """What a runner that takes checkpoints calls in place of `prepare`: may give a ``Future`` of the handle.
-
-        Then elements of the next epoch come while this one is made safe, and the checkpoint waits for it. By default it
-        is `prepare`. A failure of the future fails the checkpoint, and the job with the next one.
-        """
-        return self.prepare(epoch)
-
     def commit(self, handle: Any) -> None:
         """Makes visible what was prepared. May be called again for what is visible already.
 
@@ -114,8 +105,3 @@ class TransactionalDoFn(beam.DoFn):
             if handle is not None:
                 self.commit(handle)
         return None
-
-
-def settled(handle: Any) -> Any:
-    """A handle as `TransactionalDoFn.prepare` gives it, waited for if need be; raises what its making has raised."""
-    return handle.result() if isinstance(handle, Future) else handle

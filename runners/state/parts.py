@@ -11,25 +11,14 @@ from sage.runners.engine import pickling
 from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState, StageSnapshot, StageState
 from sage.runners.engine.exchange import KEY_GROUPS, worker_of
-from sage.transactions import settled
 
 Part = Mapping[str, StageSnapshot]
 """What one worker stores, by stage."""
 
 
 def encode_part(part: Part) -> bytes:
-    """A part as bytes; the paths of its files, which mean something at its worker only, are left out.
-
-    Waits for the handles of sinks that are not made yet, and raises what their making has raised.
-    """
-    bare = {
-        stage: replace(
-            snapshot,
-            root=replace(snapshot.root, files={}),
-            sinks={step: [settled(handle) for handle in handles] for step, handles in snapshot.sinks.items()},
-        )
-        for stage, snapshot in part.items()
-    }
+    """A part as bytes; the paths of its files, which mean something at its worker only, are left out."""
+    bare = {stage: replace(snapshot, root=replace(snapshot.root, files={})) for stage, snapshot in part.items()}
     try:
         return pickle.dumps(bare, 5)
     except Exception:

@@ -8,7 +8,7 @@ from typing import Any
 from sage.runners.engine import spec
 from sage.runners.engine.checkpoint.identity import step_id
 from sage.runners.engine.ops import ParDoOp
-from sage.transactions import SinkContext, TransactionalDoFn, settled
+from sage.transactions import SinkContext, TransactionalDoFn
 
 
 def is_transactional(step: spec.Step) -> bool:
@@ -38,13 +38,8 @@ class TransactionalOp(ParDoOp):
         self.guarded(self._fn.recover, context, tuple(prepared))
 
     def prepare(self, epoch: int) -> list[Any]:
-        """Prepares what was written; gives every handle that waits to be committed, or the future of one.
-
-        Those of before were stored, or given up with their checkpoint; one that could not be made is an error here.
-        """
-        for earlier in self._prepared:
-            self.guarded(settled, earlier)
-        handle = self.guarded(self._fn.prepare_soon, epoch)
+        """Prepares what was written; gives every handle that waits to be committed."""
+        handle = self.guarded(self._fn.prepare, epoch)
         if handle is not None:
             self._prepared.append(handle)
         return list(self._prepared)
@@ -52,5 +47,5 @@ class TransactionalOp(ParDoOp):
     def commit(self) -> None:
         """Commits all that `prepare` gave: the checkpoint that holds it is durable."""
         while self._prepared:
-            self.guarded(self._fn.commit, self.guarded(settled, self._prepared[0]))
+            self.guarded(self._fn.commit, self._prepared[0])
             del self._prepared[0]

@@ -2,7 +2,6 @@
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints.
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,9 +155,8 @@ class ExactlyOnce(TransactionalDoFn):
     A producer has one transaction at a time, and the next begins before the last is committed: so there are two or
     more, each with a transactional id of its own, taken in turn.
 
-    State: the producers: one that writes, those whose transaction waits for its checkpoint, those that are free; a
-    thread that flushes one while the next is written to, with a connection of its own; whether what runs of other
-    widths have left open is ended.
+    State: the producers: one that writes, those whose transaction waits for its checkpoint, those that are free; and
+    whether what runs of other widths have left open is ended.
     """
 
     def __init__(self, writing: Writing) -> None:
@@ -172,14 +170,11 @@ class ExactlyOnce(TransactionalDoFn):
         self._waits: dict[str, _Open] = {}
         self._free: list[_Open] = []
         self._made = 0
-        self._beside = ThreadPoolExecutor(1, "kafka-flush")
-        self._asks: Any = None
 
     def recover(self, context: SinkContext, prepared: Sequence[Prepared]) -> None:
         self._context = context
         self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}/{self._writing.topic}"
         self._control = Control(self._writing.config, _PATIENCE_S)
-        self._asks = Control(self._writing.config, _PATIENCE_S)
         self._swept = not self._managed
         # Before anything else: whoever takes over an id aborts what is open under it.
         elsewhere = [handle for handle in prepared if handle.records and not ended(self._control, handle)]
@@ -227,33 +222,20 @@ class ExactlyOnce(TransactionalDoFn):
         return _Open(name, producer, (found.producer, found.epoch))
 
     def prepare(self, epoch: int) -> Prepared | None:
-        writes = self._sealed()
-        return self._nothing() if writes is None else self._flushed(writes)
-
-    def prepare_soon(self, epoch: int) -> "Future[Prepared] | Prepared | None":
-        writes = self._sealed()
-        return self._nothing() if writes is None else self._beside.submit(self._flushed, writes)
-
-    def _sealed(self) -> _Open | None:
-        """The producer that wrote, which waits for its checkpoint from now on; None if nothing was written."""
         if self._rows.waiting:
             self._send()
+        if self._writes is None:
+            # As long as something is to be swept, this subtask is to hear of the checkpoint.
+            return None if self._swept else Prepared("", -1, -1, -1, 0, None, self._writing.topic)
         writes, self._writes = self._writes, None
-        if writes is not None:
-            self._waits[writes.name] = writes
-        return writes
-
-    def _nothing(self) -> Prepared | None:
-        # As long as something is to be swept, this subtask is to hear of the checkpoint.
-        return None if self._swept else Prepared("", -1, -1, -1, 0, None, self._writing.topic)
-
-    def _flushed(self, writes: _Open) -> Prepared:
-        """The handle of what was written, all of which is acknowledged."""
         try:
+            # Not beside the next epoch: records of a key that another producer sends would come between these.
             writes.producer.flush(_delivery_s(self._writing))
-            return prepared(self._asks, writes.name, *writes.identity, writes.records)
+            handle = prepared(self._control, writes.name, *writes.identity, writes.records)
         except (WriteFailed, Fenced) as error:
             raise _not_written(self._writing, error) from error
+        self._waits[writes.name] = writes
+        return handle
 
     def commit(self, handle: Prepared) -> None:
         if handle.records:
@@ -287,14 +269,12 @@ class ExactlyOnce(TransactionalDoFn):
 
     def teardown(self) -> None:
         """Leaves open what is prepared: it belongs to the checkpoint."""
-        self._beside.shutdown(wait=False, cancel_futures=True)
         for each in [*self._waits.values(), *self._free, *([self._writes] if self._writes else [])]:
             each.producer.close()
         self._waits, self._free, self._writes = {}, [], None
-        for control in (self._control, self._asks):
-            if control is not None:
-                control.close()
-        self._control = self._asks = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
 
 def _delivery_s(writing: Writing) -> float:
