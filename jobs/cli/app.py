@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+import sage
 from sage.jobs.cli.chaos import chaos
 from sage.jobs.cli.checkpoints import checkpoints
 from sage.jobs.cli.doctor import doctor
@@ -38,6 +39,7 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 the runner lacks a featur
 
 
 @click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(sage.__version__, prog_name="sage", message="%(prog)s %(version)s")
 def _sage() -> None:
     pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 
@@ -56,3 +57,9 @@ def test_what_needs_no_beam_does_not_load_it():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_alone_is_one_line(sage):
+    ran = sage("--version")
+    assert ran.code == 0
+    assert re.fullmatch(r"sage \d+\.\d+\.\d+\S*\n", ran.out)
