@@ -76,7 +76,13 @@ def check_windows(owner: str, left: beam.PCollection, right: beam.PCollection) -
     """
     ours, theirs = left.windowing.windowfn, right.windowing.windowfn
     if ours != theirs:
-        raise ConfigError(f"{owner}: the sides have different windows, {ours} and {theirs}; give both the same")
+        apart = f"{_named(ours)} and {_named(theirs)}"
+        raise ConfigError(f"{owner}: the sides have different windows, {apart}; give both the same")
+
+
+def _named(windows: Any) -> str:
+    """A window function as its author meant it to be read, or its class."""
+    return type(windows).__name__ if type(windows).__repr__ is object.__repr__ else repr(windows)
 
 
 def _check_panes(owner: str, pcollection: beam.PCollection) -> None:

@@ -209,7 +209,7 @@ class SageOptions(PipelineOptions):
             action=_Checked,
             default=50,
             metavar="TIME",
-            help="Longest time a bundle stays open in a streaming job (ms, as 50ms or 1s).",
+            help="Longest time a bundle stays open in a streaming job (ms, as 50ms or 1s). Default: 50ms.",
         )
         parser.add_argument(
             "--execution_path",
@@ -235,14 +235,14 @@ def _add_checkpoint_args(parser: argparse.ArgumentParser) -> None:
         action=_Checked,
         default=10_000,
         metavar="TIME",
-        help="How often a checkpoint is taken (ms, as 500ms or 10s), if there is a --checkpoint_dir.",
+        help="How often a checkpoint is taken (ms, as 500ms or 10s), if there is a --checkpoint_dir. Default: 10s.",
     )
     parser.add_argument(
         "--retained_checkpoints",
         action=_Checked,
         default=2,
         metavar="N",
-        help="How many completed checkpoints are kept (count); older ones are removed.",
+        help="How many completed checkpoints are kept (count); older ones are removed. Default: 2.",
     )
     parser.add_argument(
         "--restore_from",
@@ -254,8 +254,8 @@ def _add_checkpoint_args(parser: argparse.ArgumentParser) -> None:
         "--allow_dropped_state",
         action="store_true",
         default=False,
-        help="Begin also where the checkpoint or savepoint holds state of a step that the pipeline has no more; that "
-        "state is lost.",
+        help="Begin also where the checkpoint or savepoint holds state of a step that the pipeline has no more, or the "
+        "position in a topic that it reads no more; that is lost.",
     )
     parser.add_argument(
         "--restart",
