@@ -104,6 +104,14 @@ class StreamSource(Generic[Out]):
         """
         return split
 
+    def reads(self, split: Any) -> bool:
+        """Whether a split that a checkpoint holds is one to read: not where the source was made of others since.
+
+        Told by what the source was made with, without asking for what there is. A job whose checkpoint holds a split
+        that is not refuses to go on from it, or leaves the split behind with ``--allow_dropped_state``.
+        """
+        return True
+
     def open(self) -> None:
         """Called once in a worker before its first reader is made."""
 
@@ -142,7 +150,7 @@ class FindSplits(beam.DoFn):
 
 
 class _Seen(RestrictionTracker):
-    """The splits that were found: claimed as they are found; what is left is the same watch, knowing them."""
+    """The splits that are known: claimed with those just found; what is left is the same watch, knowing them."""
 
     def __init__(self, seen: frozenset[Any] | None) -> None:
         self._seen = seen
@@ -151,10 +159,10 @@ class _Seen(RestrictionTracker):
     def current_restriction(self) -> Any:
         return self._seen
 
-    def try_claim(self, found: frozenset[Any]) -> bool:
+    def try_claim(self, known: frozenset[Any]) -> bool:
         if self._stopped:
             return False
-        self._seen = (self._seen or frozenset()) | found
+        self._seen = known
         return True
 
     def try_split(self, fraction_of_remainder: float) -> Any:
@@ -205,10 +213,12 @@ class WatchSplits(beam.DoFn):
         estimator: Any = _ESTIMATOR,
     ) -> Iterator[Any]:
         seen = tracker.current_restriction()
-        fresh = [split for split in self.source.splits() if not seen or split not in seen]
+        # One that was left behind and is named again later is found again.
+        known = frozenset(split for split in seen or () if self.source.reads(split))
+        fresh = [split for split in self.source.splits() if split not in known]
         if seen is not None:
             fresh = [self.source.appeared(split) for split in fresh]
-        if not tracker.try_claim(frozenset(fresh)):
+        if not tracker.try_claim(known.union(fresh)):
             return
         yield from fresh
         # What time it is for the events only the readers know: a worker that has no split must not hold others back.

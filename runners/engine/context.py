@@ -54,6 +54,7 @@ class JobOptions:
         checkpoints: whether there will be snapshots before that, so that what changes between them is worth noting.
         state_backend: where the host is to keep keyed state: ``memory`` or ``rocksdb``.
         state_dir: the folder for its files there; None for the system's temporary folder.
+        allow_dropped_state: whether splits that a source does not read any more may be left behind.
     """
 
     locations: Mapping[str, Location] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class JobOptions:
     checkpoints: bool = False
     state_backend: str = "memory"
     state_dir: str | None = None
+    allow_dropped_state: bool = False
 
 
 @dataclass

@@ -117,6 +117,7 @@ class HostRunner(PipelineRunner):
             checkpoints=self.takes_epochs and sage.checkpoint_dir is not None,
             state_backend=sage.state_backend,
             state_dir=sage.state_dir,
+            allow_dropped_state=sage.allow_dropped_state,
         )
 
     def orders(

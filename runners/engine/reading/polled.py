@@ -6,11 +6,13 @@ a batch becomes a block, a position is what a snapshot holds. Its general twin i
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from sage.errors import CheckpointError
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
@@ -48,8 +50,20 @@ class _Split:
 
     @property
     def split(self) -> Any:
-        (split, _), _ = self.element.value
-        return split
+        return _split_of(self.element)
+
+
+def _split_of(element: WindowedValue) -> Any:
+    (split, _), _ = element.value
+    return split
+
+
+def _refuse(splits: Sequence[Any]) -> NoReturn:
+    named = ", ".join(str(split) for split in splits)
+    raise CheckpointError(
+        f"the checkpoint reads {named}, which the source does not name any more: name it again, or leave it and what "
+        "was not read of it behind with --allow_dropped_state"
+    )
 
 
 class PolledRoot(StepRoot):
@@ -156,8 +170,15 @@ class PolledRoot(StepRoot):
         return RootSnapshot(spread=rows)
 
     def restore(self, state: RootState) -> None:
+        kept: list[tuple[WindowedValue, int]] = []
+        others: list[tuple[WindowedValue, int]] = []
         for data in state.spread:
             element, mark = decode_row(data)
+            read = self.op.guarded(self._source.reads, _split_of(element))
+            (kept if read else others).append((element, mark))
+        if others and not self._context.job.options.allow_dropped_state:
+            self.op.guarded(_refuse, [_split_of(element) for element, _ in others])
+        for element, mark in kept:
             self._begin(element)
             if self._splits:
                 self._splits[-1].mark = mark

@@ -10,7 +10,7 @@ from sage.transactions import SinkContext
 from sage.transforms.io.kafka import ReadFromKafka, WriteToKafka
 from sage.transforms.io.kafka.config import for_confluent, for_kafka_python
 from sage.transforms.io.kafka.records import deserializer, serializer
-from sage.transforms.io.kafka.source import Split
+from sage.transforms.io.kafka.source import KafkaSource, Split
 from sage.transforms.io.kafka.transactions import is_heir, transactional_id
 
 SERVERS = {"bootstrap.servers": "localhost:9092"}
@@ -57,6 +57,20 @@ def test_a_reader_refuses_what_loses_records_or_means_nothing(config: Any, how: 
 def test_a_writer_refuses_what_loses_records_or_means_nothing(config: Any, how: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         WriteToKafka({**SERVERS, **config}, **{"topic": "orders", **how})
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ({"topics": ["orders", "visits"]}, [True, True, False]),
+        ({"topics": ["visits"]}, [False, True, False]),
+        ({"topics": (), "topic_pattern": "orders.*"}, [True, False, True]),
+    ],
+)
+def test_a_split_of_a_checkpoint_is_read_where_its_topic_is_still_named(how: Any, named: list[bool]) -> None:
+    source = KafkaSource(ReadFromKafka(SERVERS, **how).reading)
+    assert [source.reads(Split(topic, 0)) for topic in ("orders", "visits", "orders-old")] == named
+    assert str(Split("orders", 2)) == "orders-2"
 
 
 def test_a_transaction_stays_open_longer_than_the_outage() -> None:

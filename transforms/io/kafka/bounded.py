@@ -44,6 +44,9 @@ class FirstRecords(StreamSource[Any]):
     def splits(self) -> Sequence[tuple[Split, ...]]:
         return [tuple(self.source.splits())]
 
+    def reads(self, split: tuple[Split, ...]) -> bool:
+        return all(map(self.source.reads, split))
+
     def open(self) -> None:
         self.source.open()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,9 @@ class Split:
         """The partition."""
         return Partition(self.topic, self.number)
 
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.number}"
+
 
 class KafkaSource(StreamSource[Any]):
     """Reads topics; gives key-value pairs or `KafkaRecord`, and a `DeadLetter` for what cannot be decoded if wanted.
@@ -96,6 +100,10 @@ class KafkaSource(StreamSource[Any]):
 
     def appeared(self, split: Split) -> Split:
         return Split(split.topic, split.number, appeared=True)
+
+    def reads(self, split: Split) -> bool:
+        topics, pattern = self.reading.topics, self.reading.pattern
+        return split.topic in topics or (pattern is not None and re.fullmatch(pattern, split.topic) is not None)
 
     def _control(self) -> Control:
         return Control(self.reading.config)

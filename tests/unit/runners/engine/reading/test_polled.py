@@ -7,11 +7,18 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms import environments
 
 from sage.errors import StepError
+from sage.runners.engine.checkpoint.snapshot import Barrier, RootState, StageSnapshot, StageState
+from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.dataflow import Dataflow
+from sage.runners.engine.wire import decode_row
 from sage.runners.local import LocalRunner
+from sage.runners.plan import plan_pipeline
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 
 ROWS = 100
@@ -48,16 +55,24 @@ class Rows(StreamSource[Any]):
 
     Args:
         splits: how many there are (count).
+        bounded: whether they end for the runner, too.
+        fails_at: the row that cannot be read.
+        discovery_ms: as of any source.
     """
 
-    def __init__(self, splits: int, bounded: bool, fails_at: int | None = None) -> None:
-        self.count, self.bounded, self.fails_at = splits, bounded, fails_at
+    def __init__(
+        self, splits: int, bounded: bool, fails_at: int | None = None, discovery_ms: int | None = None
+    ) -> None:
+        self.count, self.bounded, self.fails_at, self.discovery_ms = splits, bounded, fails_at, discovery_ms
 
     def splits(self) -> Sequence[int]:
         return range(self.count)
 
     def reader(self, split: int, position: Any) -> _Rows:
         return _Rows(split, position or 0, self.fails_at)
+
+    def reads(self, split: int) -> bool:
+        return split < self.count
 
 
 @pytest.mark.parametrize("bounded", [True, False])
@@ -88,3 +103,58 @@ def test_a_reader_that_raises_names_its_step() -> None:
     pipeline | "rows" >> ReadStream(Rows(1, bounded=False, fails_at=50))
     with pytest.raises(StepError, match=r"rows(.|\n)*the stream broke"):
         pipeline.run().wait_until_finish()
+
+
+def _flow(source: Rows, at: int = 0, allow_dropped_state: bool = False) -> Dataflow:
+    """A worker for such a pipeline whose clock stands still (at, seconds)."""
+    pickler.set_library(pickler.USE_CLOUDPICKLE)
+    pipeline = beam.Pipeline()
+    pipeline | "rows" >> ReadStream(source)
+    proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
+    options = JobOptions(epochs=True, checkpoints=True, allow_dropped_state=allow_dropped_state)
+    return Dataflow(plan_pipeline(proto, 1), JobContext(VirtualClock(at * 1_000_000), options))
+
+
+def _checkpoint(flow: Dataflow) -> dict[int, StageSnapshot]:
+    taken: dict[int, StageSnapshot] = {}
+    flow.on_snapshots(lambda barrier, snapshots: taken.update(snapshots))
+    for _ in range(4):
+        flow.step()
+    flow.checkpoint(Barrier(1, whole=True))
+    while not taken:
+        assert flow.step()
+    flow.close()
+    return taken
+
+
+def _state(taken: dict[int, StageSnapshot]) -> dict[int, StageState]:
+    return {
+        index: StageState(of.watermark, RootState(spread=of.root.spread, shared=of.root.shared))
+        for index, of in taken.items()
+    }
+
+
+def _splits(taken: dict[int, StageSnapshot]) -> list[int]:
+    """The splits that the reader has a position in."""
+    last = taken[max(taken)].root.spread
+    return sorted(decode_row(row)[0].value[0][0] for row in last)
+
+
+@pytest.mark.parametrize("discovery_ms", [None, 10])
+def test_a_split_that_the_source_does_not_name_any_more_is_refused_or_left_behind(discovery_ms: int | None) -> None:
+    flow = _flow(Rows(3, bounded=False, discovery_ms=discovery_ms))
+    flow.open()
+    taken = _checkpoint(flow)
+    assert _splits(taken) == [0, 1, 2]
+
+    with pytest.raises(StepError, match=r"the checkpoint reads 1, 2, which(.|\n)*running 'rows/Read'"):
+        _flow(Rows(1, False, discovery_ms=discovery_ms)).open(_state(taken))
+
+    left = _flow(Rows(1, False, discovery_ms=discovery_ms), at=1, allow_dropped_state=True)
+    left.open(_state(taken))
+    taken = _checkpoint(left)
+    assert _splits(taken) == [0]
+
+    again = _flow(Rows(3, False, discovery_ms=discovery_ms), at=2)
+    again.open(_state(taken))
+    assert _splits(_checkpoint(again)) == [0] + [1, 2] * (discovery_ms is not None)
