@@ -16,8 +16,8 @@ from sage.runners.hosting.runner import job_name
         ("jobs/clicks.py", "clicks"),
         ("pipelines/clicks.yaml", "clicks"),
         ("shop.jobs.clicks", "clicks"),  # as `sage run` has it
-        ("/home/ada/shop/clicks/__main__.py", "clicks"),  # as `python -m shop.clicks` has it
-        ("/usr/bin/tool-1.2", "sage-job"),
+        ("shop/clicks/__main__.py", "clicks"),  # as `python -m shop.clicks` has it
+        ("bin/tool-1.2", "sage-job"),
         ("-c", "sage-job"),
         ("", "sage-job"),
     ],
