@@ -191,8 +191,10 @@ class WriteParts(TransactionalDoFn):
         if missing and done.get(handle.start, -1) < handle.epoch:
             raise DataLoss(
                 f"files of {self._path!r} that the checkpoint holds are gone, such as {missing[0]!r} (epoch "
-                f"{handle.epoch}): somebody removed them from {handle.home!r}. Make them again by starting the job "
-                "from an older checkpoint or from its beginning."
+                f"{handle.epoch}): somebody removed them from {handle.home!r}, or the job was given another output "
+                "folder, and they are in the one it had. Give it that folder again; or make them again by starting "
+                "the job from an older checkpoint or from its beginning; or go on without them, under another name "
+                "of the step and with --allow_dropped_state."
             )
         if self._managed and done.get(handle.start, -1) < handle.epoch:
             done.pop(handle.start, None)

@@ -124,7 +124,7 @@ class Folder:
         Returns:
             The names for which there is neither the hidden file nor the file.
         """
-        missing = []
+        missing, touched = [], []
         for hidden, name in renames:
             with writing(self._shown(name)):
                 self._make_parent(name)
@@ -133,10 +133,11 @@ class Folder:
                         os.replace(self._full(hidden), self._full(name))
                     else:
                         self._fs.mv(self._full(hidden), self._full(name))
+                    touched += [hidden, name]
                 except FileNotFoundError:
-                    if not self.exists(name):
-                        missing.append(name)
-        self.sync(part for pair in renames for part in pair if part not in missing)
+                    # Renamed before, perhaps by somebody who did not come to the sync; else it is nowhere.
+                    (touched if self.exists(name) else missing).append(name)
+        self.sync(touched)
         return missing
 
     def exists(self, name: str) -> bool:
@@ -202,13 +203,31 @@ class Folder:
 
     def _make_parent(self, name: str) -> None:
         parent = os.path.dirname(self._full(name))
-        if parent in self._made:
-            return
         if self.local:
-            _make_folder(parent)
-        else:
+            self._make_local(parent)
+        elif parent not in self._made:
             self._fs.makedirs(parent, exist_ok=True)
-        self._made.add(parent)
+            self._made.add(parent)
+
+    def _make_local(self, path: str) -> None:
+        """Makes a folder and those above it, each so that it survives a failure of the machine."""
+        above = os.path.dirname(path)
+        if path in self._made or above == path:
+            return
+        self._make_local(above)
+        if os.path.isdir(path):
+            # A moment before a crash it may have been made, by this job. What others made may not be ours to read.
+            with contextlib.suppress(OSError):
+                _sync_folder(above)
+        else:
+            try:
+                os.mkdir(path)
+            except FileExistsError:
+                # Another worker was faster, or a file is in the way.
+                if not os.path.isdir(path):
+                    raise
+            _sync_folder(above)
+        self._made.add(path)
 
     def _full(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -218,21 +237,6 @@ class Folder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Folder, (self.path,)
-
-
-def _make_folder(path: str) -> None:
-    """Makes a local folder and those above it, each so that it survives a failure of the machine."""
-    if os.path.isdir(path):
-        return
-    above = os.path.dirname(path)
-    _make_folder(above)
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        # Another worker was faster, or a file is in the way.
-        if not os.path.isdir(path):
-            raise
-    _sync_folder(above)
 
 
 def _sync_folder(path: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,20 @@ def test_what_a_checkpoint_holds_is_committed_and_the_rest_removed(tmp_path: Pat
     assert [path.parent.name for path in tmp_path.rglob("*.tmp")] == [Path(_hidden_of(other)).parent.name]
     with pytest.raises(DataLoss, match=r"that the checkpoint holds are gone, such as 'part-0-2\.txt'"):
         _recovered(_text(tmp_path), [given_up])
+
+
+def test_going_on_into_another_folder_says_what_stays_behind(tmp_path: Path) -> None:
+    held = _epoch(_recovered(_text(tmp_path / "one")), 1, "a")
+    with pytest.raises(DataLoss, match=r"other'(.|\n)*another output folder, and they are in the one it had"):
+        _recovered(_text(tmp_path / "other"), [held])
+
+
+def test_what_is_published_is_published_also_where_its_hidden_folder_is_gone(tmp_path: Path) -> None:
+    handle = _epoch(crashed := _recovered(_text(tmp_path)), 1, "a")
+    crashed.commit(handle)
+    shutil.rmtree(tmp_path / handle.home)
+    _recovered(_text(tmp_path), [handle])
+    assert _seen(tmp_path) == {"part-0-1.txt": ["a"]}
 
 
 def _hidden_of(sink: Any) -> str:
