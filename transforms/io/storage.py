@@ -217,7 +217,7 @@ class Folder:
         self._make_local(above)
         if os.path.isdir(path):
             # A moment before a crash it may have been made, by this job. What others made may not be ours to read.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(PermissionError):
                 _sync_folder(above)
         else:
             try:
