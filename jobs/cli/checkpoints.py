@@ -96,9 +96,10 @@ def check(path: str, target: str, job_options: tuple[str, ...], allow_dropped_st
 def _problems(path: str, target: str, job_options: Sequence[str], dropped: bool) -> list[str]:
     from sage.jobs.cli.capture import capture, plan_of
     from sage.runners.engine.checkpoint.identity import compatible, describe
-    from sage.runners.state.restoring import manifest_at
+    from sage.runners.state.restoring import manifest_at, verify
 
     manifest = manifest_at(path)
+    verify(manifest)
     plan = plan_of(capture(Target.parse(target), job_options))
     return compatible(manifest.description, describe(plan), dropped)
 
@@ -109,7 +110,10 @@ def _manifests_below(path: str) -> list[Any]:
     from sage.runners.state.objects import objects_at
 
     found, objects = [], objects_at(path)
-    for name in objects.names():
+    names = objects.names()
+    if not names:
+        raise CheckpointError(f"there is nothing in {path}: give it a --checkpoint-dir, or the folder of one job in it")
+    for name in names:
         folder, _, file = name.rpartition("/")
         if file != MANIFEST:
             continue

@@ -15,6 +15,7 @@ from sage.runners.state.manifests import MANIFEST, Manifest, manifest_of
 from sage.runners.state.objects import Objects, objects_at
 from sage.runners.state.parts import Deal, Part, decode_part, states_of
 
+_LISTED = 5
 _CHECKPOINT = re.compile(r"chk-(\d{8,})/(.*)")
 
 
@@ -44,7 +45,7 @@ def read_manifest(objects: Objects, folder: str) -> Manifest:
     try:
         manifest = manifest_of(objects.get(f"{folder}/{MANIFEST}"), f"{objects.url}/{folder}")
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint or savepoint in {objects.url}/{folder}: {error}") from error
+        raise CheckpointError(_nothing_in(posixpath.join(objects.url, folder).removesuffix("/."))) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unusable(objects, folder, MANIFEST, f"cannot be read: {error}") from error
     for path, size in sorted(manifest.objects.items()):
@@ -64,6 +65,17 @@ def manifest_at(path: str) -> Manifest:
         CheckpointError: there is none that can be used.
     """
     return read_manifest(*_place(path))
+
+
+def verify(manifest: Manifest) -> None:
+    """Reads what a checkpoint has stored of each worker.
+
+    Raises:
+        CheckpointError: some of it is missing, or not what was written; the message names it.
+    """
+    reader = _Reader(*_place(manifest.url))
+    for receipt in (part for chain in manifest.chains for part in chain):
+        reader.data(receipt)
 
 
 def load(
@@ -104,13 +116,17 @@ class _Reader:
 
     def part(self, receipt: Receipt) -> Part:
         """What a worker has stored."""
+        return decode_part(self.data(receipt))
+
+    def data(self, receipt: Receipt) -> bytes:
+        """The bytes of it."""
         try:
             data = self._objects.get(name_of(self._folder, receipt.path))
         except OSError as error:
             raise _unusable(self._objects, self._folder, receipt.path, f"cannot be read: {error}") from error
         if len(data) != receipt.size or zlib.crc32(data) != receipt.checksum:
             raise _unusable(self._objects, self._folder, receipt.path, "is not what was written")
-        return decode_part(data)
+        return data
 
     def files(self, receipt: Receipt, scratch: str) -> dict[str, dict[str, str]]:
         """Copies the files of a part; gives their paths, by stage and name."""
@@ -135,7 +151,23 @@ def name_of(folder: str, path: str) -> str:
 def _place(url: str) -> tuple[Objects, str]:
     """The objects that a folder is among, and its name there."""
     parent, folder = posixpath.split(url.rstrip("/"))
+    if parent.endswith(":"):
+        return objects_at(url), "."  # all of a bucket
     return objects_at(parent or "."), folder
+
+
+def _nothing_in(url: str) -> str:
+    """That a folder is none of a checkpoint, and which of those below it are."""
+    text = f"there is no checkpoint or savepoint in {url}"
+    try:
+        names = objects_at(url).names()
+    except OSError:
+        return text
+    below = [f"{url}/{posixpath.dirname(name)}" for name in names if posixpath.basename(name) == MANIFEST]
+    if not below:
+        return text
+    more = f" and {len(below) - _LISTED} others" if len(below) > _LISTED else ""
+    return f"{text}; below it there are {', '.join(below[-_LISTED:])}{more}: name one of them"
 
 
 def _unusable(objects: Objects, folder: str, path: str, what: str) -> CheckpointError:

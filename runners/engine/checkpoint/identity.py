@@ -118,7 +118,11 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
             yield f"its {label} was {before[what]} and is {after[what]} now: go back to that, or rename the step"
     for name, form in sorted(before["cells"].items()):
         new = after["cells"].get(name)
-        if new is not None and new != form:
+        if new is None:
+            others = ", ".join(sorted(set(after["cells"]) - set(before["cells"])))
+            new_ones = f" (new are: {others})" if others else ""
+            yield f"it declares {name} no more{new_ones}: give that its name again, or give the step another name"
+        elif new != form:
             yield f"{name} was a {form} and is a {new} now: go back to that, or give what is new another name"
 
 

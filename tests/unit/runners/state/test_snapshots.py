@@ -16,6 +16,7 @@ from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot
 from sage.runners.engine.exchange import KEY_GROUPS, worker_of
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.objects import LocalObjects, objects_at
+from sage.runners.state.restoring import verify
 from sage.runners.state.snapshots import CheckpointStore
 
 PLAN = {"stages": {}}
@@ -287,6 +288,16 @@ def test_a_byte_that_changed_is_noticed_before_it_is_used(job: Job) -> None:
     name = broken(job, 1, ".bin", b"x" * manifest.size)
     with pytest.raises(CheckpointError, match=rf"{name} is not what was written"):
         job.driver.load(manifest, 0, 1, ["s"], "unused")
+    with pytest.raises(CheckpointError, match=rf"{name} is not what was written"):
+        verify(manifest)
+
+
+def test_a_path_around_checkpoints_names_them(job: Job, path: str) -> None:
+    taken = [job.take(epoch, {"s": whole(b"1")}).url for epoch in range(1, 8)]
+    for around in (path, f"{path}/job"):
+        with pytest.raises(CheckpointError, match=r"below it there are .* and 2 others: name one") as caught:
+            job.driver.choose(around)
+        assert [url for url in taken if url in str(caught.value)] == taken[-5:]
 
 
 def test_a_path_without_a_checkpoint_is_said_to_have_none(path: str) -> None:

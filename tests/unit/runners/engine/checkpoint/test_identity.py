@@ -63,6 +63,13 @@ class CountMore(Count):
         yield element
 
 
+class CountRenamed(Count):
+    TOTAL = ReadModifyWriteStateSpec("total", coders.VarIntCoder())
+
+    def process(self, element: Any, total: Any = beam.DoFn.StateParam(TOTAL)) -> Any:
+        yield element
+
+
 class Write(TransactionalDoFn):
     def process(self, element: Any) -> None:
         """Writes nothing."""
@@ -133,6 +140,8 @@ def test_what_a_sink_has_prepared_is_not_left_behind_unasked() -> None:
     [
         (lambda p: p | "Count" >> beam.ParDo(CountInText()),
          "state 'seen' was a ReadModifyWriteState of VarIntCoder and is a ReadModifyWriteState of StrUtf8Coder now"),
+        (lambda p: p | "Count" >> beam.ParDo(CountRenamed()),
+         "it declares state 'seen' no more (new are: state 'total')"),
         (lambda p: p | "Count" >> beam.GroupByKey(), "it was a stateful pardo and is a group by key now"),
         (lambda p: p | beam.WindowInto(beam.window.FixedWindows(5)) | "Count" >> beam.ParDo(Count()),
          r"its windowing was GlobalWindows() and is FixedWindows(offset=Duration(0), size=Duration(5)) now"),
