@@ -16,7 +16,7 @@ from sage.runners.simulation.world import World
 from sage.runners.state.objects import LocalObjects
 from sage.runners.state.snapshots import CheckpointStore
 
-PLACE = "/checkpoints"
+PLACE = "/data/of/jobs"
 NEVER = 1 << 60
 MOST_ATTEMPTS = 100
 

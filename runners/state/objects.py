@@ -180,8 +180,9 @@ class LocalObjects:
             with contextlib.suppress(FileExistsError):
                 self._disk.make(path)
             self._disk.sync(above)
-        elif path.startswith(os.path.dirname(self.url)):
-            self._disk.sync(above)
+        else:
+            with contextlib.suppress(PermissionError):  # what others made may not be ours to read
+                self._disk.sync(above)
         self._made.add(path)
 
     def put(self, name: str, data: bytes) -> None:

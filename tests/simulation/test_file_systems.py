@@ -1,4 +1,4 @@
-"""What the file sinks make on a disk outlives a loss of power."""
+"""What is made on a disk outlives a loss of power, also below folders that a crash has left."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ import pytest
 
 from sage.runners.simulation.dice import Dice
 from sage.runners.simulation.world import World
+from sage.runners.state.objects import LocalObjects
 from sage.transforms.io.storage import Folder
 from tests.simulation.file_systems import DISK, in_place
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_folder_that_was_made_a_moment_before_a_crash_is_made_safe_by_who_finds_it(seed: int) -> None:
-    world = World(Dice(seed, crashes=0))
+@pytest.fixture(params=range(8))
+def world(request: pytest.FixtureRequest) -> World:
+    """Somebody has made folders, and crashed."""
+    found = World(Dice(request.param, crashes=0))
+    for folder in ("/written", "/written/parts"):
+        found.disk.make(folder)
+    return found
+
+
+def test_files_of_sinks(world: World) -> None:
     with in_place(), world.entered():
-        world.disk.make("/written")
-        world.disk.make("/written/parts")
         folder = Folder(f"{DISK}:///written/parts")
         file = folder.create("a.tmp")
         file.write(b"kept")
         folder.seal("a.tmp", file)
         folder.publish([("a.tmp", "a")])
-        world.disk.lose_power()
+    world.disk.lose_power()
     assert world.disk.read("/written/parts/a") == b"kept"
+
+
+def test_checkpoints(world: World) -> None:
+    LocalObjects("/written/parts/job", world.disk).put("chk/MANIFEST.json", b"kept")
+    world.disk.lose_power()
+    assert LocalObjects("/written/parts/job", world.disk).get("chk/MANIFEST.json") == b"kept"
