@@ -110,8 +110,15 @@ def _variable_at_fault(error: BaseException) -> str:
     return f" At fault: {variable}." if variable else ""
 
 
-def show(failure: Failure, error: BaseException, *, full: bool) -> None:
-    """Print a failure on stderr; with ``full`` the whole traceback of ``error`` goes first."""
+def show(failure: Failure, error: BaseException, *, full: bool, attempts: int = 1) -> None:
+    """Print a failure on stderr.
+
+    Args:
+        failure: what `explain` made of ``error``.
+        error: the error.
+        full: whether the whole traceback goes first.
+        attempts: how often the job was tried (count).
+    """
     if full:
         click.echo("".join(traceback.format_exception(error)).rstrip() + "\n", err=True)
     if isinstance(error, SageError) and failure.step is None:
@@ -129,6 +136,8 @@ def show(failure: Failure, error: BaseException, *, full: bool) -> None:
                 click.echo(f"      {place.text}", err=True)
     if failure.step is not None or not isinstance(error, SageError):
         retry = "trying again may help" if failure.retryable else "trying again will not help"
+        if attempts > 1:
+            retry = f"tried {attempts} times"
         rest = "" if full else "; --traceback shows every frame"
         click.echo(f"\n  fault: {failure.fault.value} ({retry}{rest})", err=True)
 

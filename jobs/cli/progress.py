@@ -205,7 +205,8 @@ class _WatchedJob:
 
         colour = {"DONE": "green", "FAILED": "red", "CANCELLED": "yellow"}.get(state, "cyan")
         name = escape(self._handle.name)
-        return f"[bold]{name}[/bold]  [{colour}]{state.lower()}[/{colour}]  {_seconds_text(self._elapsed)}"
+        said = "stopped" if state == "DONE" and getattr(self._handle, "stopped_at", None) else state.lower()
+        return f"[bold]{name}[/bold]  [{colour}]{said}[/{colour}]  {_seconds_text(self._elapsed)}"
 
 
 def _rate_text(rate: float) -> str:

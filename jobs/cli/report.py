@@ -58,7 +58,13 @@ def _job(handle: JobHandle) -> dict[str, Any]:
         }
         for step in merge_steps(handle.progress())
     ]
-    return {"name": handle.name, "state": str(handle.state), "steps": steps, "metrics": _metrics(handle)}
+    return {
+        "name": handle.name,
+        "state": str(handle.state),
+        "stopped_at": getattr(handle, "stopped_at", None),
+        "steps": steps,
+        "metrics": _metrics(handle),
+    }
 
 
 def _metrics(handle: JobHandle) -> dict[str, list[dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,8 +60,17 @@ class _Outcome:
     def exit_code(self) -> ExitCode:
         if self.error is not None:
             return exit_code_of(self.error)
-        ended_well = all(handle.state == JobState.DONE for handle in self.handles)
-        return ExitCode.DONE if ended_well else ExitCode.FAILED
+        states = {str(handle.state) for handle in self.handles}
+        if states - {JobState.DONE, JobState.CANCELLED}:
+            return ExitCode.FAILED
+        return ExitCode.INTERRUPTED if JobState.CANCELLED in states else ExitCode.DONE
+
+    @property
+    def attempts(self) -> int:
+        """How often the job that failed was tried (count)."""
+        failed = [handle for handle in self.handles if handle.state == JobState.FAILED]
+        vitals = [told for handle in failed if (told := getattr(handle, "vitals", lambda: None)()) is not None]
+        return max((told.restarts for told in vitals), default=0) + 1
 
 
 @click.command(
@@ -131,9 +141,30 @@ def _watching(handles: list[JobHandle], *, live: bool) -> Iterator[None]:
         if live:
             stack.enter_context(observe_jobs(stack.enter_context(LiveDisplay()).watch))
         stack.enter_context(observe_jobs(handles.append))
+        stack.enter_context(_telling_where_jobs_begin())
         stack.enter_context(serving(handles))
         stack.enter_context(patient_interrupts(handles))
         yield
+
+
+@contextlib.contextmanager
+def _telling_where_jobs_begin() -> Iterator[None]:
+    """Shows on stderr whether a job goes on from a checkpoint, unless the script has set up logging of its own."""
+    log = logging.getLogger("sage.runners.hosting.attempts")
+    handler, level = _Notes(logging.INFO), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.root.handlers:
+            click.echo(record.getMessage(), err=True)
 
 
 def _cancel(handles: Sequence[JobHandle]) -> None:
@@ -144,7 +175,7 @@ def _cancel(handles: Sequence[JobHandle]) -> None:
 
 def _tell(outcome: _Outcome, error: BaseException, failure: Failure, *, full: bool) -> None:
     if not isinstance(error, KeyboardInterrupt):
-        show(failure, error, full=full)
+        show(failure, error, full=full, attempts=outcome.attempts)
         return
     stopped = [handle.name for handle in outcome.handles if handle.state != JobState.DONE]
     names = f": stopped {', '.join(stopped)}" if stopped else ""
@@ -153,7 +184,9 @@ def _tell(outcome: _Outcome, error: BaseException, failure: Failure, *, full: bo
 
 def _tell_surprises(outcome: _Outcome, given: Mapping[str, object]) -> None:
     for handle in outcome.handles:
-        if handle.state != JobState.DONE:
+        if handle.state == JobState.CANCELLED:
+            click.echo(f"stopped {handle.name}", err=True)
+        elif handle.state != JobState.DONE:
             click.echo(f"error: job {handle.name} ended as {handle.state}, and its code went on", err=True)
     if not outcome.handles and given:
         options = ", ".join("--" + name.replace("_", "-") for name in given)

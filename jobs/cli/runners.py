@@ -17,6 +17,7 @@ from sage.runner_names import RUNNERS
 
 __all__ = ["SageOptionsCommand", "job_defaults", "resolve_runner"]
 
+_JOB_NAME = "job_name"
 # The module that each runner needs beside the core, and so the extra of the same name as the runner.
 _NEEDS = {"ray": "ray", "flink": "pyflink"}
 
@@ -46,34 +47,45 @@ def resolve_runner(name: str) -> str:
 
 
 @contextlib.contextmanager
-def job_defaults(runner: str, sage_options: Mapping[str, object]) -> Iterator[None]:
-    """While open, pipelines that name no runner get ``runner``, and options they do not set get these values.
+def job_defaults(runner: str, given: Mapping[str, object]) -> Iterator[None]:
+    """While open, pipelines that name no runner get ``runner``, and options they do not set get the values given.
 
     A pipeline that is built with neither options nor arguments never looks at ``sys.argv``, so the values cannot
     travel that way: they become the defaults of the options themselves.
     """
-    from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 
     from sage.options import SageOptions
 
-    declared = SageOptions.__dict__["_add_argparse_args"]
-
-    def with_values(cls: type[SageOptions], parser: argparse.ArgumentParser) -> None:
-        declared.__get__(None, cls)(parser)
-        parser.set_defaults(**sage_options)
-
     default_runner = StandardOptions.DEFAULT_RUNNER
     StandardOptions.DEFAULT_RUNNER = runner
-    SageOptions._add_argparse_args = classmethod(with_values)  # type: ignore[method-assign,assignment]
+    named = {name: value for name, value in given.items() if name == _JOB_NAME}
+    others = {name: value for name, value in given.items() if name != _JOB_NAME}
+    try:
+        # Beam declares a job's name with what is for Google's cloud; every runner reads it.
+        with _defaults(SageOptions, others), _defaults(GoogleCloudOptions, named):
+            yield
+    finally:
+        StandardOptions.DEFAULT_RUNNER = default_runner
+
+
+@contextlib.contextmanager
+def _defaults(options: Any, values: Mapping[str, object]) -> Iterator[None]:
+    declared = options.__dict__["_add_argparse_args"]
+
+    def with_values(cls: Any, parser: argparse.ArgumentParser) -> None:
+        declared.__get__(None, cls)(parser)
+        parser.set_defaults(**values)
+
+    options._add_argparse_args = classmethod(with_values)
     try:
         yield
     finally:
-        StandardOptions.DEFAULT_RUNNER = default_runner
-        SageOptions._add_argparse_args = declared  # type: ignore[method-assign]
+        options._add_argparse_args = declared
 
 
 class SageOptionsCommand(click.Command):
-    """A command that takes every option of `SageOptions` too, with dashes or underscores.
+    """A command that takes a job's name and every option of `SageOptions` too, with dashes or underscores.
 
     The options are read from the one place that declares them, so the command line cannot fall behind.
     """
@@ -89,7 +101,12 @@ def _sage_option_params() -> tuple[click.Option, ...]:
 
     parser = argparse.ArgumentParser(add_help=False)
     SageOptions._add_argparse_args(parser)
-    return tuple(_as_click(action) for action in parser._actions)
+    name = click.Option(
+        ["--job-name", _JOB_NAME],
+        metavar="NAME",
+        help="What the job is called, also where its checkpoints are kept. Default: the name of the script.",
+    )
+    return (name, *(_as_click(action) for action in parser._actions))
 
 
 def _as_click(action: argparse.Action) -> click.Option:

@@ -18,10 +18,10 @@ __all__ = ["patient_interrupts"]
 
 @contextlib.contextmanager
 def patient_interrupts(handles: Sequence[JobHandle]) -> Iterator[None]:
-    """While the block is open, the first SIGINT or SIGTERM stops endless jobs with their state kept.
+    """While the block is open, the first SIGINT or SIGTERM stops endless jobs that keep checkpoints.
 
-    The job ends as done, with its last output committed, and the same command goes on from there. A second signal, or
-    the first one while no endless job runs, interrupts as ever.
+    The job ends as done, with its last output committed, and the same command goes on from there; a job that cannot
+    take a last checkpoint is cancelled. A second signal, or the first one while no such job runs, interrupts as ever.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -29,13 +29,13 @@ def patient_interrupts(handles: Sequence[JobHandle]) -> Iterator[None]:
     stopping: list[JobHandle] = []
 
     def asked(number: int, frame: Any) -> None:
-        endless = [handle for handle in handles if _endless(handle) and handle not in stopping]
-        if not endless:
+        running = [handle for handle in handles if _can_stop(handle) and handle not in stopping]
+        if not running:
             raise KeyboardInterrupt
-        stopping.extend(endless)
-        names = ", ".join(handle.name for handle in endless)
+        stopping.extend(running)
+        names = ", ".join(handle.name for handle in running)
         click.echo(f"stopping {names} with a last checkpoint; again ends it at once", err=True)
-        for handle in endless:
+        for handle in running:
             threading.Thread(target=_stop, args=(handle,), name="sage-stop", daemon=True).start()
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -46,8 +46,9 @@ def patient_interrupts(handles: Sequence[JobHandle]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _endless(handle: JobHandle) -> bool:
-    return not JobState(str(handle.state)).terminal and bool(getattr(handle, "endless", False))
+def _can_stop(handle: JobHandle) -> bool:
+    kept = getattr(handle, "endless", False) and getattr(handle, "durable", False)
+    return bool(kept) and not JobState(str(handle.state)).terminal
 
 
 def _stop(handle: Any) -> None:
@@ -56,7 +57,7 @@ def _stop(handle: Any) -> None:
     except SageError as error:
         # A job that has ended meanwhile is what was asked for.
         if not JobState(str(handle.state)).terminal:
-            click.echo(f"{handle.name} cannot be stopped with a checkpoint: {error}; Ctrl-C ends it at once", err=True)
+            click.echo(f"{handle.name} is stopped without a last checkpoint: {error}", err=True)
+            handle.cancel()
         return
-    kept = f"its state is in {path}: the same command goes on from there" if path else "it keeps no checkpoints"
-    click.echo(f"stopped {handle.name}; {kept}", err=True)
+    click.echo(f"stopped {handle.name}; its state is in {path}: the same command goes on from there", err=True)

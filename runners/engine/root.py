@@ -51,6 +51,11 @@ class Root:
         """The processing time (microseconds) at which ``fire`` wants to be called, if any."""
         return None
 
+    @property
+    def reading(self) -> bool:
+        """Whether there is more to read though all input has come. May be asked from any thread."""
+        return False
+
     def hold(self) -> int:
         """The earliest event time (microseconds) still to come out, apart from the input."""
         return MAX_MICROS

@@ -159,6 +159,10 @@ class GatedRoot(Root):
         times = [self._inner.wakeup(), *(view.wakeup() for view in self._views)]
         return min((time for time in times if time is not None), default=None)
 
+    @property
+    def reading(self) -> bool:
+        return self._inner.reading
+
     def hold(self) -> int:
         return min(self._waiting.earliest, self._inner.hold())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
+import posixpath
 import threading
 import time
 from collections.abc import Callable
@@ -17,14 +19,22 @@ _log = logging.getLogger(__name__)
 
 
 class Attempts:
-    """State: when the job failed so far (microseconds); the store of its checkpoints, while it runs."""
+    """State: when the job failed so far (microseconds); how often it began again (count); the store of its
+    checkpoints, while it runs.
+    """
 
     def __init__(self, durability: Durability) -> None:
         self._durability = durability
         self._policy = restart_policy(durability.restart)
         self._stopped = threading.Event()
         self.store: CheckpointStore | None = None
-        self.failures: list[int] = []
+        self.restarts = 0
+        self._failures: list[int] = []
+
+    @property
+    def durable(self) -> bool:
+        """Whether there is a place for checkpoints."""
+        return self._durability.directory is not None
 
     def stop(self) -> None:
         """There is to be no other attempt."""
@@ -53,24 +63,43 @@ class Attempts:
             store.release()
 
     def _run(self, attempt: Callable[[Checkpoints], None]) -> None:
+        kept: Checkpoints | None = self._next()  # what cannot be begun from is refused at once
         while True:
             try:
-                return attempt(self._next())
+                return attempt(kept or self._next())
             except (StepError, WorkerLost, CheckpointError) as error:
                 if error.fault is Fault.CONFIGURATION:
                     raise  # it is wrong the next time too
-                self.failures.append(time.time_ns() // 1_000)
-                wait = self._policy.delay(self.failures)
-                if wait is None or self._stopped.is_set():
+                self._failures.append(time.time_ns() // 1_000)
+                wait = self._policy.delay(self._failures)
+                if wait is not None and not self._stopped.is_set():
+                    _log.warning("the job failed and begins again in %.1f s: %s", wait / 1e6, message_of(error))
+                if wait is None or self._stopped.wait(wait / 1e6):
+                    if isinstance(error, WorkerLost):
+                        error.args = (f"{message_of(error)}. {self._advice}",)
                     raise
-                _log.warning("the job failed and begins again in %.1f s: %s", wait / 1e6, message_of(error))
-                if self._stopped.wait(wait / 1e6):
-                    raise
+                self.restarts += 1
+                kept = None
 
     def _next(self) -> Checkpoints:
         """The checkpoints of the next attempt."""
-        chosen = self._durability.restore_from
-        if self.store is None:
-            return Checkpoints(self._durability, begin=None if chosen is None else manifest_at(chosen))
-        begin = self.store.choose(chosen)
-        return Checkpoints(self._durability, self.store.new_run(), begin, self.store.last_epoch())
+        chosen, store = self._durability.restore_from, self.store
+        if store is None:
+            begin = None if chosen is None else manifest_at(chosen)
+        else:
+            begin = store.choose(chosen)
+        if begin is not None:
+            taken = datetime.datetime.fromtimestamp(begin.created, datetime.timezone.utc)
+            where = begin.url if begin.url == chosen else posixpath.basename(begin.url)
+            _log.info("%s goes on from %s (taken %s)", self._durability.job, where, f"{taken:%Y-%m-%d %H:%M:%S} UTC")
+        elif store is not None:
+            _log.info("%s begins anew: no checkpoint in %s", self._durability.job, store.path)
+        if store is None:
+            return Checkpoints(self._durability, begin=begin)
+        return Checkpoints(self._durability, store.new_run(), begin, store.last_epoch())
+
+    @property
+    def _advice(self) -> str:
+        if self.durable:
+            return "Run it again: it goes on from its last checkpoint"
+        return "The job's output is incomplete; run it again"

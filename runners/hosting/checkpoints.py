@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sage.errors import CheckpointError
+from sage.errors import CheckpointError, Fault
 from sage.options import SageOptions
 from sage.runners.engine.checkpoint.identity import compatible, describe, stage_ids
 from sage.runners.engine.checkpoint.protocol import Publish, Receipt
@@ -17,6 +18,8 @@ from sage.runners.hosting.epochs import Write
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.restoring import load
 from sage.runners.state.snapshots import CheckpointStore
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Durability:
     def of(options: SageOptions, job: str) -> Durability:
         """What the options say."""
         kept = options.checkpoint_dir is not None
+        if not kept and options.checkpoint_interval * 1_000 != Durability.interval:
+            _log.warning("--checkpoint_interval has no effect without --checkpoint_dir: no checkpoints are taken")
         return Durability(
             job=job,
             directory=options.checkpoint_dir,
@@ -83,7 +88,9 @@ class Checkpoints:
         problems = compatible(self.begin.description, describe(plan), self.durability.allow_dropped_state)
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
-            raise CheckpointError(f"the pipeline cannot go on from {self.begin.url}:{listed}")
+            error = CheckpointError(f"the pipeline cannot go on from {self.begin.url}:{listed}")
+            error.fault = Fault.CONFIGURATION  # and so it is refused, and not tried again
+            raise error
 
     def writer(self, plan: Plan, worker: int, workers: int) -> Write | None:
         """Stores what the stages of one of so many workers hold; None where there is no place."""

@@ -12,6 +12,7 @@ from typing import Any
 from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.protocol import (
     Abort,
+    Ask,
     Complete,
     Coordinator,
     Decision,
@@ -46,6 +47,7 @@ class Taken:
         size: what was written for it (bytes).
         began: when its barrier left (microseconds since the epoch).
         ended: when it was durable (microseconds since the epoch).
+        stopped: whether the job was asked to end with it.
     """
 
     epoch: int
@@ -53,6 +55,7 @@ class Taken:
     size: int
     began: int
     ended: int
+    stopped: bool = False
 
 
 class Conductor:
@@ -143,14 +146,15 @@ class Conductor:
         """When `attend` has something to do if no fact comes (microseconds)."""
         return self._coordinator.next_due()
 
-    def close(self, why: str) -> None:
-        """Ends: what was asked and not answered is answered with no."""
+    def close(self, why: str) -> bool:
+        """Ends: what was asked and not answered is answered with no. Whether a stop is among it."""
         self._closed = why
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
         asked, self._asked = self._asked, {}
         for _, answer in asked.values():
             answer.set_exception(CheckpointError(why))
+        return any(request.ask is Ask.STOP for request, _ in asked.values())
 
     def _decide(self, fact: Fact) -> None:
         for decision in self._coordinator.decide(fact):
@@ -164,7 +168,8 @@ class Conductor:
             self._start_publishing(decision)
         elif isinstance(decision, Complete):
             path, size = self._published
-            self.last = Taken(decision.epoch, path, size, self._began, self._now())
+            stopped = decision.request is not None and decision.request.ask is Ask.STOP
+            self.last = Taken(decision.epoch, path, size, self._began, self._now(), stopped)
             self._command(decision)
             self._answer(decision.request, self.last)
         elif isinstance(decision, Drain):

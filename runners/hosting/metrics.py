@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from apache_beam.utils.histogram import Histogram
 from sage.runners.engine.context import JobContext
 
 KINDS = ("counters", "distributions", "gauges", "string_sets", "bounded_tries", "histograms")
+_TRIES = 8
 
 
 def _histogram(state: dict[str, Any]) -> Histogram:
@@ -26,11 +28,19 @@ def _reduce_histogram(histogram: Histogram) -> tuple[Any, ...]:
 copyreg.pickle(Histogram, _reduce_histogram)  # its lock keeps it from going to a driver
 
 
+def _updates(container: Any) -> Any:
+    """What a container holds; a step may add to it meanwhile, in another thread."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(RuntimeError):  # a metric is new, and the dictionary not what it was
+            return container.get_cumulative()
+    return container.get_cumulative()
+
+
 def cumulative(job: JobContext) -> dict[str, Any]:
     """The cumulative data of every metric cell, by kind and then by key."""
     found: dict[str, Any] = {kind: {} for kind in KINDS}
     for container in list(job.containers.values()):
-        updates = container.get_cumulative()
+        updates = _updates(container)
         for kind in KINDS:
             found[kind].update(getattr(updates, kind, {}))
     return found

@@ -15,7 +15,7 @@ def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
     """One entry for each step, in the order of the plan."""
     steps = []
     for task in flow.tasks.values():
-        done = state == "DONE" or flow.ended(task)
+        done = state == "DONE" or (flow.ended(task) and not task.root.reading)
         for step in task.stage.steps:
             made = sum(task.outputs[c].count for c in step.outputs.values())
             came = task.received if step is task.stage.root else task.outputs[step.inputs[0]].count

@@ -35,7 +35,7 @@ class Reports:
         return merge_pulses(self._pulses)
 
     def metrics(self) -> dict[str, Any]:
-        """User metrics of the workers that have ended."""
+        """User metrics, all workers together: as each last told them."""
         return merge_metrics(self._metrics.values())
 
     def paths(self) -> Mapping[str, ExecutionPath]:
@@ -66,7 +66,8 @@ class Reports:
             return False
         self._progress[worker] = content[0]
         if kind == "progress":
-            self._pulses[worker] = content[1] if len(content) > 1 else Pulse()
+            if len(content) > 1:
+                self._pulses[worker], self._metrics[worker] = content[1:]
             return False
         _, metrics, paths = content
         self._metrics[worker] = metrics

@@ -18,6 +18,7 @@ from sage.handle import Checkpointed, ExecutionPath, StepProgress, Vitals
 from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.protocol import Ask, Requested
 from sage.runners.hosting.conductor import Taken
+from sage.runners.hosting.metrics import KINDS
 from sage.runners.hosting.progress import Pulse
 
 
@@ -42,11 +43,11 @@ class JobMetrics(MetricResults):
         return {
             kind: [
                 MetricResult(key, result, result)
-                for key, value in cells.items()
+                for key, value in self._cumulative.get(kind, {}).items()
                 if self.matches(filter, key)
                 for result in (_result_of(value),)
             ]
-            for kind, cells in self._cumulative.items()
+            for kind in KINDS
         }
 
 
@@ -85,6 +86,10 @@ class Steerable(Running, Protocol):
     @property
     def restarts(self) -> int:
         """How often the job began again (count)."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether the job keeps checkpoints."""
 
 
 class JobResult(PipelineResult):
@@ -163,6 +168,17 @@ class JobResult(PipelineResult):
     def endless(self) -> bool:
         """Whether the job has no end of its own."""
         return self._thread is not None
+
+    @property
+    def durable(self) -> bool:
+        """Whether the job keeps checkpoints, so that it can be stopped with its state."""
+        return bool(getattr(self._running, "durable", False))
+
+    @property
+    def stopped_at(self) -> str | None:
+        """The path of the checkpoint with which the job was stopped; None if it was not, or is not yet."""
+        taken: Taken | None = getattr(self._running, "last_checkpoint", None)
+        return taken.path if taken is not None and taken.stopped else None
 
     def savepoint(self, name: str = "") -> str:
         """Takes a savepoint, while the job goes on; gives its path.

@@ -59,7 +59,7 @@ def _work(order: Order, send: Callable[[int, bytes], None], inbox: Inbox, report
         epochs = Epochs(flow, me, write, tell) if order.options.epochs else None
         exchange.attach(flow, lambda message: _obey(message, epochs))
         try:
-            with patient_collector(), quick_switches(), _telling(flow, report):
+            with patient_collector(), quick_switches(), _telling(flow, job, report):
                 with nullcontext() if kept is None else kept.loaded(plan, me, workers) as states:
                     flow.open(states)
                 _loop(flow, job, exchange, epochs)
@@ -115,13 +115,13 @@ def _obey(message: bytes | None, epochs: Epochs | None) -> None:
 
 
 @contextmanager
-def _telling(flow: Dataflow, report: Callable[[bytes], None]) -> Iterator[None]:
+def _telling(flow: Dataflow, job: JobContext, report: Callable[[bytes], None]) -> Iterator[None]:
     """Reports progress from a thread of its own: one call of a source may last as long as the job."""
     over = threading.Event()
 
     def tell() -> None:
         while not over.wait(PROGRESS_SECONDS):
-            report(pickle.dumps(("progress", progress_of(flow, "RUNNING"), pulse_of(flow))))
+            report(pickle.dumps(("progress", progress_of(flow, "RUNNING"), pulse_of(flow), cumulative(job))))
 
     thread = threading.Thread(target=tell, name="progress", daemon=True)
     thread.start()

@@ -45,7 +45,7 @@ class Cluster:
         return [] if self._crew is None else self._crew.progress()
 
     def metrics(self) -> dict[str, Any]:
-        """User metrics of the workers that have ended."""
+        """User metrics, all workers together: as each last told them."""
         return {} if self._crew is None else self._crew.metrics()
 
     def paths(self) -> Mapping[str, ExecutionPath]:
@@ -75,7 +75,12 @@ class Cluster:
     @property
     def restarts(self) -> int:
         """How often the job began again (count)."""
-        return len(self._attempts.failures)
+        return self._attempts.restarts
+
+    @property
+    def durable(self) -> bool:
+        """Whether the job keeps checkpoints."""
+        return self._attempts.durable
 
     def run(self) -> None:
         """Runs the job to its end.
@@ -99,4 +104,5 @@ class Cluster:
         try:
             crew.run(conductor)
         finally:
-            conductor.close("the job does not run any more")
+            if conductor.close("the job does not run any more"):
+                self._attempts.stop()

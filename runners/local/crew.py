@@ -147,7 +147,7 @@ class Crew(Reports):
                 return
             raise WorkerLost(
                 f"worker {index} (process {self._pids[index]}) ended without a report: it was killed, ran out of"
-                " memory, or crashed in native code. The job's output is incomplete; run it again."
+                " memory, or crashed in native code"
             ) from error
         try:
             ended = self.hear(index, data)

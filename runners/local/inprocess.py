@@ -92,7 +92,12 @@ class InProcess:
     @property
     def restarts(self) -> int:
         """How often the job began again (count)."""
-        return len(self._attempts.failures)
+        return self._attempts.restarts
+
+    @property
+    def durable(self) -> bool:
+        """Whether the job keeps checkpoints."""
+        return self._attempts.durable
 
     def run(self) -> None:
         """Runs the job to its end, or until it is cancelled."""
@@ -131,7 +136,8 @@ class InProcess:
             failed = ""
         finally:
             epochs.close()
-            conductor.close(failed or "the job has ended")
+            if conductor.close(failed or "the job has ended"):
+                self._attempts.stop()
             if failed:
                 close_quietly(flow)
         flow.close()

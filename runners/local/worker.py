@@ -28,7 +28,7 @@ def work(driver: Connection, connections: list[Connection]) -> None:
                 driver.send_bytes(data)
         except OSError:
             # The driver is gone. Nobody waits for the result, and a source may be at work for hours to come.
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     voice = Voice(lambda kind, said: send(pickle.dumps(("said", kind, said))))
 

@@ -80,6 +80,8 @@ def main(descriptor: int) -> None:
 
     logging.disable(logging.NOTSET)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
+    # And what it means that the whole group is asked to end. A program that a step starts has the default again.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies: the driver sees a dead worker's socket close
     control = socket.socket(fileno=descriptor)
     while True:
@@ -90,6 +92,7 @@ def main(descriptor: int) -> None:
         if pid == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
             status = 1
             try:
                 work(Connection(descriptors[0]), [Connection(fd) for fd in descriptors[1:]])

@@ -116,3 +116,56 @@ def test_a_driver_that_is_killed_leaves_no_worker(waiting: tuple[Path, Path]) ->
     running.wait()
 
     _until(lambda: not _alive(folder), PROMPT_SECONDS)
+
+
+STREAM = """
+import os, subprocess, sys
+import apache_beam as beam
+from sage.sources import ReadStream
+from tests.recovery.streams import Numbers
+
+def wait_for_ever(pair):
+    if pair[1] == 0:  # a program that a step has started can be ended with the signal that workers do not heed
+        sleeper = subprocess.Popen(["sleep", "60"])
+        sleeper.terminate()
+        assert sleeper.wait(10) < 0
+        with open(os.path.join({folder!r}, str(os.getpid())), "w"):
+            pass
+    return pair
+
+with beam.Pipeline() as p:
+    p | ReadStream(Numbers(10_000_000, 1_000)) | beam.Map(wait_for_ever)
+"""
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are looked for in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_stream_is_stopped_by_one_signal_to_its_group(
+    waiting: tuple[Path, Path], tmp_path: Path, number: int, kept: bool
+) -> None:
+    job, folder = waiting
+    job.write_text(STREAM.format(folder=str(folder)))
+    command = [sys.executable, "-c", "import sys; from sage.jobs.cli import main; sys.exit(main())", "run", str(job)]
+    checkpoints = tmp_path / "kept"
+    running = subprocess.Popen(
+        [*command, "--workers=2", "--json", *([f"--checkpoint-dir={checkpoints}"] if kept else [])],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    _until(lambda: any(folder.iterdir()))
+
+    os.killpg(running.pid, number)
+    out, err = running.communicate(timeout=30)
+
+    (ended,) = json.loads(out)["jobs"]
+    if kept:
+        assert running.returncode == 0, err
+        assert ended["stopped_at"] == str(next(checkpoints.glob("*/chk-*")))
+        assert err.splitlines()[-1].startswith("stopped job; its state is in")
+    else:
+        assert running.returncode == 130
+        assert (ended["state"], ended["stopped_at"]) == ("CANCELLED", None)
+        assert err.splitlines() == ["interrupted: stopped job"]
+    _until(lambda: not _alive(folder), PROMPT_SECONDS)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from sage.errors import CheckpointError
+from sage.errors import CheckpointError, Fault
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
@@ -60,10 +60,12 @@ def _split_of(element: WindowedValue) -> Any:
 
 def _refuse(splits: Sequence[Any]) -> NoReturn:
     named = ", ".join(str(split) for split in splits)
-    raise CheckpointError(
+    error = CheckpointError(
         f"the checkpoint reads {named}, which the source does not name any more: name it again, or leave it and what "
         "was not read of it behind with --allow_dropped_state"
     )
+    error.fault = Fault.CONFIGURATION  # another attempt finds the same
+    raise error
 
 
 class PolledRoot(StepRoot):
@@ -151,6 +153,10 @@ class PolledRoot(StepRoot):
 
     def wakeup(self) -> int | None:
         return min((split.due for split in self._splits), default=None)
+
+    @property
+    def reading(self) -> bool:
+        return bool(self._splits)
 
     def hold(self) -> int:
         return min((split.mark for split in self._splits), default=MAX_MICROS)

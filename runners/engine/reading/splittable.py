@@ -146,6 +146,10 @@ class SplittableRoot(StepRoot):
     def wakeup(self) -> int | None:
         return self._waiting[0][0] if self._waiting else None
 
+    @property
+    def reading(self) -> bool:
+        return bool(self._waiting)
+
     def fire(self) -> None:
         now = self._context.clock.now_micros()
         ends = now + self._turn
