@@ -124,7 +124,8 @@ class Folder:
         Returns:
             The names for which there is neither the hidden file nor the file.
         """
-        missing, touched = [], []
+        missing: list[str] = []
+        touched: list[str] = []
         for hidden, name in renames:
             with writing(self._shown(name)):
                 self._make_parent(name)
