@@ -135,7 +135,8 @@ class StepError(SageError, RuntimeError):
 
     The user's exception is kept as ``__cause__``. The error is also one of its type, where Python allows it: whoever
     catches ``ValueError`` around a pipeline gets those of its steps, as on Beam's own runners. Where the cause is an
-    error of ours, as a missing extra, its ``fault`` and ``retryable`` are this error's too.
+    error of ours, as a missing extra, its ``fault`` and ``retryable`` are this error's too. An ``OSError`` that no line
+    of the user's raised is the environment's; where it is of a connection, trying again may help.
 
     Args:
         step: the full name of the step, as ``Pipeline.apply`` gave it.
@@ -164,6 +165,8 @@ class StepError(SageError, RuntimeError):
         self.applied_at = applied_at
         if isinstance(cause, SageError):
             self.fault, self.retryable = cause.fault, cause.retryable
+        elif isinstance(cause, OSError) and raised_at is None:
+            self.fault, self.retryable = Fault.ENVIRONMENT, isinstance(cause, ConnectionError | TimeoutError)
         message, while_running = message_of(cause), f" [while running '{step}']"
         lines = [(f"{type(cause).__name__}: {message}" if message else type(cause).__name__) + while_running]
         if raised_at is not None:

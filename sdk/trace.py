@@ -1,9 +1,10 @@
-"""Finds the user's own line in a stack or a traceback, past the frames of Beam and SAGE."""
+"""Finds the user's own line in a stack or a traceback, past the frames of Beam, SAGE and Python's own library."""
 
 from __future__ import annotations
 
 import linecache
 import os
+import sysconfig
 from types import FrameType, TracebackType
 
 from sage.errors import Location
@@ -17,12 +18,19 @@ _OURS = tuple(
 )
 _MARKS = (f"{os.sep}apache_beam{os.sep}", f"{os.sep}concurrent{os.sep}futures{os.sep}")
 # Compiled modules of Beam give a path relative to the package's parent.
+_STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _STARTS = (*_OURS, f"apache_beam{os.sep}", "<frozen ", "<sage ")
 
 
 def is_framework(file: str) -> bool:
-    """Whether a source file belongs to Beam, to SAGE or to the import machinery."""
-    return file.startswith(_STARTS) or any(mark in file for mark in _MARKS)
+    """Whether a source file belongs to Beam, to SAGE, to Python or to the import machinery."""
+    return file.startswith(_STARTS) or any(mark in file for mark in _MARKS) or is_standard(file)
+
+
+def is_standard(file: str) -> bool:
+    """Whether a source file belongs to Python's own library."""
+    return file.startswith(_STANDARD) and not any(mark in file for mark in _INSTALLED)
 
 
 def _location(file: str, line: int) -> Location:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from sage.errors import StepError, WorkerLost
 from sage.runners.engine.context import TaskContext
-from sage.trace import is_framework, raise_location
+from sage.trace import is_framework, is_standard, raise_location
 
 RAISED = (Exception, SystemExit)
 """What user code may raise that is an error of its step: ``sys.exit()`` there ends the job, and not a process."""
@@ -34,8 +34,9 @@ def raise_step_error(
         raise error
     cause = _no_pair(error) if keyed else error
     raised_at = raise_location(error.__traceback__)
-    if raised_at is None and error.__cause__ is not None:
-        # A generator that lets a StopIteration out gives an error that Python makes, and no line of the user's.
+    if raised_at is None and error.__cause__ is not None and not isinstance(error, OSError):
+        # A generator that lets a StopIteration out gives an error that Python makes, and no line of the user's. An
+        # error of the system that is ours has its cause in the code of a client.
         raised_at = raise_location(error.__cause__.__traceback__)
     raise StepError(name, cause, raised_at, context.locations.get(name)) from cause
 
@@ -81,4 +82,7 @@ def unfit_key(error: BaseException, coder: object) -> BaseException:
 def _raised_by_us(traceback: TracebackType | None) -> bool:
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback is not None and is_framework(traceback.tb_frame.f_code.co_filename)
+    if traceback is None:
+        return False
+    file = traceback.tb_frame.f_code.co_filename
+    return is_framework(file) and not is_standard(file)

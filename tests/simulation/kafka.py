@@ -105,6 +105,9 @@ class _Control:
     def close(self) -> None:
         """Nothing is held."""
 
+    def partitions(self, topics: Sequence[str], pattern: str | None) -> list[Partition]:
+        return [Partition(topic, 0) for topic in topics]
+
     def transaction(self, name: str) -> Transaction | None:
         found = _broker().ids.get(name)
         if found is None:

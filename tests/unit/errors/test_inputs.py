@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import sqlite3
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import window
 
-from sage.errors import ConfigError, InvalidPipeline, SageError, StepError
+from sage.errors import ConfigError, Fault, InvalidPipeline, SageError, StepError
 from sage.runners.local import LocalRunner
+from sage.transforms.io import WriteText
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "*.nothing"])
@@ -65,6 +68,37 @@ def test_a_folder_that_cannot_be_written_to(failing):
         p | beam.Create(["line"]) | "Write" >> beam.io.WriteToText("/proc/nowhere/out")
 
     failing(build, "Write/Write/WriteImpl/InitializeWrite", OSError, "/proc/nowhere")
+
+
+def test_a_file_where_a_folder_is_needed_is_no_mistake_of_the_code(failing, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+
+    def build(p):
+        p | beam.Create(["line"]) | "Write" >> WriteText(str(tmp_path / "file" / "out"))
+
+    error = failing(build, "Write/Parts", OSError, "a file is where a folder is needed")
+
+    assert (error.fault, error.retryable, error.raised_at) == (Fault.ENVIRONMENT, False, None)
+
+
+def test_a_server_that_does_not_answer_may_do_so_later(failing):
+    def build(p):
+        # A port that nobody listens at, and no function of the user's.
+        p | beam.Create([("127.0.0.1", 1)]) | "Connect" >> beam.Map(socket.create_connection)
+
+    error = failing(build, "Connect", ConnectionRefusedError)
+
+    assert (error.fault, error.retryable) == (Fault.ENVIRONMENT, True)
+
+
+def test_what_python_raises_for_the_users_code_is_at_the_users_line(failing, tmp_path):
+    def build(p):
+        p | beam.Create([1]) | "Copy" >> beam.Map(lambda n: shutil.copy(tmp_path / "nowhere", tmp_path))
+
+    error = failing(build, "Copy", FileNotFoundError)
+
+    assert (error.fault, error.retryable) == (Fault.USER_CODE, False)
+    assert "shutil.copy" in error.raised_at.text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from sage.errors import ConfigError, SageError
+from sage.errors import ConfigError, Fault, SageError
 from sage.transactions import SinkContext, TransactionalDoFn
 from sage.transforms.io.kafka.clients import Producer, WriteFailed
 from sage.transforms.io.kafka.control import Control, Fenced
@@ -105,6 +105,10 @@ class AtLeastOnce(beam.DoFn):
         self._producer: Any = None
         self._rows: Any = None
 
+    def setup(self) -> None:
+        with Control(self._writing.config) as control:
+            _check_topic(control, self._writing)
+
     def start_bundle(self) -> None:
         if self._producer is None:
             self._producer = open_producer(self._writing.client, self._writing.config)
@@ -175,6 +179,7 @@ class ExactlyOnce(TransactionalDoFn):
         self._context = context
         self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}/{self._writing.topic}"
         self._control = Control(self._writing.config, _PATIENCE_S)
+        _check_topic(self._control, self._writing)
         self._swept = not self._managed
         # Before anything else: whoever takes over an id aborts what is open under it.
         elsewhere = [handle for handle in prepared if handle.records and not ended(self._control, handle)]
@@ -277,6 +282,11 @@ class ExactlyOnce(TransactionalDoFn):
             self._control = None
 
 
+def _check_topic(control: Control, writing: Writing) -> None:
+    """Refuses a topic that is not there: a client would try for minutes, and say little."""
+    control.partitions((writing.topic,), None)
+
+
 def _delivery_s(writing: Writing) -> float:
     """How long the client tries to deliver a record, and a little more."""
     return int(writing.config.get("delivery.timeout.ms", 120_000)) / 1000 + 5
@@ -292,4 +302,5 @@ def _not_written(writing: Writing, error: Exception) -> SageError:
 class NotWritten(SageError, ConnectionError):
     """Records could not be written; the message says to which topic and why. A job goes on from its checkpoint."""
 
+    fault = Fault.ENVIRONMENT
     retryable = True

@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import environments
 
-from sage.errors import StepError
+from sage.errors import Fault, StepError
 from sage.runners.engine.checkpoint.snapshot import Barrier, RootState, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
@@ -147,8 +147,9 @@ def test_a_split_that_the_source_does_not_name_any_more_is_refused_or_left_behin
     taken = _checkpoint(flow)
     assert _splits(taken) == [0, 1, 2]
 
-    with pytest.raises(StepError, match=r"the checkpoint reads 1, 2, which(.|\n)*running 'rows/Read'"):
+    with pytest.raises(StepError, match=r"the checkpoint reads 1, 2, which(.|\n)*running 'rows/Read'") as caught:
         _flow(Rows(1, False, discovery_ms=discovery_ms)).open(_state(taken))
+    assert caught.value.fault is Fault.CONFIGURATION
 
     left = _flow(Rows(1, False, discovery_ms=discovery_ms), at=1, allow_dropped_state=True)
     left.open(_state(taken))
