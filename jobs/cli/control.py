@@ -33,6 +33,7 @@ from sage.jobs.cli.progress import merge_steps
 __all__ = ["RunningJob", "ask", "find_job", "registry", "running_jobs", "serving"]
 
 _CONNECT_SECONDS = 2.0
+_LOOK_SECONDS = 0.05  # after so long at most the end of a job is seen, and the command ends
 _LONGEST_LINE = 1 << 16
 
 
@@ -78,7 +79,7 @@ def serving(handles: Sequence[JobHandle]) -> Iterator[None]:
         # A job must not fail because nobody can ask it; whoever asks is told that no such job is there.
         yield
         return
-    thread = threading.Thread(target=server.serve_forever, name="sage-control", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(_LOOK_SECONDS,), name="sage-control", daemon=True)
     thread.start()
     try:
         yield

@@ -10,6 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import CheckpointError, StepError
@@ -152,3 +153,36 @@ def test_what_needs_a_place_for_checkpoints_says_so(out: Path) -> None:
         job.savepoint("none")
     job.cancel()
     assert job.wait_until_finish() == "CANCELLED"
+
+
+def counted(pair: Any) -> Any:
+    Metrics.counter("mine", "seen").inc()
+    return pair
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_running_job_tells_of_itself(workers: int) -> None:
+    def seen() -> int:
+        return sum(cell.result for cell in job.metrics().query()["counters"])
+
+    job = start(lambda p: p | ReadStream(Numbers(1_000_000, 1_000)) | "see" >> beam.Map(counted), workers=workers)
+    assert seen() >= 0  # also before there is a worker
+    wait_for(seen)
+    # The numbers of splits have been told to all who read them; that they are read has not ended.
+    wait_for(lambda: job.vitals().watermark_ms)  # every worker has said something
+    assert {step.name: step.state for step in job.progress()}["see"] == "running"
+    job.cancel()
+    assert job.wait_until_finish() == "CANCELLED"
+    assert seen() > 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_was_stopped_says_where(workers: int, tmp_path: Path, out: Path) -> None:
+    kept = {"checkpoint_dir": str(tmp_path / "kept"), "checkpoint_interval": "50ms"}
+    job = start(lambda p: build(p, "sums", 1_000_000, 2_000, out), workers=workers, **kept)
+    wait_for(lambda: job.vitals().checkpoint)
+    assert job.durable
+    assert job.stopped_at is None
+    path = job.stop()
+    assert job.wait_until_finish() == "DONE"
+    assert job.stopped_at == path
