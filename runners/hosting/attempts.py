@@ -41,7 +41,7 @@ class Attempts:
         self._stopped.set()
 
     def run(self, attempt: Callable[[Checkpoints], None]) -> None:
-        """Runs the job until an attempt ends well.
+        """Runs the job until an attempt ends well, or until it is stopped while it waits for the next one.
 
         Raises:
             CheckpointError: there is no place for checkpoints, or none to begin from where there should be one.
@@ -72,12 +72,13 @@ class Attempts:
                     raise  # it is wrong the next time too
                 self._failures.append(time.time_ns() // 1_000)
                 wait = self._policy.delay(self._failures)
-                if wait is not None and not self._stopped.is_set():
-                    _log.warning("the job failed and begins again in %.1f s: %s", wait / 1e6, message_of(error))
-                if wait is None or self._stopped.wait(wait / 1e6):
+                if wait is None or self._stopped.is_set():
                     if isinstance(error, WorkerLost):
                         error.args = (f"{message_of(error)}. {self._advice}",)
                     raise
+                _log.warning("the job failed and begins again in %.1f s: %s", wait / 1e6, message_of(error))
+                if self._stopped.wait(wait / 1e6):
+                    return None  # cancelled meanwhile; the failure is told
                 self.restarts += 1
                 kept = None
 

@@ -101,8 +101,10 @@ class Cluster:
         )
         if self._cancelled:
             crew.cancel()
+        failed = "the job failed"
         try:
             crew.run(conductor)
+            failed = ""
         finally:
-            if conductor.close("the job does not run any more"):
+            if conductor.close(failed or "the job has ended"):
                 self._attempts.stop()

@@ -53,6 +53,26 @@ def test_a_job_that_is_to_stop_does_not_begin_again() -> None:
     assert attempts.restarts == 0
 
 
+def test_a_job_that_is_cancelled_while_it_waits_for_its_next_attempt_ends_without_an_error() -> None:
+    attempts = Attempts(Durability("job", restart="fixed-delay:1:1h"))
+    log = logging.getLogger("sage.runners.hosting.attempts")
+
+    class CancelsWhenItHears(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            attempts.stop()
+
+    def attempt(checkpoints: Checkpoints) -> None:
+        raise WorkerLost("worker 0 ended without a report")
+
+    handler = CancelsWhenItHears()
+    log.addHandler(handler)
+    try:
+        attempts.run(attempt)
+    finally:
+        log.removeHandler(handler)
+    assert attempts.restarts == 0
+
+
 def test_a_checkpoint_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
     attempts = Attempts(Durability("job", restart="fixed-delay:2:1ms", restore_from=str(tmp_path / "none")))
     with pytest.raises(CheckpointError, match="none"):
