@@ -19,7 +19,7 @@ from apache_beam.transforms.trigger import AccumulationMode
 from sage.checks import suggestion
 from sage.errors import ConfigError
 
-__all__ = ["JOINS", "Join", "JoinKind", "check_how", "check_windows", "is_null", "kv_types", "sides"]
+__all__ = ["JOINS", "Join", "JoinKind", "check_how", "check_windows", "is_null", "kv_types", "pair_of", "sides"]
 
 JOINS = ("inner", "left", "right", "full", "semi", "anti")
 LEFT, RIGHT = 0, 1
@@ -33,6 +33,20 @@ def kv_types(pcollection: beam.PCollection) -> tuple[Any, Any]:
     """Key and value type of a collection of pairs, as far as Beam knows them."""
     types = getattr(pcollection.element_type, "tuple_types", None)
     return tuple(types) if types is not None and len(types) == 2 else (typehints.Any, typehints.Any)
+
+
+def pair_of(element: Any) -> Any:
+    """A (key, value) pair.
+
+    Raises:
+        ConfigError: it is a row, whose first two columns nobody meant for these.
+    """
+    if element.__class__ is not tuple and (isinstance(element, beam.Row) or hasattr(element, "_fields")):
+        raise ConfigError(
+            "a join without on= takes (key, value) pairs, and an element is a row: say with on= which columns make the "
+            f"key, or make a plain tuple of it. It is {element!r:.200}"
+        )
+    return element
 
 
 def sides(label: str, on: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -82,7 +96,8 @@ def check_windows(owner: str, left: beam.PCollection, right: beam.PCollection) -
 
 def _named(windows: Any) -> str:
     """A window function as its author meant it to be read, or its class."""
-    return type(windows).__name__ if type(windows).__repr__ is object.__repr__ else repr(windows)
+    text = repr(windows)
+    return type(windows).__name__ if text.startswith("<") else text
 
 
 def _check_panes(owner: str, pcollection: beam.PCollection) -> None:
@@ -205,13 +220,13 @@ class _Tag:
         self.kind, self.side, self.key_of, self.keeps = kind, side, key_of, keeps
 
     def plain(self, row: Any) -> Sequence[Any]:
-        key, row = row if self.key_of is None else (self.key_of(row), row)
+        key, row = pair_of(row) if self.key_of is None else (self.key_of(row), row)
         if key is None or (key.__class__ is not str and is_null(key)):
             return self._null(key, row)
         return ((key, (self.side, row)),)
 
     def timed(self, row: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Sequence[Any]:
-        key, row = row if self.key_of is None else (self.key_of(row), row)
+        key, row = pair_of(row) if self.key_of is None else (self.key_of(row), row)
         if is_null(key):
             return self._null(key, row)
         return ((key, (self.side, timestamp.micros, row)),)

@@ -60,8 +60,8 @@ class Deduplicate(beam.PTransform):
         if rows.windowing.windowfn.is_merging():
             raise ConfigError("Deduplicate: windows that merge, such as sessions, have no state; set them afterwards")
         made = rows.element_type
-        if self._on is not None:
-            key_of: Any = self._on if callable(self._on) else key_functions("Deduplicate", self._on, rows, rows)[0]
+        key_of: Any = self._on if callable(self._on) else key_functions("Deduplicate", self._on, rows, rows)[0]
+        if key_of is not None:
             key_type = typehints.Any if callable(self._on) else ColumnKey
             keyed = beam.Map(lambda row: (key_of(row), row)).with_output_types(typehints.Tuple[key_type, made])
             rows = rows | "Keyed" >> keyed

@@ -72,7 +72,7 @@ class TopPerWindow(beam.PTransform):
 def _top(owner: str, n: int, by: By, least: bool) -> TopCombineFn:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ConfigError(f"{owner}: n must be a whole number of 1 or more, not {n!r}")
-    value_of = reader(by) if isinstance(by, str) else by
+    value_of = reader(owner, by) if isinstance(by, str) else by
 
     def order(row: Any) -> Any:
         value = row if value_of is None else value_of(row)

@@ -83,33 +83,60 @@ _FORMS: dict[type, Callable[[Any], Any]] = {
 class _OneColumn:
     """The key of a row: one column."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, owner: str, name: str) -> None:
+        self.owner, self.name = owner, name
 
     def __call__(self, row: Any) -> Any:
-        value = row[self.name] if row.__class__ is dict else _column(row, self.name)
+        try:
+            value = row[self.name] if row.__class__ is dict else _column(row, self.name)
+        except (KeyError, AttributeError) as error:
+            raise _told(self.owner, self.name, row, error) from None
         return value if value.__class__ is str or value.__class__ is int else comparable(value)
 
 
 class _Columns:
     """The key of a row: several columns."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
+    def __init__(self, owner: str, names: tuple[str, ...]) -> None:
+        self.parts = tuple(_OneColumn(owner, name) for name in names)
 
     def __call__(self, row: Any) -> Any:
-        if row.__class__ is dict:
-            return tuple([comparable(row[name]) for name in self.names])
-        return tuple([comparable(_column(row, name)) for name in self.names])
+        return tuple([part(row) for part in self.parts])
 
 
 def _column(row: Any, name: str) -> Any:
     return row[name] if isinstance(row, Mapping) else getattr(row, name)
 
 
-def reader(name: str) -> Callable[[Any], Any]:
-    """A function that reads a column of a row: a dict, a ``beam.Row`` or a named tuple."""
-    return lambda row: _column(row, name)
+def _told(owner: str, name: str, row: Any, error: Exception) -> Exception:
+    """What to say of a column that could not be read; the error itself where the row has it."""
+    there = tuple(map(str, row)) if isinstance(row, Mapping) else _fields_of(row)
+    if name in there or hasattr(type(row), name):
+        return error
+    if not there:
+        return ConfigError(f"{owner}: no column {name!r}; the element is no row, but of type {type(row).__name__}")
+    return ConfigError(f"{owner}: no column {name!r}{suggestion(name, there) or '.'} The row has {', '.join(there)}")
+
+
+def _fields_of(row: Any) -> tuple[str, ...]:
+    if isinstance(row, beam.Row):
+        return tuple(row._asdict())
+    return tuple(getattr(row, "_fields", ())) or tuple(getattr(row, "__dataclass_fields__", ()))
+
+
+def reader(owner: str, name: str) -> Callable[[Any], Any]:
+    """A function that reads a column of a row: a dict, a ``beam.Row`` or a named tuple.
+
+    It raises a ConfigError, which names ``owner``, where there is no such column.
+    """
+
+    def read(row: Any) -> Any:
+        try:
+            return _column(row, name)
+        except (KeyError, AttributeError) as error:
+            raise _told(owner, name, row, error) from None
+
+    return read
 
 
 def column_names(element_type: Any) -> tuple[str, ...] | None:
@@ -127,9 +154,17 @@ def key_functions(
     """What makes the keys of both sides; None and None for keyed pairs.
 
     Raises:
-        ConfigError: ``on`` is none of what `On` says; or a side has no such column, where its columns are known.
+        ConfigError: ``on`` is none of what `On` says; or a side has no such column, where its columns are known; or
+            there is no ``on``, and a side is known to be of rows.
     """
     if on is None:
+        for side in (left, right):
+            known = column_names(side.element_type)
+            if known:
+                raise ConfigError(
+                    f"{owner}: these are rows, of {', '.join(known)}: say with on= which columns make the key; without "
+                    "it the input is (key, value) pairs"
+                )
         return None, None
     names = _names(owner, on)
     for side, wanted, rows in (("left", names.keys(), left), ("right", names.values(), right)):
@@ -138,11 +173,11 @@ def key_functions(
             if name not in known:
                 near = suggestion(name, known) or "."
                 raise ConfigError(f"{owner}: the {side} side has no column {name!r}{near} It has {', '.join(known)}")
-    return _key_of(tuple(names)), _key_of(tuple(names.values()))
+    return _key_of(owner, tuple(names)), _key_of(owner, tuple(names.values()))
 
 
-def _key_of(names: tuple[str, ...]) -> KeyOf:
-    return _OneColumn(names[0]) if len(names) == 1 else _Columns(names)
+def _key_of(owner: str, names: tuple[str, ...]) -> KeyOf:
+    return _OneColumn(owner, names[0]) if len(names) == 1 else _Columns(owner, names)
 
 
 class ColumnKey:

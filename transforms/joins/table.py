@@ -10,7 +10,7 @@ from apache_beam.coders import FastPrimitivesCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from sage.errors import ConfigError
-from sage.joins import LEFT, JoinKind, check_how, is_null
+from sage.joins import LEFT, JoinKind, check_how, is_null, pair_of
 from sage.transforms.joins.columns import On, join_kind
 from sage.transforms.joins.timed import at, timed_join
 
@@ -73,7 +73,7 @@ class _Keyed:
         self.key_of = key_of
 
     def __call__(self, row: Any) -> Any:
-        key, row = row if self.key_of is None else (self.key_of(row), row)
+        key, row = pair_of(row) if self.key_of is None else (self.key_of(row), row)
         return () if is_null(key) else ((key, row),)
 
 
@@ -85,7 +85,7 @@ class _Look(beam.DoFn):
 
     def process(self, row: Any, table: Any) -> Iterator[Any]:
         kind = self.kind
-        key, row = row if kind.left_key is None else (kind.left_key(row), row)
+        key, row = pair_of(row) if kind.left_key is None else (kind.left_key(row), row)
         matches = () if is_null(key) else table[key]
         found = False
         for match in matches:

@@ -13,9 +13,12 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import trigger
 from apache_beam.transforms.window import FixedWindows, Sessions, TimestampedValue
 
-from sage.errors import ConfigError
+from sage.errors import ConfigError, Fault, StepError
 from sage.runners.local import LocalRunner
+from sage.transforms.deduplicate import Deduplicate
 from sage.transforms.joins import AsOfJoin, IntervalJoin, Join, MergeColumns, TableJoin
+from sage.transforms.joins.columns import reader
+from sage.transforms.top import TopPerWindow
 from tests.models.timeline import LEFT, RIGHT, Endless, Keep, Timeline, run, texts
 
 Make = Callable[[], beam.PTransform]
@@ -42,6 +45,21 @@ class Order(NamedTuple):
 class Customer(NamedTuple):
     name: str
     id: int
+
+
+class Ids(NamedTuple):
+    id: int
+    a: int
+
+
+class Remote(NamedTuple):
+    """A row with a column that is fetched."""
+
+    id: int = 1
+
+    @property
+    def far(self) -> int:
+        raise AttributeError("the server is away")
 
 
 ORDERS = [Order(1, "ada"), Order(2, "bob"), Order(3, None), Order(4, "ada")]
@@ -100,6 +118,48 @@ def test_columns_that_do_not_exist_are_refused_before_anything_runs(on: Any, why
     sides = (p | "l" >> beam.Create(ORDERS), p | "r" >> beam.Create(CUSTOMERS))
     with pytest.raises(ConfigError, match=why):
         sides | Join(on=on)
+
+
+def untyped(*rows: Any) -> beam.PTransform:
+    """Rows of which nothing is known before they come."""
+    return beam.Create(rows, reshuffle=False) | beam.Map(lambda row: row).with_output_types(Any)
+
+
+@pytest.mark.parametrize(
+    ("make", "step"),
+    [
+        (lambda rows: (rows, rows) | Join(on="idd"), "Join"),
+        (lambda rows: (rows, rows) | IntervalJoin(["a", "idd"], within="1s"), "IntervalJoin"),
+        (lambda rows: (rows, rows) | TableJoin(on="idd"), "TableJoin"),
+        (lambda rows: rows | Deduplicate("1m", on="idd"), "Deduplicate"),
+        (lambda rows: rows | TopPerWindow(1, "idd"), "TopPerWindow"),
+    ],
+)
+@pytest.mark.parametrize("row", [beam.Row(id=1, a=2), {"id": 1, "a": 2}, Ids(1, 2)], ids=["row", "dict", "named tuple"])
+def test_a_column_that_a_row_does_not_have_is_told_with_those_it_has(make: Any, step: str, row: Any) -> None:
+    pipeline = beam.Pipeline(runner=LocalRunner())
+    make(pipeline | untyped(row))
+    with pytest.raises(StepError, match=rf"{step}: no column 'idd'; did you mean 'id'\? The row has id, a") as caught:
+        pipeline.run()
+    assert caught.value.fault is Fault.CONFIGURATION
+
+
+def test_an_error_of_a_row_of_the_users_own_stays_what_it_is() -> None:
+    with pytest.raises(AttributeError, match="the server is away"):
+        reader("Join", "far")(Remote())
+
+
+@pytest.mark.parametrize("make", [Join, TableJoin, lambda: IntervalJoin(within="1s")])
+@pytest.mark.parametrize("row", [beam.Row(id=1, a=2), Ids(1, 2)], ids=["row", "named tuple"])
+def test_rows_are_no_pairs(make: Make, row: Any) -> None:
+    pipeline = beam.Pipeline(runner=LocalRunner())
+    typed = pipeline | beam.Create([row])
+    with pytest.raises(ConfigError, match="these are rows, of id, a: say with on="):
+        (typed, typed) | make()
+    rows = pipeline | "untyped" >> untyped(row)
+    (rows, rows) | "late" >> make()
+    with pytest.raises(StepError, match=r"an element is a row: say with on="):
+        pipeline.run()
 
 
 def test_values_that_are_wrong_are_refused() -> None:
