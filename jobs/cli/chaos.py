@@ -30,7 +30,8 @@ _HELP = """Crash a job again and again in a simulation, and see whether its outp
 
 The steps of the job and its sources are the real ones. Workers, network, clock and disk are simulated: a seed decides
 who runs next, how late messages come, where a crash hits and what is lost with it. The job's sinks are not run; what
-comes to them is compared with a run that nothing interrupts.
+comes to them is compared with a run that nothing interrupts. Sinks are those with transactions; in a job that has none,
+the last steps.
 
 The job has to end, its sources have to give the same again from a position, and its output must not depend on the
 order of arrival, the time of day or dice: else two runs differ without a crash. What the job's own functions do to the
@@ -84,6 +85,10 @@ def chaos(
     try:
         with stdout_kept_clean():
             subject = _Subject(command)
+        click.echo(f"compared: {'; '.join(subject.compared)}")
+        if not subject.expected:
+            click.echo("error: nothing comes there, interrupted or not: there is nothing to compare", err=True)
+            return ExitCode.USAGE
         if seed is not None:
             return _one(subject, seed, log)
         return _many(subject, seeds)
@@ -98,11 +103,12 @@ class _Subject:
     def __init__(self, command: _Command) -> None:
         from sage.jobs.cli.capture import capture
         from sage.runners.simulation.simulator import length, uninterrupted
-        from sage.runners.simulation.watching import scenario_of
+        from sage.runners.simulation.watching import compared, scenario_of
 
         self.command = command
         pipeline = capture(Target.parse(command.target), command.job_options)
         self.scenario = scenario_of(pipeline, workers=command.workers, crashes=command.crashes)
+        self.compared = compared(self.scenario.plan(1))
         expected = uninterrupted(self.scenario)
         if expected.error is not None:
             raise expected.error

@@ -52,6 +52,17 @@ def watched_steps(plan: spec.Plan) -> list[spec.Step]:
     return sinks or [step for step in steps if not read & set(step.outputs.values())]
 
 
+def compared(plan: spec.Plan) -> list[str]:
+    """What a plan that `watched` gave records, in words, one for each step."""
+    found = {}
+    for stage in plan.stages:
+        for step in stage.steps:
+            if isinstance(step, spec.ParDo) and isinstance(step.dofn.fn, Recorder):
+                name = step.dofn.fn.name
+                found[name] = f"what goes into '{name}'" if step.name == name else f"what comes out of '{name}'"
+    return list(found.values())
+
+
 def watched(plan: spec.Plan) -> spec.Plan:
     """The plan with recorders in the place of what it would write with, or behind its last steps."""
     chosen = {step.id for step in watched_steps(plan)}

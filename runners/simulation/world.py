@@ -120,7 +120,7 @@ class Recorder(TransactionalDoFn):
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._kept: list[Any] = []
         self._prefix = ""
 
@@ -133,7 +133,7 @@ class Recorder(TransactionalDoFn):
             broker.abort(f"{context.job}/{context.step}/{subtask}/")
 
     def process(self, element: Any) -> Iterator[Any]:
-        self._kept.append((self._name, _ADDRESS.sub("", repr(element))))
+        self._kept.append((self.name, _ADDRESS.sub("", repr(element))))
         return iter(())
 
     def prepare(self, epoch: int) -> Any:

@@ -29,7 +29,7 @@ def test_a_job_that_keeps_nothing_of_its_own_passes(sage, script):
     ran = sage("chaos", script(GOOD), "--seeds", "8")
 
     assert ran.code == 0, ran.err
-    assert ran.out.startswith("8 runs, ")
+    assert ran.out.startswith("compared: what goes into 'Show'\n8 runs, ")
     assert ran.out.endswith("9 records in each: nothing lost, nothing twice\n")
 
 
@@ -38,7 +38,7 @@ def test_a_job_that_forgets_is_found_and_its_last_line_runs_it_again(sage, scrip
     ran = sage("chaos", job, "--seeds", "60")
 
     assert ran.code == 1
-    found, *_, again = ran.out.splitlines()
+    _, found, *_, again = ran.out.splitlines()
     assert "records lost" in found
     assert again.startswith(f"again: sage chaos {job} --seed ")
 
@@ -70,3 +70,13 @@ def test_a_job_that_fails_by_itself_is_an_error_of_the_job(sage, script):
 
     assert ran.code == 1
     assert "Break" in ran.err
+
+
+def test_a_job_of_which_nothing_comes_is_no_success(sage, script):
+    ran = sage("chaos", script("""
+        with beam.Pipeline() as p:
+            p | beam.Create([1, 2]) | beam.Filter(lambda n: n > 2) | "Show" >> beam.Map(print)
+    """))
+
+    assert (ran.code, ran.out) == (2, "compared: what goes into 'Show'\n")
+    assert "there is nothing to compare" in ran.err
