@@ -17,6 +17,7 @@ from sage.checks import suggestion
 from sage.errors import ConfigError
 from sage.transforms.io.kafka.clients import Partition
 from sage.transforms.io.kafka.config import for_kafka_python
+from sage.transforms.io.kafka.quiet import quieten
 
 __all__ = ["Control", "Fenced", "Transaction"]
 
@@ -73,6 +74,7 @@ class Control:
         self._kafka = kafka
         self._errors = errors
         self._admin: Any = None
+        quieten()
         self._ask(lambda admin: None)
 
     def __enter__(self) -> Control:
