@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -96,12 +96,32 @@ def check(path: str, target: str, job_options: tuple[str, ...], allow_dropped_st
 def _problems(path: str, target: str, job_options: Sequence[str], dropped: bool) -> list[str]:
     from sage.jobs.cli.capture import capture, plan_of
     from sage.runners.engine.checkpoint.identity import compatible, describe
-    from sage.runners.state.restoring import manifest_at, verify
+    from sage.runners.state.restoring import manifest_at, verified
 
     manifest = manifest_at(path)
-    verify(manifest)
+    parts = verified(manifest)
     plan = plan_of(capture(Target.parse(target), job_options))
-    return compatible(manifest.description, describe(plan), dropped)
+    problems = compatible(manifest.description, describe(plan), dropped)
+    return problems if dropped else [*problems, *_splits_not_read(plan, parts)]
+
+
+def _splits_not_read(plan: Any, parts: Sequence[bytes]) -> Iterator[str]:
+    """The sources that do not name all splits any more that the checkpoint has positions in."""
+    from sage.runners.engine.checkpoint.identity import stage_ids
+    from sage.runners.engine.reading.polled import not_read, reads_splits
+    from sage.runners.state.parts import decode_part
+
+    ids = stage_ids(plan)
+    for stage in plan.stages:
+        if not reads_splits(stage.root):
+            continue
+        try:
+            roots = [found[ids[stage.index]].root for found in map(decode_part, parts) if ids[stage.index] in found]
+            problem = not_read(stage.root.dofn.fn.source, [row for root in roots for row in root.spread])
+        except (AttributeError, ImportError):
+            return  # of classes that only the job's own process has; it finds out itself
+        if problem is not None:
+            yield f"step '{ids[stage.index]}': {problem}"
 
 
 def _manifests_below(path: str) -> list[Any]:

@@ -7,7 +7,7 @@ a batch becomes a block, a position is what a snapshot holds. Its general twin i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, TypeGuard
 
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -20,13 +20,13 @@ from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import StepRoot
 from sage.runners.engine.wire import decode_row, encode_row
-from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader
+from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader, StreamSource
 
 SHORTEST_WAIT_MICROS = 500
 LONGEST_WAIT_MICROS = 10_000
 
 
-def reads_splits(step: spec.Step) -> bool:
+def reads_splits(step: spec.Step) -> TypeGuard[spec.ParDo]:
     """Whether a step is the reader of a `StreamSource`."""
     return isinstance(step, spec.ParDo) and type(step.dofn.fn) in (ReadSplit, ReadBounded) and not step.side_inputs
 
@@ -58,14 +58,24 @@ def _split_of(element: WindowedValue) -> Any:
     return split
 
 
-def _refuse(splits: Sequence[Any]) -> NoReturn:
-    named = ", ".join(str(split) for split in splits)
-    error = CheckpointError(
-        f"the checkpoint reads {named}, which the source does not name any more: name it again, or leave it and what "
+def not_read(source: StreamSource[Any], rows: Sequence[Any]) -> str | None:
+    """What is wrong with positions from a checkpoint (`RootState.spread`): they are in splits that it does not read."""
+    splits = [_split_of(decode_row(row)[0]) for row in rows]
+    others = ", ".join(str(split) for split in splits if not source.reads(split))
+    if not others:
+        return None
+    return (
+        f"the checkpoint reads {others}, which the source does not name any more: name it again, or leave it and what "
         "was not read of it behind with --allow_dropped_state"
     )
-    error.fault = Fault.CONFIGURATION  # another attempt finds the same
-    raise error
+
+
+def _check(source: StreamSource[Any], rows: Sequence[Any]) -> None:
+    problem = not_read(source, rows)
+    if problem is not None:
+        error = CheckpointError(problem)
+        error.fault = Fault.CONFIGURATION  # another attempt finds the same
+        raise error
 
 
 class PolledRoot(StepRoot):
@@ -176,15 +186,13 @@ class PolledRoot(StepRoot):
         return RootSnapshot(spread=rows)
 
     def restore(self, state: RootState) -> None:
-        kept: list[tuple[WindowedValue, int]] = []
-        others: list[tuple[WindowedValue, int]] = []
+        dropping = self._context.job.options.allow_dropped_state
+        if not dropping:
+            self.op.guarded(_check, self._source, state.spread)
         for data in state.spread:
             element, mark = decode_row(data)
-            read = self.op.guarded(self._source.reads, _split_of(element))
-            (kept if read else others).append((element, mark))
-        if others and not self._context.job.options.allow_dropped_state:
-            self.op.guarded(_refuse, [_split_of(element) for element, _ in others])
-        for element, mark in kept:
+            if dropping and not self.op.guarded(self._source.reads, _split_of(element)):
+                continue
             self._begin(element)
             if self._splits:
                 self._splits[-1].mark = mark

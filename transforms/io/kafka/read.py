@@ -38,7 +38,9 @@ class ReadFromKafka(beam.PTransform):
     left to read does not hold it back: when the broker says so, its watermark follows the clock, ``idle_timeout_ms``
     behind. While the broker does not answer, it stands still.
 
-    A broker that is away is waited for, with a warning every 30 seconds. A topic that is deleted ends the job.
+    A broker that is away is waited for, with a warning every 30 seconds. A topic that is deleted ends the job. Where a
+    checkpoint holds positions in a topic that is not named any more, the job refuses to go on from it; with
+    ``--allow_dropped_state`` it leaves that topic behind.
 
     Args:
         consumer_config: Kafka's consumer settings by their Java names; at least ``bootstrap.servers``. ``group.id``,

@@ -16,7 +16,7 @@ from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot
 from sage.runners.engine.exchange import KEY_GROUPS, worker_of
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.objects import LocalObjects, objects_at
-from sage.runners.state.restoring import verify
+from sage.runners.state.restoring import verified
 from sage.runners.state.snapshots import CheckpointStore
 
 PLAN = {"stages": {}}
@@ -289,7 +289,7 @@ def test_a_byte_that_changed_is_noticed_before_it_is_used(job: Job) -> None:
     with pytest.raises(CheckpointError, match=rf"{name} is not what was written"):
         job.driver.load(manifest, 0, 1, ["s"], "unused")
     with pytest.raises(CheckpointError, match=rf"{name} is not what was written"):
-        verify(manifest)
+        verified(manifest)
 
 
 def test_a_path_around_checkpoints_names_them(job: Job, path: str) -> None:
