@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import pickle
 import time
 from collections.abc import Callable, Iterator
@@ -76,7 +77,10 @@ class _Running:
 
     def tracked(self, call: Callable[..., Any], *args: Any) -> Any:
         """Calls into the flow. The host may come with another thread each time, and a user's metrics find their step
-        by the thread."""
+        by the thread. Which subtask this is holds no longer than the call."""
+        return contextvars.copy_context().run(self._tracked, call, *args)
+
+    def _tracked(self, call: Callable[..., Any], *args: Any) -> Any:
         previous = self.job.tracker.install()
         set_subtask(self.job.worker, self.job.workers)
         try:
