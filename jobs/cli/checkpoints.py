@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -130,10 +131,9 @@ def _manifests_below(path: str) -> list[Any]:
     from sage.runners.state.objects import objects_at
 
     found, objects = [], objects_at(path)
-    names = objects.names()
-    if not names:
-        raise CheckpointError(f"there is nothing in {path}: give it a --checkpoint-dir, or the folder of one job in it")
-    for name in names:
+    if "://" not in objects.url and not os.path.isdir(objects.url):
+        raise CheckpointError(f"there is no folder {path}: name a --checkpoint-dir, or the folder of one job in it")
+    for name in objects.names():
         folder, _, file = name.rpartition("/")
         if file != MANIFEST:
             continue

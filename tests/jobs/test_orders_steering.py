@@ -23,7 +23,9 @@ SAGE = [sys.executable, "-c", "import sys; from sage.jobs.cli import main; sys.e
 @pytest.fixture
 def sage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command; jobs of other tests are not seen."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    runtime = tmp_path / "runtime"  # not the folder the command runs in, where its folder `sage` would be imported
+    runtime.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*SAGE, *arguments], capture_output=True, text=True, timeout=60, cwd=tmp_path)
@@ -139,7 +141,7 @@ def test_without_a_job_there_is_nothing_to_steer(sage: Callable[..., Any], tmp_p
     for verb in (["stop"], ["drain"], ["savepoint", "--name", "x"]):
         refused = sage(*verb)
         assert (refused.returncode, "no job runs on this machine" in refused.stderr) == (2, True)
-    (tmp_path / "sage").chmod(0o777)
+    (tmp_path / "runtime" / "sage").chmod(0o777)
     refused = sage("stop")
     assert (refused.returncode, "with mode 700" in refused.stderr) == (2, True)
 

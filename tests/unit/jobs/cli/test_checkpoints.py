@@ -89,9 +89,9 @@ def test_a_folder_around_it_names_it(sage, taken):
     assert "MANIFEST" not in ran.err
 
 
-def test_there_is_nothing_to_list_where_nothing_is(sage, tmp_path):
+def test_there_is_nothing_to_list_where_no_folder_is(sage, tmp_path):
     ran = sage("checkpoints", "list", tmp_path / "nonexist")
-    assert (ran.code, f"there is nothing in {tmp_path}/nonexist" in ran.err) == (1, True)
+    assert (ran.code, f"there is no folder {tmp_path}/nonexist" in ran.err) == (1, True)
 
 
 def test_a_topic_that_is_named_no_more_is_found(sage, script, tmp_path):
