@@ -24,6 +24,8 @@ from sage.jobs.cli.target import Target
 
 __all__ = ["run"]
 
+_LONGEST_END_MS = 3_000  # a worker that does not end by itself is killed sooner; a step in this process can last
+
 _HELP = """Run a job: TARGET is a script, a module, a function or a Beam YAML pipeline.
 
 \b
@@ -168,9 +170,13 @@ class _Notes(logging.Handler):
 
 
 def _cancel(handles: Sequence[JobHandle]) -> None:
-    for handle in handles:
-        if not JobState(str(handle.state)).terminal:
-            handle.cancel()
+    """Cancels what runs, and waits for it to end: what is told then is how it ended."""
+    running = [handle for handle in handles if not JobState(str(handle.state)).terminal]
+    for handle in running:
+        handle.cancel()
+    for handle in running:
+        with contextlib.suppress(Exception):  # the interrupt is what is told
+            handle.wait_until_finish(_LONGEST_END_MS)
 
 
 def _tell(outcome: _Outcome, error: BaseException, failure: Failure, *, full: bool) -> None:

@@ -102,6 +102,7 @@ class JobResult(PipelineResult):
         self._cancelled = False
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._over = threading.Event()
 
     def run(self) -> None:
         """Runs the job to its end.
@@ -133,15 +134,18 @@ class JobResult(PipelineResult):
             self.run()
         except BaseException as error:  # raised again where somebody waits for the job
             self._error = error
+        finally:
+            self._over.set()
 
     def wait_until_finish(self, duration: int | None = None) -> str:
         if self._thread is not None:
             try:
-                self._thread.join(None if duration is None else duration / 1_000)
+                # Not by joining the thread: where that is interrupted, Python takes the thread for one that has ended.
+                self._over.wait(None if duration is None else duration / 1_000)
             except KeyboardInterrupt:
                 self.cancel()
                 raise
-            if self._error is not None and not self._thread.is_alive():
+            if self._error is not None:
                 raise self._error
         return str(self._state)
 
