@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.errors import RetriableError
 
 __all__ = ["Cluster"]
 
@@ -73,17 +74,26 @@ class Cluster:
 
     def ends(self, topic: str, isolation: str = "read_committed") -> dict[Any, int]:
         """Where each partition ends now, for a reader of this isolation level."""
-        described = self.admin.describe_topics([topic])[0]
+        described = self._asked(lambda admin: admin.describe_topics([topic]))[0]
         asked = {TopicPartition(topic, each["partition_index"]): -1 for each in described["partitions"]}
-        return {
-            partition: found.offset
-            for partition, found in self.admin.list_partition_offsets(asked, isolation_level=isolation).items()
-        }
+        found = self._asked(lambda admin: admin.list_partition_offsets(asked, isolation_level=isolation))
+        return {partition: end.offset for partition, end in found.items()}
 
     def committed(self, group: str) -> dict[Any, int]:
         """The offsets that a group has committed."""
-        offsets = self.admin.list_group_offsets({group: None})[group]
+        offsets = self._asked(lambda admin: admin.list_group_offsets({group: None}))[group]
         return {partition: found.offset for partition, found in offsets.items()}
+
+    def _asked(self, question: Callable[[Any], Any]) -> Any:
+        """An answer of the broker, which may just be coming back."""
+        deadline = time.monotonic() + _SEEN_WITHIN_S
+        while True:
+            try:
+                return question(self.admin)
+            except RetriableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def close(self) -> None:
         self.admin.close()
