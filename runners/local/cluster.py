@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
-from sage.runners.engine.checkpoint.protocol import Requested
 from sage.runners.engine.spec import Plan
-from sage.runners.hosting.attempts import Attempts
 from sage.runners.hosting.checkpoints import Checkpoints, Durability
 from sage.runners.hosting.clock import WallClock
-from sage.runners.hosting.conductor import Conductor, Taken, asked
+from sage.runners.hosting.conductor import Conductor
 from sage.runners.hosting.order import Order
 from sage.runners.hosting.progress import Pulse
+from sage.runners.hosting.steered import Steered
 from sage.runners.local.crew import Crew
 
 
-class Cluster:
+class Cluster(Steered):
     """Runs a job in worker processes.
 
     Args:
@@ -33,12 +31,10 @@ class Cluster:
         orders: Callable[[Checkpoints], Sequence[Order]],
         durability: Durability,
     ) -> None:
+        super().__init__(durability)
         self._plan = plan
         self._orders = orders
-        self._attempts = Attempts(durability)
         self._crew: Crew | None = None
-        self._conductor: Conductor | None = None
-        self._cancelled = False
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, all workers together."""
@@ -58,29 +54,9 @@ class Cluster:
 
     def cancel(self) -> None:
         """Asks all workers to stop."""
-        self._cancelled = True
-        self._attempts.stop()
+        super().cancel()
         if self._crew is not None:
             self._crew.cancel()
-
-    def ask(self, request: Requested) -> Future[Any]:
-        """Asks for a savepoint, a stop or a drain; the answer comes by the future."""
-        return asked(self._conductor, request)
-
-    @property
-    def last_checkpoint(self) -> Taken | None:
-        """The last checkpoint that is durable."""
-        return None if self._conductor is None else self._conductor.last
-
-    @property
-    def restarts(self) -> int:
-        """How often the job began again (count)."""
-        return self._attempts.restarts
-
-    @property
-    def durable(self) -> bool:
-        """Whether the job keeps checkpoints."""
-        return self._attempts.durable
 
     def run(self) -> None:
         """Runs the job to its end.
@@ -106,5 +82,4 @@ class Cluster:
             crew.run(conductor)
             failed = ""
         finally:
-            if conductor.close(failed or "the job has ended"):
-                self._attempts.stop()
+            self._close(conductor, failed)

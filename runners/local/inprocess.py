@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
-from sage.runners.engine.checkpoint.protocol import Requested
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.spec import Plan
-from sage.runners.hosting.attempts import Attempts
 from sage.runners.hosting.checkpoints import Checkpoints, Durability
 from sage.runners.hosting.clock import WallClock, beam_time
-from sage.runners.hosting.conductor import Conductor, Taken, asked
+from sage.runners.hosting.conductor import Conductor
 from sage.runners.hosting.epochs import Epochs
 from sage.runners.hosting.keyed_state import keyed_stores
 from sage.runners.hosting.metrics import cumulative, merge_metrics
 from sage.runners.hosting.progress import Pulse, progress_of, pulse_of
 from sage.runners.hosting.spilling import spill_store
+from sage.runners.hosting.steered import Steered
 from sage.runners.hosting.textlines import fast_read
 from sage.runners.hosting.worker import close_quietly, patient_collector, quick_switches
 from sage.runtime import set_clock
@@ -29,7 +27,7 @@ from sage.runtime import set_clock
 MOST_SLEPT = 0.1  # s; a job that is cancelled is to notice
 
 
-class InProcess:
+class InProcess(Steered):
     """Runs a job on one worker, which is this process.
 
     Args:
@@ -48,15 +46,13 @@ class InProcess:
         durability: Durability,
         spill_dir: str | None,
     ) -> None:
+        super().__init__(durability)
         self._plan = plan
         self._clock = clock
         self._options = options
         self._job: JobContext | None = None
         self._spill_dir = spill_dir
         self._flow: Dataflow | None = None
-        self._attempts = Attempts(durability)
-        self._conductor: Conductor | None = None
-        self._cancelled = False
         self._ended = False
 
     def progress(self) -> Sequence[StepProgress]:
@@ -74,30 +70,6 @@ class InProcess:
     def pulse(self) -> Pulse:
         """How far the job has come."""
         return Pulse() if self._flow is None else pulse_of(self._flow)
-
-    def cancel(self) -> None:
-        """Asks the job to stop; it does between two pieces of work."""
-        self._cancelled = True
-        self._attempts.stop()
-
-    def ask(self, request: Requested) -> Future[Any]:
-        """Asks for a savepoint, a stop or a drain; the answer comes by the future."""
-        return asked(self._conductor, request)
-
-    @property
-    def last_checkpoint(self) -> Taken | None:
-        """The last checkpoint that is durable."""
-        return None if self._conductor is None else self._conductor.last
-
-    @property
-    def restarts(self) -> int:
-        """How often the job began again (count)."""
-        return self._attempts.restarts
-
-    @property
-    def durable(self) -> bool:
-        """Whether the job keeps checkpoints."""
-        return self._attempts.durable
 
     def run(self) -> None:
         """Runs the job to its end, or until it is cancelled."""
@@ -136,8 +108,7 @@ class InProcess:
             failed = ""
         finally:
             epochs.close()
-            if conductor.close(failed or "the job has ended"):
-                self._attempts.stop()
+            self._close(conductor, failed)
             if failed:
                 close_quietly(flow)
         flow.close()
