@@ -104,6 +104,13 @@ class CheckpointError(SageError, RuntimeError):
 
     fault = Fault.ENVIRONMENT
 
+    @classmethod
+    def unfit(cls, message: str) -> CheckpointError:
+        """The error of a pipeline that does not fit the checkpoint: another attempt would find the same."""
+        error = cls(message)
+        error.fault = Fault.CONFIGURATION
+        return error
+
 
 class DataLoss(SageError, RuntimeError):
     """What a checkpoint holds as prepared can be committed no more: its output is lost unless it is made again.

@@ -109,7 +109,7 @@ def _problems(path: str, target: str, job_options: Sequence[str], dropped: bool)
 def _splits_not_read(plan: Any, parts: Sequence[bytes]) -> Iterator[str]:
     """The sources that do not name all splits any more that the checkpoint has positions in."""
     from sage.runners.engine.checkpoint.identity import stage_ids
-    from sage.runners.engine.reading.polled import not_read, reads_splits
+    from sage.runners.engine.reading.polled import not_read, reads_splits, splits_in
     from sage.runners.state.parts import decode_part
 
     ids = stage_ids(plan)
@@ -118,7 +118,7 @@ def _splits_not_read(plan: Any, parts: Sequence[bytes]) -> Iterator[str]:
             continue
         try:
             roots = [found[ids[stage.index]].root for found in map(decode_part, parts) if ids[stage.index] in found]
-            problem = not_read(stage.root.dofn.fn.source, [row for root in roots for row in root.spread])
+            problem = not_read(stage.root.dofn.fn.source, splits_in(row for root in roots for row in root.spread))
         except (AttributeError, ImportError):
             return  # of classes that only the job's own process has; it finds out itself
         if problem is not None:

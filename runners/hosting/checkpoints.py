@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sage.errors import CheckpointError, Fault
+from sage.errors import CheckpointError
 from sage.options import SageOptions
 from sage.runners.engine.checkpoint.identity import compatible, describe, stage_ids
 from sage.runners.engine.checkpoint.protocol import Publish, Receipt
@@ -88,9 +88,7 @@ class Checkpoints:
         problems = compatible(self.begin.description, describe(plan), self.durability.allow_dropped_state)
         if problems:
             listed = "".join(f"\n  - {problem}" for problem in problems)
-            error = CheckpointError(f"the pipeline cannot go on from {self.begin.url}:{listed}")
-            error.fault = Fault.CONFIGURATION  # and so it is refused, and not tried again
-            raise error
+            raise CheckpointError.unfit(f"the pipeline cannot go on from {self.begin.url}:{listed}")
 
     def writer(self, plan: Plan, worker: int, workers: int) -> Write | None:
         """Stores what the stages of one of so many workers hold; None where there is no place."""

@@ -6,13 +6,13 @@ a batch becomes a block, a position is what a snapshot holds. Its general twin i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from sage.errors import CheckpointError, Fault
+from sage.errors import CheckpointError
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
@@ -58,9 +58,13 @@ def _split_of(element: WindowedValue) -> Any:
     return split
 
 
-def not_read(source: StreamSource[Any], rows: Sequence[Any]) -> str | None:
-    """What is wrong with positions from a checkpoint (`RootState.spread`): they are in splits that it does not read."""
-    splits = [_split_of(decode_row(row)[0]) for row in rows]
+def splits_in(rows: Iterable[bytes]) -> list[Any]:
+    """The splits that the rows of a snapshot (`RootSnapshot.spread`) have positions in."""
+    return [_split_of(decode_row(row)[0]) for row in rows]
+
+
+def not_read(source: StreamSource[Any], splits: Iterable[Any]) -> str | None:
+    """What is wrong with the splits of a checkpoint: there are some that the source does not read."""
     others = ", ".join(str(split) for split in splits if not source.reads(split))
     if not others:
         return None
@@ -70,12 +74,10 @@ def not_read(source: StreamSource[Any], rows: Sequence[Any]) -> str | None:
     )
 
 
-def _check(source: StreamSource[Any], rows: Sequence[Any]) -> None:
-    problem = not_read(source, rows)
+def _check(source: StreamSource[Any], splits: Iterable[Any]) -> None:
+    problem = not_read(source, splits)
     if problem is not None:
-        error = CheckpointError(problem)
-        error.fault = Fault.CONFIGURATION  # another attempt finds the same
-        raise error
+        raise CheckpointError.unfit(problem)
 
 
 class PolledRoot(StepRoot):
@@ -187,10 +189,10 @@ class PolledRoot(StepRoot):
 
     def restore(self, state: RootState) -> None:
         dropping = self._context.job.options.allow_dropped_state
+        rows = [decode_row(data) for data in state.spread]
         if not dropping:
-            self.op.guarded(_check, self._source, state.spread)
-        for data in state.spread:
-            element, mark = decode_row(data)
+            self.op.guarded(_check, self._source, [_split_of(element) for element, _ in rows])
+        for element, mark in rows:
             if dropping and not self.op.guarded(self._source.reads, _split_of(element)):
                 continue
             self._begin(element)
