@@ -12,7 +12,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import PickleCoder
-from apache_beam.transforms import trigger, window
+from apache_beam.transforms import window
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
@@ -20,7 +20,7 @@ from apache_beam.utils.timestamp import Timestamp
 from tests.benchmarks.nexmark.model import Auction, Bid, Config, Event, Person
 from tests.benchmarks.nexmark.queries.joins import CATEGORY, STATES, JoinByState
 from tests.benchmarks.nexmark.queries.simple import is_person
-from tests.benchmarks.nexmark.queries.winning import LAST_AUCTIONS, LastMean, Winner, with_pane
+from tests.benchmarks.nexmark.queries.winning import Winner, last_means
 
 __all__ = ["query3", "query4", "query6"]
 
@@ -120,16 +120,4 @@ def query4(events: beam.PCollection[Event], config: Config) -> beam.PCollection[
 
 def query6(events: beam.PCollection[Event], config: Config) -> beam.PCollection[Any]:
     """Average selling price by seller over their last ten closed auctions, given out as auctions close."""
-    return (
-        winning_bids(events)
-        | "by seller"
-        >> beam.Map(lambda sale: (sale.auction.seller, (sale.auction.expires, sale.auction.id, sale.bid.price)))
-        | "as they close"
-        >> beam.WindowInto(
-            window.GlobalWindows(),
-            trigger=trigger.Repeatedly(trigger.AfterCount(1)),
-            accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
-        )
-        | "mean of the last" >> beam.CombinePerKey(LastMean(LAST_AUCTIONS))
-        | "with pane" >> beam.Map(with_pane)
-    )
+    return last_means(winning_bids(events))

@@ -127,10 +127,10 @@ def with_pane(element: tuple[int, int], pane: Any = beam.DoFn.PaneInfoParam) -> 
     return element[0], pane.index, element[1]
 
 
-def query6(events: beam.PCollection[Event], config: Config) -> beam.PCollection[Any]:
-    """Average selling price by seller over their last ten closed auctions, given out as auctions close."""
+def last_means(sales: beam.PCollection[Winner]) -> beam.PCollection[Any]:
+    """By seller, the mean price of the last ten auctions that closed, anew as each closes."""
     return (
-        winning_bids(events, config)
+        sales
         | "by seller"
         >> beam.Map(lambda sale: (sale.auction.seller, (sale.auction.expires, sale.auction.id, sale.bid.price)))
         | "as they close"
@@ -142,6 +142,11 @@ def query6(events: beam.PCollection[Event], config: Config) -> beam.PCollection[
         | "mean of the last" >> beam.CombinePerKey(LastMean(LAST_AUCTIONS))
         | "with pane" >> beam.Map(with_pane)
     )
+
+
+def query6(events: beam.PCollection[Event], config: Config) -> beam.PCollection[Any]:
+    """Average selling price by seller over their last ten closed auctions, given out as auctions close."""
+    return last_means(winning_bids(events, config))
 
 
 def query9(events: beam.PCollection[Event], config: Config) -> beam.PCollection[Any]:
