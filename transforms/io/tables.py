@@ -195,8 +195,8 @@ class Database:
         """Adds rows to a table."""
         cursor.executemany(self.dialect.insert(name, columns), rows)
 
-    def close(self) -> None: # a database that holds nothing open has nothing to let go of
-        """Lets go of what is open."""
+    def close(self) -> None:
+        """Lets go of what is open; a database that holds nothing open has nothing to do."""
 
 
 def _digest(text: str) -> str:
