@@ -75,7 +75,9 @@ class Target:
             try:
                 if script:
                     main = sys.modules["__main__"]
-                    exec(compile(_source(str(self.path)), str(main.__file__), "exec"), main.__dict__)
+                    # Else the script would inherit this module's __future__ imports, and its type hints be text.
+                    code = compile(_source(str(self.path)), str(main.__file__), "exec", dont_inherit=True)
+                    exec(code, main.__dict__)
                 elif self.path is not None and self.function is None:
                     _run_yaml(self.path, argv)
                 else:

@@ -80,6 +80,20 @@ def test_a_function_that_cannot_be_called_is_wrong_usage(sage, script, function,
     assert told in ran.err
 
 
+def test_a_script_has_the_type_hints_that_python_gives_it(sage, script):
+    build = """
+        def upper(word: str) -> str:
+            return word.upper()
+
+        with beam.Pipeline() as p:
+            p | beam.Create([1]) | "up" >> beam.Map(upper)
+    """
+    ran = sage("run", script(build))
+
+    assert ran.code == 1
+    assert "'up' requires PCollections of type '<class 'str'>'" in ran.err
+
+
 def test_a_module_runs_by_its_main_or_by_a_named_function(sage, script, monkeypatch):
     job = script(
         """
