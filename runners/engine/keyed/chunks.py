@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any
 
 from sage.errors import CheckpointError
@@ -81,7 +81,7 @@ Place = tuple[Any, Any]
 
 def write_chunk(
     declared: Declared,
-    cells: Iterable[tuple[Any, list[tuple[Place, Any]]]],
+    cells: Iterable[tuple[Any, list[tuple[Place, Any]], Mapping[str, Mapping[Any, Any]]]],
     timers: tuple[list[tuple[Any, Timer | None]], list[tuple[Any, Timer | None]]],
     names: Iterable[str] = (),
 ) -> bytes:
@@ -89,14 +89,15 @@ def write_chunk(
 
     Args:
         declared: of which step.
-        cells: place and content of each, by window; a content that is None says that the cell is no more.
+        cells: for each window, place and content of cells, and contents by state name and identity of key; a content
+            that is None says that the cell is no more.
         timers: name and setting of each, those of event time and those of processing time.
         names: states that are held elsewhere.
     """
     numbers: dict[Any, int] = {}
     columns: dict[str, tuple[list[int], list[Any], list[Any]]] = {name: ([], [], []) for name in names}
     key_of = declared.ids.key_of
-    for window, rows in cells:
+    for window, rows, asleep in cells:
         number = numbers.setdefault(window, len(numbers))
         for (name, identity), content in rows:
             if name not in columns:
@@ -105,6 +106,11 @@ def write_chunk(
             windows.append(number)
             keys.append(key_of(identity))
             contents.append(content)
+        for name, column in asleep.items():
+            windows, keys, contents = columns.setdefault(name, ([], [], []))
+            windows.extend(repeat(number, len(column)))
+            keys.extend(map(key_of, column))
+            contents.extend(column.values())
     packed = {
         name: (windows, declared.keys.pack(keys), declared.codecs[name].pack(contents))
         for name, (windows, keys, contents) in columns.items()
@@ -148,6 +154,9 @@ class Chunk:
         for name, (numbers, packed_keys, packed) in self._columns.items():
             contents = self._declared.codecs[name].unpack(packed)
             keys = self._declared.keys.unpack(packed_keys)
+            if numbers and numbers.count(numbers[0]) == len(numbers):  # most steps know one window
+                yield name, self._windows[numbers[0]], keys, contents
+                continue
             start = 0
             for number, run in groupby(numbers):
                 end = start + sum(1 for _ in run)

@@ -55,6 +55,10 @@ class KeyIds:
                 return decoded
         return (..., data)
 
+    def of_all(self, keys: Sequence[Any]) -> Sequence[Any]:
+        """The identities of keys, in their order."""
+        return keys if {*map(type, keys)} <= self.direct else list(map(self.of, keys))
+
     def key_of(self, identity: Any) -> Any:
         """A key with this identity."""
         if identity.__class__ is tuple and identity and identity[0] is ...:

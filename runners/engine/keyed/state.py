@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from itertools import compress
+from itertools import compress, repeat
+from operator import is_
 from typing import Any
 
 from apache_beam.transforms import userstate
@@ -29,16 +30,27 @@ class Cells(dict):  # type: ignore[type-arg]
     """The cells of one window by place, and those that user code was given since they were last written down.
 
     Those are ``touched``; ``near`` has some of them by state name and key, so that what is used often is found at once.
-    What was restored and nobody has asked for since is ``asleep``: contents by place, which need no cell. A job is
-    at work again the sooner.
+    What was restored and nobody has asked for since is ``asleep``: contents by state name and key, which need no cell
+    and no place. A job is at work again the sooner.
     """
 
     __slots__ = ("asleep", "near", "touched")
 
     def __init__(self) -> None:
-        self.asleep: dict[Place, Any] = {}
+        self.asleep: dict[str, dict[Any, Any]] = {}
         self.near: dict[str, dict[Any, Any]] = {}
         self.touched: list[tuple[Place, Any]] = []
+
+    def wake(self, place: Place) -> Any:
+        """The content of a place that was asleep; None if there is none."""
+        name, identity = place
+        column = self.asleep.get(name)
+        if column is None:
+            return None
+        content = column.pop(identity, None)
+        if not column:
+            del self.asleep[name]
+        return content
 
     def take_touched(self) -> list[tuple[Place, Any]]:
         """What was touched, which is about to be written down."""
@@ -94,7 +106,7 @@ class KeyedState(userstate.UserStateContext):
         if cell is None:
             cell = cells[place] = self._missing(state_spec, key, window, place)
             self.made += 1
-            if cells.asleep and (content := cells.asleep.pop(place, None)) is not None:
+            if cells.asleep and (content := cells.wake(place)) is not None:
                 cell.load(content)
         if not cell.touched:
             cell.touched = True
@@ -195,10 +207,12 @@ class KeyedState(userstate.UserStateContext):
 
     def _wake_mortal(self, cells: Cells) -> None:
         """Makes cells of what is asleep and may be too old: only a cell knows."""
-        for place in [place for place in cells.asleep if place[0] in self._mortal]:
-            cell = cells[place] = make_cell(self._prepared(self.declared.states[place[0]]))
-            cell.touched = not self._tracked
-            cell.load(cells.asleep.pop(place))
+        for name in self._mortal & cells.asleep.keys():
+            spec = self._prepared(self.declared.states[name])
+            for identity, content in cells.asleep.pop(name).items():
+                cell = cells[name, identity] = make_cell(spec)
+                cell.touched = not self._tracked
+                cell.load(content)
 
     def snapshot(self, whole: bool, expired: Expired) -> RootSnapshot:
         """All cells and timers, or those that may have changed since the last snapshot."""
@@ -206,14 +220,18 @@ class KeyedState(userstate.UserStateContext):
         self._whole_next = False
         if self._mortal and whole:
             self._sweep(expired)
-        told = [(window, rows) for window, cells in self._cells.items() if (rows := self._told(cells, whole))]
+        told = []
+        for window, cells in self._cells.items():
+            rows, asleep = self._told(cells, whole), cells.asleep if whole else {}
+            if rows or asleep:
+                told.append((window, rows, asleep))
         timers = self.event_timers.changes(whole), self.clock_timers.changes(whole)
         if not (whole or told or any(timers)):
             return RootSnapshot(whole=False)
         return RootSnapshot(write_chunk(self.declared, told, timers), whole)
 
     def _told(self, cells: Cells, whole: bool) -> list[tuple[Place, Any]]:
-        """Place and content of the cells of a window that a snapshot tells; those without content are dropped."""
+        """Place and content of a window's cells, for a snapshot; those without content are dropped."""
         touched = cells.take_touched()
         rows = []
         for place, cell in list(cells.items()) if whole else touched:
@@ -225,7 +243,7 @@ class KeyedState(userstate.UserStateContext):
                 rows.append((place, content))
         for _, cell in touched:
             cell.touched = False
-        return [*(row for row in rows if row[1] is not None), *cells.asleep.items()] if whole else rows
+        return [row for row in rows if row[1] is not None] if whole else rows
 
     def restore(self, state: RootState) -> None:
         """Takes back what snapshots held.
@@ -274,11 +292,13 @@ class KeyedState(userstate.UserStateContext):
     def _put(self, name: str, window: Any, keys: list[Any], contents: list[Any]) -> None:
         """Puts contents in their places, for good."""
         asleep = self._enter(window).asleep
-        places = [(name, identity) for identity in map(self._ids.of, keys)]
-        asleep.update(zip(places, contents, strict=True))
-        for place, content in zip(places, contents, strict=True):
-            if content is None:
-                del asleep[place]
+        column = asleep.setdefault(name, {})
+        identities = self._ids.of_all(keys)
+        column.update(zip(identities, contents, strict=True))
+        for identity in compress(identities, map(is_, contents, repeat(None))):
+            del column[identity]
+        if not column:
+            del asleep[name]
 
     def commit(self) -> None:
         """Cells are written in place."""

@@ -55,6 +55,13 @@ def test_only_keys_that_stand_for_themselves_whatever_is_in_them_are_direct() ->
     assert KeyIds(coders.FloatCoder()).direct == frozenset()
 
 
+@pytest.mark.parametrize("coder", [GENERAL, coders.VarIntCoder()])
+@pytest.mark.parametrize("keys", [[1, 2, 3], [1, True, 2], []])
+def test_many_keys_have_the_identities_that_each_has(coder: Any, keys: list[Any]) -> None:
+    ids = KeyIds(coder)
+    assert [(type(i), i) for i in ids.of_all(keys)] == [(type(i), i) for i in map(ids.of, keys)]
+
+
 def test_a_key_group_comes_from_the_bytes() -> None:
     ids = KeyIds(GENERAL)
     assert {ids.group(key, 128) for key in range(1000)} == set(range(128))

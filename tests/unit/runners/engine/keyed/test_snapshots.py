@@ -97,6 +97,19 @@ def test_windows_that_are_over_are_not_told() -> None:
     assert keyed_of(engine, whole=True)[1] < before
 
 
+def test_what_nobody_asked_for_since_it_was_restored_is_told_again() -> None:
+    engine = of(Count(), FixedWindows(10))
+    engine.process([((key, 1), stamp) for key in range(3) for stamp in (5, 15)])
+    for _ in range(2):
+        engine.checkpoint(whole=True)
+        engine.crash(1)
+        assert engine.process([((1, 1), 15)])  # one cell of one window is awake
+    engine.checkpoint(whole=True)
+    engine.crash(1)
+    told = engine.process([((key, 1), stamp) for key in range(3) for stamp in (5, 15)])
+    assert sorted(told) == [(0, 2), (0, 2), (1, 2), (1, 4), (2, 2), (2, 2)]
+
+
 class Renamed(beam.DoFn):
     def process(
         self,
