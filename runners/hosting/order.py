@@ -46,7 +46,8 @@ class Order:
     """What the driver asks of one worker.
 
     ``proto`` is the pipeline; ``options`` hold this worker's share of the memory; ``path`` and ``directory`` are
-    the driver's import path and working directory; ``checkpoints`` are where they go and which to begin from.
+    the driver's import path and working directory; ``checkpoints`` are where they go and which to begin from;
+    ``classes`` are those of the driver's main script, pickled: what ``Create`` holds names them only.
     """
 
     proto: bytes
@@ -57,6 +58,7 @@ class Order:
     path: tuple[str, ...]
     directory: str
     checkpoints: Checkpoints | None = None
+    classes: tuple[bytes, ...] = ()
 
     def prepare(self) -> None:
         """Makes this process like the driver's: what it imports, where it is, how it pickles."""
@@ -68,7 +70,7 @@ class Order:
     def plan(self) -> Plan:
         """The stages of the job."""
         plan = plan_pipeline(PipelineProto.FromString(self.proto), self.workers)
-        pickling.name_classes_of_main()
+        pickling.name_classes_of_main(self.classes)
         return plan
 
     def context(self, spill: SpillStore | None) -> JobContext:

@@ -18,6 +18,7 @@ from apache_beam.transforms import environments
 from sage.errors import Location
 from sage.handle import announce
 from sage.options import SageOptions
+from sage.runners.engine import pickling
 from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
 from sage.runners.hosting.checkpoints import Checkpoints
@@ -125,7 +126,7 @@ class HostRunner(PipelineRunner):
     ) -> list[Order]:
         """One order for each worker; they begin from ``checkpoints``, if there are any."""
         sage = options.view_as(SageOptions)
-        data = proto.SerializeToString()
+        data, classes = proto.SerializeToString(), pickling.classes_of_main()
         return [
             Order(
                 proto=data,
@@ -136,6 +137,7 @@ class HostRunner(PipelineRunner):
                 path=tuple(sys.path),
                 directory=os.getcwd(),
                 checkpoints=checkpoints,
+                classes=classes,
             )
             for index in range(sage.workers)
         ]

@@ -1,4 +1,4 @@
-"""A script's own class in state: what a checkpoint holds of it is read again at any number of workers."""
+"""A script's own classes: their values are read again at any number of workers, in state, checkpoints and Create."""
 
 from __future__ import annotations
 
@@ -71,3 +71,43 @@ def test_values_of_a_class_of_the_main_script_are_kept_and_resumed(first: int, t
         assert done.returncode == 0, done.stderr
         found = {path.name for path in tmp_path.iterdir()} - {"script.py", "kept"}
         assert found == (set() if stop else {"north 2000", "south 2000", "west 2000"})
+
+
+HELD = """
+import dataclasses, enum
+
+import apache_beam as beam
+
+from sage.runners.local import LocalRunner
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shop:
+    city: str
+
+
+@dataclasses.dataclass
+class Sale:
+    shop: Shop
+    colour: Colour
+
+
+with beam.Pipeline(LocalRunner(), argv=["--workers", __import__("sys").argv[1]]) as pipeline:
+    sales = pipeline | beam.Create([Sale(Shop(city), Colour.RED) for city in ("Oslo", "Rome", "Oslo")])
+    sales | beam.GroupBy(lambda sale: sale.shop) | beam.MapTuple(lambda shop, all: print(shop.city, len(list(all))))
+print([field.name for field in dataclasses.fields(Sale)])
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_create_holds_may_be_of_classes_of_the_main_script(workers: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(HELD)
+    done = subprocess.run(
+        [sys.executable, "script.py", workers], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["Oslo 2", "Rome 1", "['shop', 'colour']"]

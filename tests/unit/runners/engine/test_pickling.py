@@ -1,0 +1,25 @@
+"""Classes that are pickled by value."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import ClassVar
+
+from sage.runners.engine import pickling
+
+
+def test_a_dataclass_that_comes_back_knows_its_fields() -> None:
+    @dataclasses.dataclass
+    class Sale:
+        kind: ClassVar[str] = "sale"
+        shop: str
+        items: list[int] = dataclasses.field(default_factory=list)
+
+    came = pickle.loads(pickling.dumps(Sale))
+
+    shop, items = dataclasses.fields(came)
+    assert (shop.name, items.name) == ("shop", "items")
+    assert shop.default is dataclasses.MISSING
+    assert items.default_factory is list
+    assert dataclasses.asdict(came("Oslo")) == {"shop": "Oslo", "items": []}
