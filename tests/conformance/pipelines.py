@@ -220,6 +220,18 @@ def keys_that_python_calls_equal(p: P) -> C:
     return counts | beam.MapTuple(lambda key, ones: (type(key).__name__, key, len(list(ones))))
 
 
+@case([("int", 1, 2), ("bool", True, 1), ("float", 1.0, 1), ("tuple", (1, "x"), 1), ("NoneType", None, 1)])
+def equal_keys_are_counted_apart(p: P) -> C:
+    counts = p | beam.Create([1, True, 1.0, 1, (1, "x"), None]) | beam.combiners.Count.PerElement()
+    return counts | beam.MapTuple(lambda key, count: (type(key).__name__, key, count))
+
+
+@case([("a", 2), ("b", 1), ("a", 1), ("b", 1), ("a", 1)], one="compiled")
+def pairs_with_a_constant_are_summed_and_handed_on(p: P) -> C:
+    ones = p | beam.Create(["a", "b", "a"]) | "one" >> beam.Map(lambda word: (word, 1))
+    return (ones | beam.CombinePerKey(sum), ones) | beam.Flatten()
+
+
 @case([("a", [1, 3], ["x"]), ("b", [2, 5], []), ("c", [4], []), ("d", [], ["y"])])
 def co_group_by_key(p: P) -> C:
     right = p | "right" >> beam.Create([("a", "x"), ("d", "y")])

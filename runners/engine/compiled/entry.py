@@ -11,7 +11,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Block, Stamps
-from sage.runners.engine.compiled.generate import Columns, Generator
+from sage.runners.engine.compiled.generate import Generator
+from sage.runners.engine.compiled.here import Columns
 from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import EdgeOp

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,13 +15,9 @@ from apache_beam.utils.windowed_value import WindowedValue, create
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Stamps, timestamp_of
-from sage.runners.engine.compiled.here import Here
-from sage.runners.engine.compiled.outputs import (
-    Ordinary,
-    no_pair,
-    result_type,
-)
-from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg
+from sage.runners.engine.compiled.here import Columns, Here
+from sage.runners.engine.compiled.outputs import Ordinary, no_pair, result_type
+from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg, paired_with
 from sage.runners.engine.compiled.sinks import write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
@@ -31,15 +26,6 @@ from sage.runners.engine.ops import Op, Output, WindowOp
 from sage.runners.engine.windows import EVERYWHERE, KNOWN_WINDOWS, assigner, slots_of
 
 _HEADER = "def run(values, stamps, windows, panes...):"
-
-
-class Columns(enum.Enum):
-    """What the function is given beside the values: one for all of them, or columns."""
-
-    NONE = "one timestamp, window and pane"
-    STAMPS = "`Stamps`, one window and pane"
-    ALL = "columns of timestamps, windows and panes"
-    ALL_STAMPS = "`Stamps`, and columns of windows and panes"
 
 
 class Generator:
@@ -238,6 +224,9 @@ class Generator:
 
     def _call(self, op: Any, call: PlainCall, here: Here, one: str | None) -> None:
         w, name = self._writer, op.step.name
+        if list(op.outputs) == [None] and (constant := paired_with(call)) is not None:
+            self._pair(op.outputs[None], here, *constant)
+            return
         arguments = self._arguments(op, call, here, one)
         called = f"{w.bind('f', call.function)}({here.value}{arguments})"
         if call.shape is Shape.FILTER:
@@ -264,6 +253,15 @@ class Generator:
             with w.block(f"for {value} in {whole}:", name):
                 w.line(f"{number} += 1")
                 self._outputs(op, call, inner)
+
+    def _pair(self, output: Output, here: Here, constant: Any) -> None:
+        """The value and a constant: an ordinary element, which is put together only for who wants it whole."""
+        w = self._writer
+        pair = f"({here.value}, {w.bind('a', constant)})"
+        if not all(isinstance(op, PreCombineOp) for op in output.consumers):
+            w.line(f"{(whole := w.fresh('v'))} = {pair}")
+            pair = whole
+        self._made(output, replace(here, value=pair), counted=False)
 
     def _outputs(self, op: Any, call: PlainCall, here: Here) -> None:
         """What a plain call gave: an ordinary element, or one with a tag, a timestamp or windows about it."""

@@ -1,8 +1,18 @@
-"""Where the generator stands in the loops it writes."""
+"""Where the generator stands in the loops it writes, and what goes into them."""
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
+
+
+class Columns(enum.Enum):
+    """What the function is given beside the values: one for all of them, or columns."""
+
+    NONE = "one timestamp, window and pane"
+    STAMPS = "`Stamps`, one window and pane"
+    ALL = "columns of timestamps, windows and panes"
+    ALL_STAMPS = "`Stamps`, and columns of windows and panes"
 
 
 @dataclass(frozen=True)

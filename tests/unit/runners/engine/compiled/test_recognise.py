@@ -1,0 +1,74 @@
+"""What a plain step calls, and what that call is known to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any
+
+import pytest
+from apache_beam.transforms import combiners
+
+from sage.runners.engine.compiled.recognise import PlainCall, Shape, paired_with
+
+
+def documented(word: str) -> tuple[str, int]:
+    """A pair."""
+    return word, 1
+
+
+def doubled(word: str) -> tuple[str, str]:
+    return word, word
+
+
+def turned(word: str) -> tuple[int, str]:
+    return 1, word
+
+
+def generated(word: str) -> Iterator[tuple[str, int]]:
+    yield word, 1
+
+
+async def awaited(word: str) -> tuple[str, int]:
+    return word, 1
+
+
+def kept(word: str) -> tuple[str, Callable[[], str]]:
+    return word, lambda: word
+
+
+def called(function: Callable[..., Any], *args: Any, shape: Shape = Shape.MAP, **kwargs: Any) -> PlainCall:
+    return PlainCall(shape, function, args, kwargs, {}, stamps=False, checked=False)
+
+
+def beams_own() -> Callable[[Any], Any]:
+    """The function that Beam puts before the count of elements."""
+    (code,) = (const for const in combiners.Count.PerElement.expand.__code__.co_consts if isinstance(const, CodeType))
+    return type(documented)(code, {})
+
+
+@pytest.mark.parametrize(
+    ("function", "constant"),
+    [(lambda word: (word, 1), 1), (lambda x: (x, None), None), (lambda x: (x, ("a", 1000)), ("a", 1000)),
+     (documented, 1), (beams_own(), None)],
+)  # fmt: skip
+def test_a_pair_with_a_constant_is_known(function: Callable[..., Any], constant: object) -> None:
+    assert paired_with(called(function)) == (constant,)
+
+
+OFFSET = 3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [doubled, turned, generated, awaited, kept, str.split, lambda x: x, lambda x: (x, 1, 2), lambda x: [x, 1],
+     lambda x: (x, OFFSET), lambda *x: (x, 1), lambda **x: (x, 1), lambda x, y=2: (x, 1), lambda x, *, y=2: (x, 1)],
+)  # fmt: skip
+def test_everything_else_is_called(function: Callable[..., Any]) -> None:
+    assert paired_with(called(function)) is None
+
+
+def test_a_function_that_gets_more_than_the_element_is_called() -> None:
+    assert paired_with(called(documented, 2)) is None
+    assert paired_with(called(documented, other=2)) is None
+    assert paired_with(called(documented, shape=Shape.FLAT)) is None
