@@ -150,26 +150,30 @@ class FindSplits(beam.DoFn):
 
 
 class _Seen(RestrictionTracker):
-    """The splits that are known: claimed with those just found; what is left is the same watch, knowing them."""
+    """The splits that are known: claimed with those just found; what is left is the same watch, knowing them.
 
-    def __init__(self, seen: frozenset[Any] | None) -> None:
-        self._seen = seen
+    The restriction is whether the watch has begun, and the splits: never a set that is empty, which Beam takes for
+    nothing left.
+    """
+
+    def __init__(self, restriction: tuple[bool, frozenset[Any]]) -> None:
+        self._begun, self._seen = restriction
         self._stopped = False
 
     def current_restriction(self) -> Any:
-        return self._seen
+        return self._begun, self._seen
 
     def try_claim(self, known: frozenset[Any]) -> bool:
         if self._stopped:
             return False
-        self._seen = known
+        self._begun, self._seen = True, known
         return True
 
     def try_split(self, fraction_of_remainder: float) -> Any:
         if self._stopped:
             return None
         self._stopped = True
-        return None, self._seen
+        return (True, frozenset()), (self._begun, self._seen)
 
     def current_progress(self) -> RestrictionProgress:
         return RestrictionProgress(completed=0, remaining=1)
@@ -183,7 +187,7 @@ class _Seen(RestrictionTracker):
 
 class _SeenProvider(RestrictionProvider):
     def initial_restriction(self, element: Any) -> Any:
-        return None
+        return False, frozenset()
 
     def create_tracker(self, restriction: Any) -> _Seen:
         return _Seen(restriction)
@@ -212,17 +216,19 @@ class WatchSplits(beam.DoFn):
         tracker: Any = _SEEN,
         estimator: Any = _ESTIMATOR,
     ) -> Iterator[Any]:
-        seen = tracker.current_restriction()
+        begun, seen = tracker.current_restriction()
         # One that was left behind and is named again later is found again.
-        known = frozenset(split for split in seen or () if self.source.reads(split))
+        known = frozenset(split for split in seen if self.source.reads(split))
         fresh = [split for split in self.source.splits() if split not in known]
-        if seen is not None:
+        if begun:
             fresh = [self.source.appeared(split) for split in fresh]
         if not tracker.try_claim(known.union(fresh)):
             return
         yield from fresh
         # What time it is for the events only the readers know: a worker that has no split must not hold others back.
-        estimator.set_watermark(MAX_TIMESTAMP - Duration(micros=1))
+        # Before there is any split, nobody knows.
+        if known or fresh:
+            estimator.set_watermark(MAX_TIMESTAMP - Duration(micros=1))
         tracker.defer_remainder(Duration(micros=(self.source.discovery_ms or 0) * 1000))
 
 

@@ -13,6 +13,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import environments
 
 from sage.errors import Fault, StepError
+from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.snapshot import Barrier, RootState, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
@@ -159,3 +160,15 @@ def test_a_split_that_the_source_does_not_name_any_more_is_refused_or_left_behin
     again = _flow(Rows(3, False, discovery_ms=discovery_ms), at=2)
     again.open(_state(taken))
     assert _splits(_checkpoint(again)) == [0] + [1, 2] * (discovery_ms is not None)
+
+
+def test_a_source_without_a_split_is_watched_until_there_is_one() -> None:
+    flow = _flow(Rows(0, bounded=False, discovery_ms=10))
+    flow.open()
+    taken = _checkpoint(flow)
+    assert _splits(taken) == []
+    assert taken[max(taken)].watermark == MIN_MICROS
+
+    later = _flow(Rows(2, False, discovery_ms=10), at=1)
+    later.open(_state(taken))
+    assert _splits(_checkpoint(later)) == [0, 1]
