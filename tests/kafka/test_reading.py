@@ -127,6 +127,14 @@ def test_where_reading_begins(kafka: Cluster, opened: Any) -> None:
     late = opened([topic], {"auto.offset.reset": "latest"})
     assert late.reader(late.appeared(split), None).position() == 0
 
+    by_offset = {"start_offsets": {topic: {0: 3}}, "start_read_time": 1}
+    assert opened([topic], **by_offset).reader(split, None).position() == 3
+    assert opened([topic], **by_offset).reader(split, 4).position() == 4
+    other = {"topic_pattern": f"{topic}|other", "start_offsets": {"other": {0: 3}}}
+    assert opened([], **other).reader(split, None).position() == 0
+    with pytest.raises(ConfigError, match="has offsets from 0 to 5; it cannot begin at 6"):
+        opened([topic], start_offsets={topic: {0: 6}}).reader(split, None)
+
     first = opened([topic], group, commit_offset_in_finalize=True)
     reader = first.reader(split, None)
     assert rows_of(reader, 4)[-1] == (None, b"3")

@@ -30,6 +30,10 @@ JAVA = "org.apache.kafka.common.serialization."
         ({}, {"topics": []}, "name the topics"),
         ({}, {"topics": "orders"}, "must be a list"),
         ({}, {"topic_pattern": "o.*"}, "name the topics, or"),
+        ({}, {"topics": (), "topic_pattern": "orders("}, "topic_pattern='orders.' is none: missing"),
+        ({}, {"start_offsets": {"orders": 7}}, "start_offsets must be"),
+        ({}, {"start_offsets": {"orders": {0: "7"}}}, "start_offsets must be"),
+        ({}, {"start_offsets": {"visits": {0: 7}}}, "start_offsets names visits-0, which is not read"),
         ({}, {"client": "kafka"}, "there is no client 'kafka'.*'kafka-python', 'confluent-kafka'"),
         ({}, {"value_deserializer": f"{JAVA}LongDeserialiser"}, "did you mean"),
         ({}, {"consumer_factory_fn_class": "com.example.Factory"}, "Java class"),
@@ -170,7 +174,7 @@ def test_security_in_the_words_of_each_client() -> None:
         ({"ssl.truststore.location": "/ca.jks"}, "Export it as PEM and name it as ssl.ca.location"),
         ({"sasl.jaas.config": "com.sun.security.auth.module.Krb5LoginModule required;"}, "username and password"),
         ({"fetch.max.wait.ms": "soon"}, "fetch.max.wait.ms='soon' is not a int"),
-        ({"fetch.max.wait": "7"}, "no setting 'fetch.max.wait'; did you mean 'fetch_max_wait_ms'"),
+        ({"fetch.max.wait": "7"}, "no setting 'fetch.max.wait'; did you mean 'fetch.max.wait.ms'"),
     ],
 )
 def test_what_a_client_cannot_do_is_said(config: dict[str, str], told: str) -> None:

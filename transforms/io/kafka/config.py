@@ -114,7 +114,8 @@ def for_kafka_python(config: Mapping[str, str], known: Mapping[str, Any]) -> dic
         elif name in known:
             given[name] = _typed(key, value, known[name])
         elif not _only_elsewhere(name):
-            raise ConfigError(f"kafka-python has no setting {key!r}{suggestion(name, known)}")
+            near = suggestion(key, [*_OURS, *(name.replace("_", ".") for name in known)])
+            raise ConfigError(f"kafka-python has no setting {key!r}{near}")
     return given
 
 

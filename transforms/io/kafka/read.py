@@ -1,6 +1,7 @@
 """Reading topics, in the call shape of Beam's own connector."""
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints.
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from sage.transforms.dead_letter import DeadLetter
 from sage.transforms.io.kafka import config as configs
 from sage.transforms.io.kafka import source as sources
 from sage.transforms.io.kafka.bounded import FirstRecords
+from sage.transforms.io.kafka.clients import Partition
 from sage.transforms.io.kafka.opening import check_client
 from sage.transforms.io.kafka.records import BYTES, KafkaRecord, deserializer
 from sage.transforms.io.lines import DEAD, GOOD, ReadResult
@@ -62,7 +64,10 @@ class ReadFromKafka(beam.PTransform):
         dynamic_read_poll_interval_seconds: how often to look for new partitions; None for never.
         consumer_factory_fn_class: refused: it is a Java class.
         consumer_factory_fn_params: refused.
-        topic_pattern: a regular expression; all topics whose whole name it matches are read, new ones too.
+        topic_pattern: a regular expression; all topics whose whole name it matches are read, new ones too. There may be
+            none at first.
+        start_offsets: where to begin, as ``{topic: {partition: offset}}``: the first record to read. It goes before
+            ``start_read_time`` and the group; partitions that are not named begin as without it.
         client: ``kafka-python``, or ``confluent-kafka``, which is several times faster and comes with an extra.
         undecodable: what happens to a record that a deserializer raises on: ``raise`` ends the job with an error that
             names topic, partition and offset; with ``dead_letter`` the transform gives a `ReadResult` of good records
@@ -103,6 +108,7 @@ class ReadFromKafka(beam.PTransform):
         consumer_factory_fn_params: Any = None,
         *,
         topic_pattern: str | None = None,
+        start_offsets: Mapping[str, Mapping[int, int]] | None = None,
         client: str = "kafka-python",
         undecodable: str = "raise",
         max_delay_ms: int = 0,
@@ -129,6 +135,7 @@ class ReadFromKafka(beam.PTransform):
             key=deserializer(key_deserializer),
             value=deserializer(value_deserializer),
             start_ms=start_read_time,
+            start_offsets=_offsets(start_offsets or {}),
             policy=timestamp_policy,
             with_metadata=with_metadata,
             commit_offsets=commit_offset_in_finalize,
@@ -147,6 +154,14 @@ class ReadFromKafka(beam.PTransform):
         configs.check_consumer(reading.config)
         if bool(reading.topics) == bool(reading.pattern):
             raise ConfigError("ReadFromKafka: name the topics, or give a topic_pattern")
+        if reading.pattern is not None:
+            try:
+                re.compile(reading.pattern)
+            except re.error as error:
+                raise ConfigError(f"ReadFromKafka: topic_pattern={reading.pattern!r} is none: {error}") from None
+        for topic, number in reading.start_offsets:
+            if not sources.reads_topic(reading, topic):
+                raise ConfigError(f"ReadFromKafka: start_offsets names {topic}-{number}, which is not read")
         if reading.commit_offsets and not reading.group:
             raise ConfigError("ReadFromKafka: commit_offset_in_finalize needs a 'group.id' in consumer_config")
         check_client("ReadFromKafka", reading.client)
@@ -165,6 +180,16 @@ class ReadFromKafka(beam.PTransform):
         if self.redistribute:
             read = read | "Redistribute" >> beam.Reshuffle()
         return read if dead is None else ReadResult(read, dead)
+
+
+def _offsets(given: Mapping[str, Mapping[int, int]]) -> dict[Partition, int]:
+    try:
+        found = {Partition(topic, n): offset for topic, parts in given.items() for n, offset in parts.items()}
+    except AttributeError:
+        found = {Partition("", 0): -1}
+    if not all(type(n) is int and type(offset) is int and offset >= 0 for (_, n), offset in found.items()):
+        raise ConfigError(f"ReadFromKafka: start_offsets must be {{topic: {{partition: offset}}}}, not {given!r}")
+    return found
 
 
 class _Sort(beam.DoFn):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,15 @@ from sage.transforms.io.kafka.opening import open_consumer
 from sage.transforms.io.kafka.records import LOG_APPEND_TIME, KafkaRecord
 from sage.transforms.io.kafka.shared import SharedConsumer, Watcher, as_loss
 
-__all__ = ["CREATE_TIME_POLICY", "LOG_APPEND_TIME_POLICY", "PROCESSING_TIME_POLICY", "KafkaSource", "Reading", "Split"]
+__all__ = [
+    "CREATE_TIME_POLICY",
+    "LOG_APPEND_TIME_POLICY",
+    "PROCESSING_TIME_POLICY",
+    "KafkaSource",
+    "Reading",
+    "Split",
+    "reads_topic",
+]
 
 PROCESSING_TIME_POLICY, CREATE_TIME_POLICY, LOG_APPEND_TIME_POLICY = "ProcessingTime", "CreateTime", "LogAppendTime"
 _BEFORE_ALL = -(2**62)
@@ -34,6 +42,7 @@ class Reading:
     key: Callable[[bytes], Any] | None = None
     value: Callable[[bytes], Any] | None = None
     start_ms: int | None = None
+    start_offsets: Mapping[Partition, int] = field(default_factory=dict)
     policy: str = PROCESSING_TIME_POLICY
     with_metadata: bool = False
     commit_offsets: bool = False
@@ -76,6 +85,11 @@ class Split:
         return f"{self.topic}-{self.number}"
 
 
+def reads_topic(reading: Reading, topic: str) -> bool:
+    """Whether a topic is among those to read."""
+    return topic in reading.topics or (reading.pattern is not None and re.fullmatch(reading.pattern, topic) is not None)
+
+
 class KafkaSource(StreamSource[Any]):
     """Reads topics; gives key-value pairs or `KafkaRecord`, and a `DeadLetter` for what cannot be decoded if wanted.
 
@@ -102,8 +116,7 @@ class KafkaSource(StreamSource[Any]):
         return Split(split.topic, split.number, appeared=True)
 
     def reads(self, split: Split) -> bool:
-        topics, pattern = self.reading.topics, self.reading.pattern
-        return split.topic in topics or (pattern is not None and re.fullmatch(pattern, split.topic) is not None)
+        return reads_topic(self.reading, split.topic)
 
     def _control(self) -> Control:
         return Control(self.reading.config)
@@ -132,10 +145,14 @@ class KafkaSource(StreamSource[Any]):
         return PartitionReader(self, split.partition, offset, self._shared, self._watcher)
 
     def _start(self, split: Split) -> int:
-        """Where to begin: a time that was asked for, what the group has committed, or what the config says."""
+        """Where to begin: an offset or a time that was asked for, what the group has committed, or what the config
+        says.
+        """
         reading, each = self.reading, split.partition
         if self._asks is None:
             self._asks = self._control()
+        if each in reading.start_offsets:
+            return self._checked(each, reading.start_offsets[each])
         if reading.start_ms is not None:
             return self._asks.at_time([each], reading.start_ms)[each]
         committed = self._asks.group_offsets(reading.group, [each]) if reading.group else {}
@@ -147,6 +164,13 @@ class KafkaSource(StreamSource[Any]):
         if reset == "latest":
             return self._asks.ends([each], reading.isolation)[each]
         raise ConfigError(f"group {reading.group!r} has no offset for {each}, and auto.offset.reset is none")
+
+    def _checked(self, each: Partition, offset: int) -> int:
+        assert self._asks is not None
+        start, end = self._asks.starts([each])[each], self._asks.ends([each], "read_uncommitted")[each]
+        if not start <= offset <= end:
+            raise ConfigError(f"start_offsets: {each} has offsets from {start} to {end}; it cannot begin at {offset}")
+        return offset
 
 
 class PartitionReader(SplitReader[Any]):
