@@ -34,8 +34,9 @@ comes to them is compared with a run that nothing interrupts. Sinks are those wi
 the last steps.
 
 The job has to end, its sources have to give the same again from a position, and its output must not depend on the
-order of arrival, the time of day or dice: else two runs differ without a crash. What the job's own functions do to the
-world, they do in each run.
+order of arrival, the time of day or dice: else two runs differ without a crash. What waits for a time asks
+`sage.runtime.now()`, the clock of whatever runs the job. What the job's own functions do to the world, they do in each
+run.
 """
 _SHOWN = 5
 

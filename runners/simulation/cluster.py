@@ -283,7 +283,8 @@ class Cluster:
             self._clock.micros += self._dice.upto(STEP_MICROS)
         raise Standstill(
             f"the job has not ended after {MOST_THINGS} steps. A simulated job has to end by itself: give its source "
-            "an end, and not too many elements"
+            "an end and not too many elements, and let it ask sage.runtime.now() what time it is: the system's clock "
+            "stands still there"
         )
 
     def _one_thing(self) -> None:
