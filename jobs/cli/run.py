@@ -18,7 +18,7 @@ from sage.jobs.cli.exits import ExitCode, exit_code_of
 from sage.jobs.cli.failure import Failure, explain, show
 from sage.jobs.cli.progress import LiveDisplay
 from sage.jobs.cli.report import document, stdout_kept_clean
-from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, resolve_runner
+from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, prepare_workers, resolve_runner
 from sage.jobs.cli.stopping import patient_interrupts
 from sage.jobs.cli.target import Target
 
@@ -120,6 +120,7 @@ def _run(target: str, job_options: Sequence[str], runner: str, given: Mapping[st
     started = time.monotonic()
     try:
         job = Target.parse(target)
+        prepare_workers(runner, given)
         with job_defaults(resolve_runner(runner), given), _watching(outcome.handles, live=live):
             started = time.monotonic()
             try:

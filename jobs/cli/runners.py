@@ -7,15 +7,18 @@ import contextlib
 import difflib
 import functools
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
 
 from sage.errors import ConfigError, MissingExtra
+from sage.flags import add_flags
+from sage.importing import importing
 from sage.runner_names import RUNNERS
 
-__all__ = ["SageOptionsCommand", "job_defaults", "resolve_runner"]
+__all__ = ["SageOptionsCommand", "job_defaults", "prepare_workers", "resolve_runner"]
 
 _JOB_NAME = "job_name"
 # The module that each runner needs beside the core, and so the extra of the same name as the runner.
@@ -46,6 +49,15 @@ def resolve_runner(name: str) -> str:
     )
 
 
+def prepare_workers(name: str, given: Mapping[str, object]) -> None:
+    """Has worker processes made ready, if the local runner is asked for some, while this process imports Beam."""
+    workers = given.get("workers")
+    if RUNNERS.get(name, name) == RUNNERS["local"] and isinstance(workers, int) and workers > 1:
+        from sage.runners.local.zygote import prepare
+
+        prepare()
+
+
 @contextlib.contextmanager
 def job_defaults(runner: str, given: Mapping[str, object]) -> Iterator[None]:
     """While open, pipelines that name no runner get ``runner``, and options they do not set get the values given.
@@ -53,6 +65,7 @@ def job_defaults(runner: str, given: Mapping[str, object]) -> Iterator[None]:
     A pipeline that is built with neither options nor arguments never looks at ``sys.argv``, so the values cannot
     travel that way: they become the defaults of the options themselves.
     """
+    _import_beam(runner)
     from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 
     from sage.options import SageOptions
@@ -67,6 +80,17 @@ def job_defaults(runner: str, given: Mapping[str, object]) -> Iterator[None]:
             yield
     finally:
         StandardOptions.DEFAULT_RUNNER = default_runner
+
+
+def _import_beam(runner: str) -> None:
+    """Imports Beam, and our runner where it is what most jobs get."""
+    if "apache_beam" in sys.modules:  # the command was called by a program, which has garbage of its own
+        return
+    with importing():
+        import apache_beam  # noqa: F401
+
+        if runner == RUNNERS["local"]:
+            import sage.runners.local.runner  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -87,7 +111,8 @@ def _defaults(options: Any, values: Mapping[str, object]) -> Iterator[None]:
 class SageOptionsCommand(click.Command):
     """A command that takes a job's name and every option of `SageOptions` too, with dashes or underscores.
 
-    The options are read from the one place that declares them, so the command line cannot fall behind.
+    The options are read from the one place that declares them, so the command line cannot fall behind, and Beam need
+    not be there to tell them.
     """
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -97,10 +122,8 @@ class SageOptionsCommand(click.Command):
 
 @functools.cache
 def _sage_option_params() -> tuple[click.Option, ...]:
-    from sage.options import SageOptions
-
     parser = argparse.ArgumentParser(add_help=False)
-    SageOptions._add_argparse_args(parser)
+    add_flags(parser)
     name = click.Option(
         ["--job-name", _JOB_NAME],
         metavar="NAME",

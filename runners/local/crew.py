@@ -20,7 +20,7 @@ from sage.runners.hosting.order import Order
 from sage.runners.hosting.reports import Reports
 from sage.runners.hosting.worker import CANCEL
 from sage.runners.local.voice import Echo, levels
-from sage.runners.local.zygote import zygote
+from sage.runners.local.zygote import fork
 
 _GRACE_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
@@ -53,7 +53,7 @@ class Crew(Reports):
         for index, order in enumerate(orders):
             mine, theirs = socket.socketpair()
             peers = [ends[index][other] for other in sorted(ends[index])]
-            self._pids.append(zygote().fork([theirs.fileno(), *(peer.fileno() for peer in peers)]))
+            self._pids.append(fork([theirs.fileno(), *(peer.fileno() for peer in peers)]))
             theirs.close()
             for peer in peers:
                 peer.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from sage.errors import ConfigError
 from sage.options import SageOptions
 from sage.runners.engine.context import VirtualClock
 from sage.runners.engine.spec import ParDo, Plan, TestStream
@@ -16,6 +19,7 @@ from sage.runners.hosting.result import Running
 from sage.runners.hosting.runner import HostRunner, job_name
 from sage.runners.local.cluster import Cluster
 from sage.runners.local.inprocess import InProcess
+from sage.runners.local.zygote import prepare
 from sage.runners.plan import plan_pipeline
 
 
@@ -29,6 +33,16 @@ class LocalRunner(HostRunner):
     host = "local"
 
     takes_epochs = True
+
+    _expects_workers = False
+
+    def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
+        if not self._expects_workers:
+            self._expects_workers = True
+            with contextlib.suppress(ConfigError):  # it is told when the pipeline is run
+                if options.view_as(SageOptions).checked().workers > 1:
+                    prepare()
+        return super().apply(transform, input, options)
 
     def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
         sage = options.view_as(SageOptions)

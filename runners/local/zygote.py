@@ -1,7 +1,8 @@
 """A process that has imported Beam and the engine and waits: a worker is a fork of it.
 
 Forking the user's own process would copy its threads' locks; starting Python anew costs more than a second for
-each worker. The zygote is clean, started once, and each fork takes milliseconds.
+each worker. The zygote is clean, started once, and each fork takes milliseconds. It is started as soon as it is known
+that there will be workers, so that it imports Beam while the driver is at work. It ends with the driver.
 """
 
 from __future__ import annotations
@@ -18,36 +19,80 @@ import threading
 from multiprocessing.connection import Connection
 
 from sage.errors import WorkerLost
+from sage.importing import importing
 
-# What Beam complains of while it is imported, the driver has heard already.
-_START = "import logging; logging.disable(logging.WARNING); from sage.runners.local.zygote import main"
+_ASKED = {signal.SIGINT, signal.SIGTERM}
 _lock = threading.Lock()
 _zygote: Zygote | None = None
 
 
+def prepare() -> None:
+    """Starts the zygote, unless there is one: there will be workers. Does not wait for it."""
+    with _lock:
+        _present()
+
+
+def fork(descriptors: list[int]) -> int:
+    """Forks a worker that gets these descriptors; returns its process id.
+
+    The first descriptor is its control connection, the others those to its peers, in order.
+
+    Raises:
+        WorkerLost: the zygote was killed.
+    """
+    with _lock:
+        return _present().fork(descriptors)
+
+
+def _present() -> Zygote:
+    global _zygote
+    if _zygote is None or not _zygote.fits:
+        if _zygote is None:
+            atexit.register(_close)
+        else:
+            _zygote.close()
+        _zygote = Zygote()
+    return _zygote
+
+
+def _close() -> None:
+    if _zygote is not None:
+        _zygote.close()
+
+
 class Zygote:
-    """The driver's side: asks for forks."""
+    """The driver's side: asks for forks.
+
+    State: the environment that workers get; whether one was asked for; whether an answer is due.
+    """
 
     def __init__(self) -> None:
         mine, theirs = socket.socketpair()
-        self.owner = os.getpid()
+        self._owner = os.getpid()
+        self._environment = dict(os.environ)
+        self._used = self._asking = False
         self._socket = mine
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"{_START}; main({theirs.fileno()})"],
-            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        begin = f"from sage.runners.local.zygote import main; main({theirs.fileno()})"
+        # What a terminal sends to all its processes is for the driver, also while Python starts here.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKED)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", begin], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     @property
-    def alive(self) -> bool:
-        """Whether it can still fork, and for this process."""
-        return self.owner == os.getpid() and self._process.poll() is None
+    def fits(self) -> bool:
+        """Whether it can fork, and for this process; before its first worker, also in the environment there is now."""
+        if self._owner != os.getpid() or self._asking or self._process.poll() is not None:
+            return False
+        return True
 
     def fork(self, descriptors: list[int]) -> int:
-        """Forks a worker that gets these descriptors; returns its process id.
-
-        The first descriptor is its control connection, the others those to its peers, in order.
-        """
+        """Forks a worker, when Beam is there: see `fork` of this module."""
+        self._used = self._asking = True  # and so it stays where Ctrl-C ends the waiting
         try:
             socket.send_fds(self._socket, [struct.pack("!I", len(descriptors))], descriptors)
             data = self._socket.recv(4)
@@ -55,35 +100,29 @@ class Zygote:
             raise WorkerLost("the process that starts workers is gone") from error
         if len(data) < 4:
             raise WorkerLost("the process that starts workers is gone")
+        self._asking = False
         return int(struct.unpack("!I", data)[0])
 
     def close(self) -> None:
-        """Lets the zygote end; its workers are not touched."""
-        if self.owner == os.getpid():
-            self._socket.close()
+        """Ends the zygote, which may still import Beam; its workers are not touched."""
+        self._socket.close()
+        if self._owner == os.getpid():
+            self._process.kill()
             self._process.wait()
-
-
-def zygote() -> Zygote:
-    """The zygote of this process, started when first asked for."""
-    global _zygote
-    with _lock:
-        if _zygote is None or not _zygote.alive:
-            _zygote = Zygote()
-            atexit.register(_zygote.close)
-        return _zygote
 
 
 def main(descriptor: int) -> None:
     """The zygote's side: forks on request until the driver is gone."""
-    from sage.runners.local.worker import work
-
-    logging.disable(logging.NOTSET)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
     # And what it means that the whole group is asked to end. A program that a step starts has the default again.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies: the driver sees a dead worker's socket close
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKED)
     control = socket.socket(fileno=descriptor)
+    logging.disable(logging.WARNING)  # what Beam complains of while it is imported, the driver has heard already
+    with importing():  # workers share the memory of what no collector looks at
+        from sage.runners.local.worker import work
+    logging.disable(logging.NOTSET)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 4, 256)
         if not message:

@@ -252,6 +252,13 @@ def test_importing_sage_pulls_in_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["sage.jobs.cli", "sage.flags", "sage.runners.local.zygote"])
+def test_what_comes_before_beam_does_not_wait_for_it(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in sys.modules if name.startswith('apache_beam')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def _is_internal(module: str) -> bool:
     private = within(module, "apache_beam") and any(
         part.startswith("_") and not part.endswith("__") for part in module.split(".")

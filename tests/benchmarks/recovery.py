@@ -3,7 +3,7 @@
 A job builds up keyed state (``--keys`` keys of ``--bytes`` bytes each), takes a checkpoint, and then gives one output
 after another for these keys. Its driver, or one of its workers, is killed with SIGKILL. Measured are the seconds from
 the start of the new process to its first output (driver), or the longest pause between outputs, less the restart
-delay (worker).
+delay (worker). The driver is a script of its own (``--by python``) or one that ``sage run`` starts (``--by sage``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sage.runners.local import LocalRunner
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 from tests.benchmarks.measure import ROOT
 
+SAGE = "import sys; from sage.jobs.cli import main; sys.exit(main())"
 DELAY = 0.1  # s, before a job that lost a worker begins again
 PATIENCE = 120.0  # s
 LOOK = 15.0  # s, in which a job that lost a worker is to be at work again
@@ -84,18 +85,36 @@ class Remember(beam.DoFn):
             yield number
 
 
-def run_job(keys: int, size: int, workers: int, kept: str, out: str, backend: str) -> None:
+def job(argv: list[str]) -> None:
+    """What ``sage run`` calls, which has the other options."""
+    keys, size, out = argv
+    run_job(beam.Pipeline(options=PipelineOptions([])), int(keys), int(size), out)
+
+
+def script(arguments: argparse.Namespace) -> None:
+    """What the script does, which has its options by keyword."""
+    kept, out = arguments.job
+    options = PipelineOptions([], **options_of(arguments, kept))
+    run_job(beam.Pipeline(runner=LocalRunner(), options=options), arguments.keys, arguments.bytes, out)
+
+
+def options_of(arguments: argparse.Namespace, kept: str) -> dict[str, Any]:
+    return {
+        "workers": arguments.workers,
+        "checkpoint_dir": kept,
+        "checkpoint_interval": "1s",
+        "state_backend": arguments.backend,
+        "restart": f"fixed-delay:5:{int(DELAY * 1000)}ms",
+    }
+
+
+def run_job(pipeline: beam.Pipeline, keys: int, size: int, out: str) -> None:
     """The job; each output is a line in ``out`` with the time at which it was made."""
-    options = PipelineOptions(
-        [], workers=workers, checkpoint_dir=kept, checkpoint_interval="1s", state_backend=backend,
-        restart=f"fixed-delay:5:{int(DELAY * 1000)}ms",
-    )  # fmt: skip
 
     def tell(number: int) -> None:
         with open(out, "a") as file:
             file.write(f"{time.time()} {number}\n")
 
-    pipeline = beam.Pipeline(runner=LocalRunner(), options=options)
     (
         pipeline
         | ReadStream(Events(keys))
@@ -107,8 +126,14 @@ def run_job(keys: int, size: int, workers: int, kept: str, out: str, backend: st
 
 
 def start(arguments: argparse.Namespace, folder: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.benchmarks.recovery", "--job", str(folder / "kept"), str(out)]
-    command += [f"--{name}={getattr(arguments, name)}" for name in ("keys", "bytes", "workers", "backend")]
+    if arguments.by == "sage":
+        options = options_of(arguments, str(folder / "kept")).items()
+        command = [sys.executable, "-c", SAGE, "run", "tests.benchmarks.recovery:job"]
+        command += [f"--{name.replace('_', '-')}={value}" for name, value in options]
+        command += ["--", str(arguments.keys), str(arguments.bytes), str(out)]
+    else:
+        command = [sys.executable, "-m", "tests.benchmarks.recovery", "--job", str(folder / "kept"), str(out)]
+        command += [f"--{name}={getattr(arguments, name)}" for name in ("keys", "bytes", "workers", "backend")]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -173,16 +198,19 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=104)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--backend", default="memory")
+    parser.add_argument("--by", choices=["python", "sage"], default="python")
+    parser.add_argument("--kill", choices=["driver", "worker"], default="driver")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--job", nargs=2)
     arguments = parser.parse_args()
     if arguments.job:
-        run_job(arguments.keys, arguments.bytes, arguments.workers, *arguments.job, arguments.backend)
+        script(arguments)
         return
-    for whom in ["driver"] if arguments.workers == 1 else ["driver", "worker"]:
-        seconds, size = measure(arguments, whom)
+    for _ in range(arguments.rounds):
+        seconds, size = measure(arguments, arguments.kill)
         print(
-            f"{whom} killed, {arguments.workers} worker(s), {arguments.backend} state, {size / 1e6:.0f} MB of"
-            f" checkpoints: first output after {seconds:.2f} s",
+            f"{arguments.kill} killed, {arguments.workers} worker(s), begun by {arguments.by}, {arguments.backend}"
+            f" state, {size / 1e6:.0f} MB of checkpoints: first output after {seconds:.2f} s",
             flush=True,
         )
 
