@@ -33,6 +33,16 @@ def is_standard(file: str) -> bool:
     return file.startswith(_STANDARD) and not any(mark in file for mark in _INSTALLED)
 
 
+def is_installed(file: str) -> bool:
+    """Whether a source file belongs to a library that somebody has installed, or was compiled into one."""
+    return any(mark in file for mark in _INSTALLED) or _is_compiled(file)
+
+
+def _is_compiled(file: str) -> bool:
+    # What Cython compiled names its source as it was called where it was built.
+    return not file.startswith("<") and not (os.path.isabs(file) or os.path.exists(file))
+
+
 def _location(file: str, line: int) -> Location:
     return Location(file, line, linecache.getline(file, line).strip())
 
@@ -48,11 +58,16 @@ def caller_location(frame: FrameType | None) -> Location | None:
 
 
 def raise_location(traceback: TracebackType | None) -> Location | None:
-    """The innermost line of user code in a traceback; None if there is none."""
-    found = None
+    """The innermost line of user code in a traceback; None if there is none.
+
+    What is installed is a library that the user's code called, unless there is no other: then it is the job itself.
+    """
+    found = called = None
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if not is_framework(code.co_filename):
-            found = (code.co_filename, operand_line(code, traceback.tb_lasti, traceback.tb_lineno))
+        if not is_framework(code.co_filename) and not _is_compiled(code.co_filename):
+            called = (code.co_filename, operand_line(code, traceback.tb_lasti, traceback.tb_lineno))
+            found = found if is_installed(code.co_filename) else called
         traceback = traceback.tb_next
-    return _location(*found) if found else None
+    place = found or called
+    return _location(*place) if place else None

@@ -15,7 +15,7 @@ import click
 
 from sage.errors import Fault, Location, SageError, StepError, message_of
 from sage.source_line import operand_line
-from sage.trace import is_framework
+from sage.trace import is_framework, is_installed
 
 __all__ = ["Failure", "explain", "show"]
 
@@ -171,7 +171,7 @@ def _innermost_user_frame(trace: TracebackType | None) -> Location | None:
 
 
 def _is_library(file: str) -> bool:
-    return os.path.abspath(file).startswith(_LIBRARY_FOLDERS)
+    return os.path.abspath(file).startswith(_LIBRARY_FOLDERS) or is_installed(file)
 
 
 def _library_folders() -> tuple[str, ...]:

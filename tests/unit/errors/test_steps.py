@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import fsspec
+import pyarrow as pa
 import pytest
 from apache_beam.io import iobase
 from apache_beam.io.range_trackers import OffsetRangeTracker
@@ -56,6 +58,19 @@ def test_a_dofn_that_raises(failing, where):
     assert error.raised_at.text == 'raise ValueError(f"in {where}")'
     assert '"Broken" >> beam.ParDo' in error.applied_at.text
     assert error.fault is Fault.USER_CODE
+
+
+@pytest.mark.parametrize("library", ["compiled", "plain"])
+def test_what_a_library_raises_is_told_with_the_users_line_that_called_it(failing, library):
+    def convert(value):
+        if library == "plain":
+            return fsspec.filesystem(value)
+        return pa.scalar(value, pa.int64())
+
+    error = failing(lambda p: p | beam.Create(["nope"]) | "Convert" >> beam.Map(convert), "Convert", Exception)
+
+    line = "return fsspec.filesystem(value)" if library == "plain" else "return pa.scalar(value, pa.int64())"
+    assert error.raised_at.text == line
 
 
 def test_a_chain_names_the_step_that_raised_and_not_its_neighbours(failing):
