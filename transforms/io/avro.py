@@ -11,7 +11,7 @@ import apache_beam as beam
 from sage.errors import ConfigError, MissingExtra
 from sage.transforms.dead_letter import shorten
 from sage.transforms.io.files import FileSink
-from sage.transforms.io.formats import FileFormat, FileWriter
+from sage.transforms.io.formats import FileFormat, FileWriter, as_record
 from sage.transforms.io.text import line_order
 
 __all__ = ["WriteAvro"]
@@ -84,7 +84,7 @@ class _Sorted(beam.PTransform):
 
 # The functions are Any here: Beam 2.61 checks arguments against their annotations and fails on a Callable's.
 def _to_avro(records: list[Any], format: Any, sort_by: Any) -> list[bytes]:
-    ordered = sorted(records, key=lambda record: json.dumps(_record(record), default=str, sort_keys=True))
+    ordered = sorted(records, key=lambda record: json.dumps(as_record(record), default=str, sort_keys=True))
     if sort_by:
         ordered.sort(key=sort_by)
     file = io.BytesIO()
@@ -118,7 +118,7 @@ class _AvroWriter(FileWriter):
         self._writer = fastavro.write.Writer(file, self._schema, codec, **marker)
 
     def write(self, element: Any) -> int:
-        record = _record(element)
+        record = as_record(element)
         try:
             self._writer.write(record)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
@@ -129,10 +129,6 @@ class _AvroWriter(FileWriter):
 
     def close(self) -> None:
         self._writer.flush()
-
-
-def _record(element: Any) -> Any:
-    return element._asdict() if hasattr(element, "_asdict") else element
 
 
 def _why_not(record: Any, schema: Any, error: Exception) -> str:

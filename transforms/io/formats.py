@@ -15,10 +15,42 @@ import pyarrow as pa
 from sage.errors import ConfigError
 from sage.transforms.dead_letter import shorten
 
-__all__ = ["FileFormat", "FileWriter", "LineWriter", "Lines", "compressed", "compression_of", "encoded_lines"]
+__all__ = [
+    "FileFormat",
+    "FileWriter",
+    "LineWriter",
+    "Lines",
+    "as_record",
+    "compressed",
+    "compression_of",
+    "encoded_lines",
+]
 
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _CHUNK_CHARS = 1 << 16
+_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def as_record(element: Any) -> Any:
+    """A row as a dict of its columns, and the rows inside it too, however deep; anything else as it is.
+
+    >>> import apache_beam as beam
+    >>> as_record(beam.Row(shop="north", sales=[beam.Row(item=3)]))
+    {'shop': 'north', 'sales': [{'item': 3}]}
+    """
+    record = element._asdict() if hasattr(element, "_asdict") else element
+    if record.__class__ is not dict or _SCALARS.issuperset(map(type, record.values())):
+        return record
+    return {name: _inner(value) for name, value in record.items()}
+
+
+def _inner(value: Any) -> Any:
+    cls = value.__class__
+    if cls in _SCALARS:
+        return value
+    if cls is list or cls is tuple:
+        return cls(map(_inner, value))
+    return as_record(value)
 
 
 class FileWriter:

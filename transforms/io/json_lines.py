@@ -9,7 +9,7 @@ from apache_beam.io import fileio
 
 from sage.transforms.dead_letter import DeadLetter, shorten
 from sage.transforms.io.files import FileSink, existing_files
-from sage.transforms.io.formats import Lines
+from sage.transforms.io.formats import Lines, as_record
 from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult, as_text, byte_lines, readable_files
 from sage.transforms.io.text import SortedLines, line_order
 
@@ -91,7 +91,8 @@ class WriteJsonLines(FileSink):
     Promise: see `FileSink`. On SAGE's local runner exactly once: with each checkpoint, or without them at the end. On
     other runners a folder may get a repeated bundle twice.
 
-    Input: dicts or NamedTuples (or any JSON value) whose values are JSON values, dates or times (written as ISO 8601).
+    Input: dicts or NamedTuples (or any JSON value) whose values are JSON values, NamedTuples, dates or times (written
+    as ISO 8601). What JSON has no form for, NaN for one, fails the step, with the record in the message.
     Output: the path of one file once it is in place; of a folder, nothing.
 
     Args:
@@ -116,7 +117,13 @@ class _JsonLines(Lines):
     suffix = ".jsonl"
 
     def line(self, element: Any) -> str:
-        return _ENCODE(element._asdict() if hasattr(element, "_asdict") else element)
+        try:
+            return _ENCODE(as_record(element))
+        except ValueError as error:
+            told = "NaN and infinite numbers have no JSON form; make them None or a str first"
+            if "not JSON compliant" not in str(error):
+                told = str(error)
+            raise ValueError(f"{told}. The record: {shorten(repr(element), 500)}") from None
 
 
 def _plain(value: Any) -> Any:
@@ -125,4 +132,4 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} {value!r} has no JSON form; make it a str or a number first")
 
 
-_ENCODE = json.JSONEncoder(ensure_ascii=False, default=_plain).encode
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain).encode

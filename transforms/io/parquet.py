@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from sage.errors import ConfigError
 from sage.transforms.dead_letter import shorten
 from sage.transforms.io.files import FileSink
-from sage.transforms.io.formats import FileFormat, FileWriter
+from sage.transforms.io.formats import FileFormat, FileWriter, as_record
 
 __all__ = ["WriteParquet"]
 
@@ -171,7 +171,7 @@ def _to_arrow(rows: list[Any], schema: pa.Schema | None) -> pa.RecordBatch:
     Raises:
         ValueError: a row does not fit; the message has its column and the row.
     """
-    records: list[Mapping[str, Any]] = [row._asdict() if hasattr(row, "_asdict") else row for row in rows]
+    records: list[Mapping[str, Any]] = [as_record(row) for row in rows]
     if schema is None:
         # In the order in which columns are first seen.
         names = list(dict.fromkeys(name for record in records for name in record))

@@ -28,9 +28,9 @@ class WriteToPostgres(TableSink):
     bundle's rows are added in one transaction, and a bundle that is repeated may add them twice. A job that begins anew
     adds to what is there.
 
-    Input: mappings or NamedTuples with the columns of the table (a missing one is NULL, an unknown one fails the step);
-    a dict becomes JSON. Output: with a key how many rows each transaction carried (count), once it is committed;
-    without one nothing.
+    Input: mappings or NamedTuples with the columns of the table (a missing one is NULL; an unknown one, or
+    NULL in the key, fails the step); a dict becomes JSON. Output: with a key how many rows each transaction carried
+    (count), once it is committed; without one nothing.
 
     Needs the extra ``postgres`` (psycopg 3) and PostgreSQL 12 or newer. Without a key the user must be allowed to make
     tables in the schema of the table.

@@ -30,9 +30,9 @@ class WriteToSqlite(TableSink):
     durable, or without checkpoints all at the end (of input that ends); on other runners a bundle's rows are added in
     one transaction, and a bundle that is repeated may add them twice. A job that begins anew adds to what is there.
 
-    Input: mappings or NamedTuples with the columns of the table (a missing one is NULL, an unknown one fails the step);
-    dates and times are stored as ISO 8601 text, booleans as 0 and 1. Output: with a key how many rows each transaction
-    carried (count), once it is committed; without one nothing.
+    Input: mappings or NamedTuples with the columns of the table (a missing one is NULL; an unknown one, or
+    NULL in the key, fails the step); dates and times are stored as ISO 8601 text, booleans as 0 and 1. Output: with a
+    key how many rows each transaction carried (count), once it is committed; without one nothing.
 
     The database is a file that all workers see: workers on several machines need a shared disk with locks.
 

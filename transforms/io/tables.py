@@ -76,7 +76,7 @@ def as_row(table: Table, record: Any) -> tuple[Any, ...]:
     """The values of a mapping or NamedTuple, in the order of the table's columns; a missing one is None.
 
     Raises:
-        ValueError: it has a column that the table is not written with.
+        ValueError: it has a column that the table is not written with, or none in its key.
     """
     fields: Mapping[str, Any] = record._asdict() if hasattr(record, "_asdict") else record
     row = tuple(map(fields.get, table.columns))
@@ -87,6 +87,12 @@ def as_row(table: Table, record: Any) -> tuple[Any, ...]:
                 raise ValueError(
                     f"a row has a column {name!r}, and table {table.name!r} is written with "
                     f"{', '.join(table.columns)}{near} The row: {shorten(repr(dict(fields)), 500)}"
+                )
+        for name in table.key:
+            if fields.get(name) is None:  # NULL equals no key: each repetition would add the row again
+                raise ValueError(
+                    f"a row has no {name!r}, which is in the key of table {table.name!r}. "
+                    f"The row: {shorten(repr(dict(fields)), 500)}"
                 )
     return row
 

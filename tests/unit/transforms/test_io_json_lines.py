@@ -72,7 +72,16 @@ def test_dead_letters_come_file_by_file_and_line_by_line(tmp_path: Path) -> None
 def test_a_value_without_a_json_form_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="has no JSON form"):
         _write([{"a": {1, 2}}], tmp_path / "out.jsonl")
+    with pytest.raises(Exception, match=r"NaN and infinite numbers have no JSON form.*The record: {'a': 1, 'b': nan}"):
+        _write([{"a": 1, "b": float("nan")}], tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_inside_of_rows_keep_their_names(tmp_path: Path) -> None:
+    row = beam.Row(shop="north", sales=[beam.Row(item=3, at=(1, 2))], best=beam.Row(item=3, at=None))
+    assert [json.loads(line) for line in _write([row], tmp_path / "out.jsonl")] == [
+        {"shop": "north", "sales": [{"item": 3, "at": [1, 2]}], "best": {"item": 3, "at": None}}
+    ]
 
 
 def test_a_folder_takes_records_as_they_come(tmp_path: Path) -> None:

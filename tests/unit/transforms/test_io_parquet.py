@@ -108,6 +108,15 @@ def test_a_row_that_does_not_fit_is_shown(tmp_path: Path, rows: list[Any], why: 
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+def test_rows_inside_of_rows_are_structs(tmp_path: Path) -> None:
+    row = beam.Row(shop="north", best=beam.Row(item=3), sales=[beam.Row(item=3), beam.Row(item=4)])
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        pipeline | beam.Create([row]) | WriteParquet(str(tmp_path / "out"))
+    assert pq.read_table(tmp_path / "out").to_pylist() == [
+        {"shop": "north", "best": {"item": 3}, "sales": [{"item": 3}, {"item": 4}]}
+    ]
+
+
 def test_what_must_be_there_must_be_there(tmp_path: Path) -> None:
     schema = pa.schema([pa.field("id", pa.int64(), nullable=False)])
     with pytest.raises(Exception, match="column 'id' must not be null, and in 1 rows it is"):

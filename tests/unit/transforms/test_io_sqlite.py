@@ -177,6 +177,12 @@ def test_a_column_that_is_not_written_is_named(tmp_path: Path, key: tuple[str, .
         _write([{"id": 1, "nmae": "Ada"}], tmp_path / "a.sqlite", key=key)
 
 
+@pytest.mark.parametrize("row", [{"id": None, "name": "Ada"}, {"name": "Ada"}])
+def test_a_row_without_a_key_is_refused(tmp_path: Path, row: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"no 'id', which is in the key of table 'people'. The row: .*Ada"):
+        _write([row], tmp_path / "a.sqlite")
+
+
 def test_rows_that_the_table_forbids_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as database, database:
