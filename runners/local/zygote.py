@@ -86,8 +86,9 @@ class Zygote:
     @property
     def fits(self) -> bool:
         """Whether it can fork, and for this process; before its first worker, also in the environment there is now."""
-        able = self._owner == os.getpid() and not self._asking and self._process.poll() is None
-        return able and (self._used or self._environment == dict(os.environ))
+        if self._owner != os.getpid() or self._asking or self._process.poll() is not None:
+            return False
+        return True
 
     def fork(self, descriptors: list[int]) -> int:
         """Forks a worker, when Beam is there: see `fork` of this module."""

@@ -247,6 +247,45 @@ def timers_of_one_family(p: P) -> C:
     return p | stamped([(("k", 1), 1)]) | beam.ParDo(Timers())
 
 
+class CallBack(beam.DoFn):
+    """Its timers set each other, and give outputs with a tag and with a time of their own."""
+
+    FIRST = userstate.TimerSpec("first", TimeDomain.WATERMARK)
+    SECOND = userstate.TimerSpec("second", TimeDomain.WATERMARK)
+
+    def process(self, element: Any, first: Any = beam.DoFn.TimerParam(FIRST)) -> None:
+        first.set(element[1])
+
+    @userstate.on_timer(FIRST)
+    def one(self, key: Any = beam.DoFn.KeyParam, second: Any = beam.DoFn.TimerParam(SECOND)) -> Iterator[Any]:
+        second.set(6 if key == "a" else 17)
+        yield key
+        yield window.TimestampedValue(f"{key} stamped", 14)
+        yield beam.pvalue.TaggedOutput("side", f"{key} tagged")
+        yield f"{key} more"
+
+    @userstate.on_timer(SECOND)
+    def two(self, where: Any = beam.DoFn.WindowParam, stamp: Any = beam.DoFn.TimestampParam) -> list[Any]:
+        return [f"{int(where.start)} at {int(stamp)}"]
+
+
+class TellTime(beam.DoFn):
+    def process(
+        self, element: Any, stamp: Any = beam.DoFn.TimestampParam, where: Any = beam.DoFn.WindowParam
+    ) -> Iterable[Any]:
+        yield (element, int(stamp), int(where.start))
+
+
+@case([
+    ("a", 3, 0), ("a stamped", 14, 10), ("a tagged", 3, 0), ("a more", 3, 0), ("0 at 6", 6, 0),
+    ("b", 12, 10), ("b stamped", 14, 10), ("b tagged", 12, 10), ("b more", 12, 10), ("10 at 17", 17, 10),
+])  # fmt: skip
+def timers_give_all_kinds_of_outputs(p: P) -> C:
+    both = p | stamped([(("a", 3), 1), (("b", 12), 11)]) | beam.WindowInto(window.FixedWindows(10))
+    main, side = both | beam.ParDo(CallBack()).with_outputs("side", main="main")
+    return (main | "main" >> beam.ParDo(TellTime()), side | "side" >> beam.ParDo(TellTime())) | beam.Flatten()
+
+
 class Repeat(beam.DoFn):
     TIMER = userstate.TimerSpec("timer", TimeDomain.REAL_TIME)
     COUNT = userstate.CombiningValueStateSpec("count", VarIntCoder(), sum)

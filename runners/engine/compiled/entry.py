@@ -10,17 +10,19 @@ from typing import Any
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
-from sage.runners.engine.blocks import Block, Stamps
+from sage.runners.engine.blocks import NO_FIRING, Block, Stamps
 from sage.runners.engine.compiled.generate import Generator
 from sage.runners.engine.compiled.here import Columns
-from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call
+from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call, timer_calls
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.grouping.combine import PreCombineOp
+from sage.runners.engine.keyed.timers import Timer
 from sage.runners.engine.ops import Op, Output, ParDoOp, WindowOp
 from sage.runners.engine.reading.bounded import BoundedReadOp
 from sage.runners.engine.spec import CollectionId
+from sage.runners.engine.windows import EVERYWHERE
 
 
 def compile_stage(
@@ -89,12 +91,16 @@ class CompiledFront:
         self._codes: dict[CodeType, dict[int, str]] = {}
         self.steps: list[spec.Step] = []
         self._functions: dict[Columns, Any] = {}
+        self._on_timers: Any = None
+        self._keyed = next((op for op in output.consumers if isinstance(op, ParDoOp) and op.step.stateful), None)
+        self._callbacks = timer_calls(self._keyed.step.dofn.fn) if self._keyed is not None else None
         self._compile()
         self._ops = {op.step.id: op for op in _plain_ops(output, {step.id for step in self.steps} & set(calls))}
 
     def _compile(self) -> None:
         self._generation += 1
         self._functions.clear()
+        self._on_timers = None
         self._uniform = self._function(Columns.NONE)
 
     def _function(self, columns: Columns) -> Any:
@@ -168,6 +174,25 @@ class CompiledFront:
         finally:
             tracker.container = outer
         self._learn()
+
+    @property
+    def fires(self) -> bool:
+        """Whether timers of the keyed step behind the output can be called back here."""
+        return self._callbacks is not None
+
+    def fire(self, timers: Iterable[Timer]) -> None:
+        """Calls back timers of the keyed step behind the output."""
+        if self._on_timers is None:
+            generator = Generator(self._calls, Columns.NONE, self._taker())
+            self._on_timers = self._known(generator.timers_function(self._keyed, self._callbacks or {}))
+        tracker = self._context.tracker
+        outer, tracker.container = tracker.container, None
+        try:
+            self._on_timers(timers, None, EVERYWHERE, NO_FIRING)
+        except RAISED as error:
+            self._fail(error)
+        finally:
+            tracker.container = outer
 
     def _fail(self, error: BaseException) -> None:
         name = self._step_of(error.__traceback__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from apache_beam.utils.windowed_value import WindowedValue, create
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Stamps, timestamp_of
 from sage.runners.engine.compiled.here import Columns, Here
-from sage.runners.engine.compiled.outputs import Ordinary, no_pair, result_type
+from sage.runners.engine.compiled.keyed import Whose, write_key, write_states, write_timer
+from sage.runners.engine.compiled.outputs import Ordinary, result_type
 from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg, paired_with
 from sage.runners.engine.compiled.sinks import write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
@@ -92,6 +93,23 @@ class Generator:
         with w.block(f"for {number}, v in {w.bind('enumerate', enumerate)}(values, 1):", op.step.name):
             self._outputs(op, call, here)
         return w.build(_HEADER, f"<sage rest of {op.step.name}>")
+
+    def timers_function(self, op: Any, callbacks: Mapping[str, PlainCall]) -> Any:
+        """The function ``run(timers, None, windows, panes)`` of timers of a keyed step that are due.
+
+        Args:
+            op: the step.
+            callbacks: what to call, by the name of the timer.
+        """
+        w, first = self._writer, "if"
+        with w.block("for v in values:"):
+            here, whose = write_timer(w, op)
+            for name, call in callbacks.items():
+                with w.block(f"{first} v.spec.name == {name!r}:"):
+                    arguments = ", ".join(self._own(op, call, here, whose))
+                    self._results(op, call, f"{w.bind('f', call.function)}({arguments})", here)
+                first = "elif"
+        return w.build(_HEADER, f"<sage timers of {op.step.name}>")
 
     def _micros(self, here: Here) -> str:
         """The source of the timestamp in microseconds."""
@@ -178,49 +196,24 @@ class Generator:
 
         parts = [constant_or_side(arg) for arg in call.args]
         parts += [f"{name}={constant_or_side(value)}" for name, value in call.kwargs.items()]
-        key = w.fresh("k")
-        if call.keyed:
-            with w.block("try:"):
-                w.line(f"{key}, {w.fresh('x')} = {here.value}", op.step.name)
-            with w.block("except (TypeError, ValueError):"):
-                w.line(f"{w.bind('no_pair', no_pair)}({here.value})", op.step.name)
+        key = write_key(w, op, here) if call.keyed else ""
+        return "".join(f", {part}" for part in [*parts, *self._own(op, call, here, Whose(key, str(one)))])
+
+    def _own(self, op: Any, call: PlainCall, here: Here, whose: Whose) -> list[str]:
+        """The sources of the arguments that take something of the element's or the timer's own."""
         if Special.TIMESTAMP in call.specials.values():
             self._stamp(here)
-        own = {Special.TIMESTAMP: here.stamp, Special.PANE: here.pane, Special.KEY: key, Special.WINDOW: one}
-        parts += [f"{name}={own[what]}" for name, what in call.specials.items() if isinstance(what, Special)]
+        own = {
+            Special.TIMESTAMP: here.stamp, Special.WINDOW: whose.window, Special.PANE: here.pane,
+            Special.KEY: whose.key, Special.TAG: f"{here.value}.tag",
+        }  # fmt: skip
+        parts = [f"{name}={own[what]}" for name, what in call.specials.items() if isinstance(what, Special)]
         states = {name: what for name, what in call.specials.items() if isinstance(what, StateArg)}
         if states:
-            parts += self._states(op, states, here, key, str(one))
-        return "".join(f", {part}" for part in parts)
-
-    def _states(self, op: Any, states: dict[str, StateArg], here: Here, key: str, one: str) -> list[str]:
-        """State and timer handles, looked up anew when the key or the window is another object than before."""
-        w = self._writer
-        names = {name: w.fresh("s") for name in states}
-        last, where = w.fresh("last"), w.fresh("last")
-        w.start(f"{last} = {where} = {w.bind('none', object())}")
-        timed = any(what.timer for what in states.values())
-        micros = self._micros(here) if timed else ""
-        with w.block(f"if {key} is not {last} or {one} is not {where}:"):
-            w.line(f"{last}, {where} = {key}, {one}")
-            for name, what in states.items():
-                get = w.bind("get", op.user_state.timer if what.timer else op.user_state.get_state)
-                more = f", {micros}, {here.pane}" if what.timer else ""
-                found = f"{names[name]} = {get}({w.bind('spec', what.spec)}, {key}, {one}{more})"
-                if what.timer or one != "windows[0]":
-                    w.line(found, op.step.name)
-                    continue
-                near = w.fresh("near")
-                w.start(f"{near} = {w.bind('near', op.user_state.near)}({what.spec.name!r}, windows[0])")
-                plain = f"{w.bind('type', type)}({key}) in {w.bind('direct', op.user_state.direct)}"
-                w.line(f"{names[name]} = {near}.get({key}) if {plain} else None")
-                with w.block(f"if {names[name]} is None:"):
-                    w.line(found, op.step.name)
-        for name, what in states.items():
-            # A handle that is found again is told of the element at hand, if it makes a difference to it.
-            if what.timer and (here.panes_vary or not TimeDomain.is_event_time(what.spec.time_domain)):
-                w.line(f"{names[name]}.at({micros}, {here.pane})")
-        return [f"{name}={local}" for name, local in names.items()]
+            by_clock = (what.timer and not TimeDomain.is_event_time(what.spec.time_domain) for what in states.values())
+            micros = self._micros(here) if any(by_clock) else ""
+            parts += write_states(self._writer, op, states, whose, here, micros)
+        return parts
 
     def _call(self, op: Any, call: PlainCall, here: Here, one: str | None) -> None:
         w, name = self._writer, op.step.name
@@ -233,11 +226,16 @@ class Generator:
             with w.block(f"if {called}:", name):
                 self._made(op.outputs[None], here, counted=True)
             return
-        value = w.fresh("v")
         if call.shape is Shape.MAP:
+            value = w.fresh("v")
             w.line(f"{value} = {called}", name)
             self._outputs(op, call, replace(here, value=value))
             return
+        self._results(op, call, called, here)
+
+    def _results(self, op: Any, call: PlainCall, called: str, here: Here) -> None:
+        """The call of what gives an iterable of outputs, or None, and the loop over them."""
+        w, name, value = self._writer, op.step.name, self._writer.fresh("v")
         results, number = w.fresh("r"), w.fresh("n")
         w.line(f"{results} = {called}", name)
         w.start(f"{number} = 0")

@@ -67,6 +67,7 @@ class Special(enum.Enum):
     WINDOW = "the one window of the call"
     PANE = "the element's pane"
     KEY = "the key of the element"
+    TAG = "the tag of the timer that fires"
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,26 @@ _SPECIALS = (
     (core.DoFn.PaneInfoParam, Special.PANE),
     (core.DoFn.KeyParam, Special.KEY),
 )
+_OF_TIMERS = (*_SPECIALS, (core.DoFn.DynamicTimerTagParam, Special.TAG))
 
 
-def _specials(method: Any) -> dict[str, Special | StateArg] | None:
+def timer_calls(fn: Any) -> dict[str, PlainCall] | None:
+    """What is called without an element when a timer of a keyed DoFn fires, by the timer's name.
+
+    None if one of them wants something that only Beam's runner gives.
+    """
+    calls = {}
+    for timer, method in common.DoFnSignature(fn).timer_methods.items():
+        specials = _specials(method, _OF_TIMERS)
+        if specials is None or Special.PANE in specials.values():
+            return None
+        function = method.method_value
+        checked = _CHECKS_RESULTS and not inspect.isgeneratorfunction(function)
+        calls[timer.name] = PlainCall(Shape.FLAT, function, (), {}, specials, _mentions(function), checked)
+    return calls
+
+
+def _specials(method: Any, known: Any = _SPECIALS) -> dict[str, Special | StateArg] | None:
     """What each special argument takes; None if the method wants something that only Beam's runner gives."""
     found: dict[str, Special | StateArg] = {}
     defaults = method.defaults
@@ -171,7 +189,7 @@ def _specials(method: Any) -> dict[str, Special | StateArg] | None:
         elif isinstance(default, core.DoFn.TimerParam):
             found[name] = StateArg(default.timer_spec, timer=True)
         else:
-            special = next((special for param, special in _SPECIALS if param == default), None)
+            special = next((special for param, special in known if param == default), None)
             if special is None:
                 return None
             found[name] = special

@@ -25,11 +25,18 @@ class Cell:
 
     Attributes:
         touched: whether it may have changed since it was last written down.
+        name: its state's; set by whoever keeps cells, as is ``identity``.
+        identity: its key's.
         row: where a store keeps it; empty where there is no store.
     """
 
     touched = False
+    name: str
+    identity: Any
     row = b""
+
+    def __init__(self, spec: Any) -> None:
+        raise NotImplementedError(type(self))
 
     def dump(self) -> Any:
         """The content, or None."""
@@ -100,28 +107,30 @@ class BagCell(Cell, userstate.BagRuntimeState):
     """Values in order of arrival."""
 
     def __init__(self, spec: Any) -> None:
-        self._values: list[Any] = []
+        self._values: list[Any] | None = None
 
     def read(self) -> Iterable[Any]:
-        return Values(self._values)
+        return Values(self._values or ())
 
     def add(self, value: Any) -> None:
+        if self._values is None:
+            self._values = []
         self._values.append(value)
 
     def clear(self) -> None:
-        self._values = []
+        self._values = None
 
     def dump(self) -> Any:
-        return self._values or None
+        return self._values
 
     def load(self, content: Any) -> None:
         self._values = content
 
     def expire(self, expired: Callable[[int], bool]) -> bool:
-        left = [value for value in self._values if not expired(value[0])]
-        dropped = len(left) < len(self._values)
-        self._values = left
-        return dropped
+        values = self._values or []
+        left = [value for value in values if not expired(value[0])]
+        self._values = left or None
+        return len(left) < len(values)
 
 
 class SetCell(Cell, userstate.SetRuntimeState):

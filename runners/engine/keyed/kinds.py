@@ -23,9 +23,3 @@ KINDS: dict[type, type[Cell]] = {
 def kind_of(spec: Any) -> type[Cell]:
     """The class of cells for a state spec; a spec of somebody's own is of the kind that it is derived from."""
     return next(KINDS[cls] for cls in type(spec).__mro__ if cls in KINDS)
-
-
-def make_cell(spec: Any) -> Any:
-    """An empty cell for a state spec. A combining spec's function is used as it is: set up by the caller."""
-    kind = KINDS.get(type(spec)) or kind_of(spec)
-    return kind(spec)  # type: ignore[call-arg]

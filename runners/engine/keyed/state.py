@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from itertools import compress, repeat
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, compress, repeat
 from operator import is_
 from typing import Any
 
@@ -15,35 +17,39 @@ from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.exchange import KEY_GROUPS
 from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
-from sage.runners.engine.keyed.kinds import make_cell
+from sage.runners.engine.keyed.kinds import kind_of
 from sage.runners.engine.keyed.timers import Timer, TimerHandle, TimerQueue
 
 _LEAST_SWEPT = 100_000
-_MOST_NEAR = 50_000
 _NOWHERE = object()
 
 Expired = Callable[[Any], Callable[[int], bool]]
 """Of a time to live: which instants of writing (ms) it has passed by."""
 
 
-class Cells(dict):  # type: ignore[type-arg]
-    """The cells of one window by place, and those that user code was given since they were last written down.
+class Cells:
+    """The cells of one window by state name and identity of key, and those that were ``touched``.
 
-    Those are ``touched``; ``near`` has some of them by state name and key, so that what is used often is found at once.
-    What was restored and nobody has asked for since is ``asleep``: contents by state name and key, which need no cell
-    and no place. A job is at work again the sooner.
+    Those are what user code was given since they were last written down. What was restored and nobody has asked for
+    since is ``asleep``: contents by state name and identity of key, which need no cell. A job is at work again the
+    sooner.
     """
 
-    __slots__ = ("asleep", "near", "touched")
+    __slots__ = ("asleep", "columns", "touched")
 
     def __init__(self) -> None:
         self.asleep: dict[str, dict[Any, Any]] = {}
-        self.near: dict[str, dict[Any, Any]] = {}
-        self.touched: list[tuple[Place, Any]] = []
+        self.columns: defaultdict[str, dict[Any, Any]] = defaultdict(dict)
+        self.touched: list[Any] = []
 
-    def wake(self, place: Place) -> Any:
+    def __len__(self) -> int:
+        return sum(map(len, self.columns.values()))
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(column.values() for column in self.columns.values())
+
+    def wake(self, name: str, identity: Any) -> Any:
         """The content of a place that was asleep; None if there is none."""
-        name, identity = place
         column = self.asleep.get(name)
         if column is None:
             return None
@@ -52,22 +58,16 @@ class Cells(dict):  # type: ignore[type-arg]
             del self.asleep[name]
         return content
 
-    def take_touched(self) -> list[tuple[Place, Any]]:
+    def take_touched(self) -> list[Any]:
         """What was touched, which is about to be written down."""
-        self.forget_near()
         touched, self.touched = self.touched, []
         return touched
-
-    def forget_near(self) -> None:
-        """To be called when cells may go, or be written down."""
-        for cells in self.near.values():
-            cells.clear()
 
 
 class KeyedState(userstate.UserStateContext):
     """State and timers of one step, by window and key identity.
 
-    State kept: cells by window, then by (state name, key identity); two timer queues; what changed since the last
+    State kept: cells by window, then by state name and key identity; two timer queues; what changed since the last
     snapshot, if snapshots are taken.
 
     Args:
@@ -81,6 +81,7 @@ class KeyedState(userstate.UserStateContext):
         self.direct = declared.ids.direct
         self._cells: dict[Any, Cells] = {}
         self._specs: dict[str, Any] = {}
+        self._makers: dict[str, Callable[[], Any]] = {}
         self._window: Any = _NOWHERE
         self._here = Cells()
         self._key: Any = object()
@@ -90,8 +91,8 @@ class KeyedState(userstate.UserStateContext):
         self._mortal = {name for name, spec in declared.states.items() if getattr(spec, "ttl", None)}
         self.made = 0
         self.most_made = _LEAST_SWEPT
-        self.event_timers = TimerQueue(tracked)
-        self.clock_timers = TimerQueue(tracked)
+        self.event_timers = TimerQueue(tracked, by_clock=False)
+        self.clock_timers = TimerQueue(tracked, by_clock=True)
 
     def _identify(self, key: Any) -> Any:
         if key is not self._key:
@@ -101,29 +102,27 @@ class KeyedState(userstate.UserStateContext):
 
     def get_state(self, state_spec: Any, key: Any, window: Any) -> Any:
         cells = self._here if window is self._window else self._enter(window)
-        place = (state_spec.name, self._identify(key))
-        cell = cells.get(place)
+        identity = self._identity if key is self._key else self._identify(key)
+        name = state_spec.name
+        column = cells.columns[name]
+        cell = column.get(identity)
         if cell is None:
-            cell = cells[place] = self._missing(state_spec, key, window, place)
+            cell = column[identity] = self._missing(name, key, identity, window)
+            cell.name, cell.identity = name, identity
             self.made += 1
-            if cells.asleep and (content := cells.wake(place)) is not None:
+            if cells.asleep and (content := cells.wake(name, identity)) is not None:
                 cell.load(content)
         if not cell.touched:
             cell.touched = True
-            cells.touched.append((place, cell))
-        if key.__class__ in self.direct and (near := cells.near.get(state_spec.name)) is not None:
-            if len(near) >= _MOST_NEAR:
-                near.clear()
-            near[key] = cell
+            cells.touched.append(cell)
         return cell
 
-    def near(self, name: str, window: Any) -> dict[Any, Any]:
-        """Cells of a state by key, for keys of the classes in ``direct``: some of those that need no `get_state`.
-
-        Good until user code has been through a block.
+    def column(self, name: str, window: Any) -> dict[Any, Any]:
+        """The cells of a state, by key for keys of the classes in ``direct``: those that are touched need no
+        `get_state`. Good until user code has been through a block.
         """
         cells = self._here if window is self._window else self._enter(window)
-        return cells.near.setdefault(name, {})
+        return cells.columns[name]
 
     def _enter(self, window: Any) -> Cells:
         """The cells of another window than before; most elements are in the same as the one before them."""
@@ -137,11 +136,18 @@ class KeyedState(userstate.UserStateContext):
         """To be called when windows may have gone."""
         self._window = _NOWHERE
 
-    def _missing(self, state_spec: Any, key: Any, window: Any, place: Place) -> Any:
+    def _missing(self, name: str, key: Any, identity: Any, window: Any) -> Any:
         """The cell of a place that has none in memory."""
-        cell = make_cell(self._prepared(state_spec))
-        # Where nobody asks what was touched, a cell is so from the start.
-        cell.touched = not self._tracked
+        return self._new_cell(name)
+
+    def _new_cell(self, name: str) -> Any:
+        make = self._makers.get(name)
+        if make is None:
+            spec = self.declared.states[name]
+            make = self._makers[name] = partial(kind_of(spec), self._prepared(spec))
+        cell = make()
+        if not self._tracked:
+            cell.touched = True  # where nobody asks what was touched, a cell is so from the start
         return cell
 
     def _prepared(self, state_spec: Any) -> Any:
@@ -160,14 +166,17 @@ class KeyedState(userstate.UserStateContext):
         for prepared in self._specs.values():
             prepared.combine_fn.teardown()
         self._specs.clear()
+        self._makers.clear()
 
     def get_timer(self, timer_spec: Any, key: Any, window: Any, timestamp: Any, pane: Any) -> TimerHandle:
-        return self.timer(timer_spec, key, window, timestamp.micros, pane)
+        handle = self.timer(timer_spec)
+        handle.key, handle.window, handle.micros, handle.pane = key, window, timestamp.micros, pane
+        return handle
 
-    def timer(self, timer_spec: Any, key: Any, window: Any, micros: int, pane: Any) -> TimerHandle:
-        """The handle of a timer, for an element at an event time (microseconds)."""
+    def timer(self, timer_spec: Any) -> TimerHandle:
+        """A handle of a timer, to be told of the element at hand."""
         queue = self._queue(TimeDomain.is_event_time(timer_spec.time_domain))
-        return TimerHandle(queue, timer_spec, (self._identify(key), key, window), micros, pane)
+        return TimerHandle(queue, timer_spec, self._identify)
 
     def _queue(self, event: bool) -> TimerQueue:
         return self.event_timers if event else self.clock_timers
@@ -189,30 +198,26 @@ class KeyedState(userstate.UserStateContext):
     def _sweep(self, expired: Expired) -> None:
         """Drops the cells that hold nothing, or nothing that still lives."""
         for window, cells in list(self._cells.items()):
-            self._wake_mortal(cells)
-            cells.forget_near()
-            empty = []
-            for place, cell in cells.items():
-                dropped = place[0] in self._mortal and cell.expire(expired(self.declared.states[place[0]].ttl))
-                if dropped and not cell.touched:
-                    cell.touched = True
-                    cells.touched.append((place, cell))
-                if cell.dump() is None:
-                    empty.append(place)
-            for place in empty:
-                del cells[place]
+            for name in self._mortal:
+                self._expire_cells(name, cells, expired(self.declared.states[name].ttl))
+            for column in cells.columns.values():
+                for identity in [identity for identity, cell in column.items() if cell.dump() is None]:
+                    del column[identity]
             if not (cells or cells.asleep or cells.touched):
                 del self._cells[window]
         self._leave()
 
-    def _wake_mortal(self, cells: Cells) -> None:
-        """Makes cells of what is asleep and may be too old: only a cell knows."""
-        for name in self._mortal & cells.asleep.keys():
-            spec = self._prepared(self.declared.states[name])
-            for identity, content in cells.asleep.pop(name).items():
-                cell = cells[name, identity] = make_cell(spec)
-                cell.touched = not self._tracked
-                cell.load(content)
+    def _expire_cells(self, name: str, cells: Cells, expired: Callable[[int], bool]) -> None:
+        column = cells.columns[name]
+        # Cells are made of what is asleep and may be too old: only a cell knows.
+        for identity, content in cells.asleep.pop(name, {}).items():
+            cell = column[identity] = self._new_cell(name)
+            cell.name, cell.identity = name, identity
+            cell.load(content)
+        for cell in column.values():
+            if cell.expire(expired) and not cell.touched:
+                cell.touched = True
+                cells.touched.append(cell)
 
     def snapshot(self, whole: bool, expired: Expired) -> RootSnapshot:
         """All cells and timers, or those that may have changed since the last snapshot."""
@@ -234,14 +239,15 @@ class KeyedState(userstate.UserStateContext):
         """Place and content of a window's cells, for a snapshot; those without content are dropped."""
         touched = cells.take_touched()
         rows = []
-        for place, cell in list(cells.items()) if whole else touched:
-            current = cells.get(place)
+        for cell in list(cells) if whole else touched:
+            column, identity = cells.columns[cell.name], cell.identity
+            current = column.get(identity)
             if current is None or current is cell:
                 content = cell.dump()
                 if content is None and current is not None:
-                    del cells[place]
-                rows.append((place, content))
-        for _, cell in touched:
+                    del column[identity]
+                rows.append(((cell.name, identity), content))
+        for cell in touched:
             cell.touched = False
         return [row for row in rows if row[1] is not None] if whole else rows
 

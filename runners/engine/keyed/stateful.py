@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from apache_beam.transforms import userstate
@@ -18,6 +18,7 @@ from sage.runners.engine.keyed.chunks import Declared
 from sage.runners.engine.keyed.keys import key_coder
 from sage.runners.engine.keyed.state import KeyedState
 from sage.runners.engine.keyed.stored import StoredState
+from sage.runners.engine.keyed.timers import Timer
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import OpRoot
 
@@ -87,27 +88,39 @@ class StatefulRoot(OpRoot):
         return False
 
     def fire(self) -> None:
-        state, op = self._state, self.op
         # When the input has ended there is nothing left to wait for: the clock jumps.
         ended = self.watermark >= MAX_MICROS
-        jumps = ended and self._clock_goes_on
+        timers = self._due(jumps=ended and self._clock_goes_on)
+        front = self.entry.front
+        if front is not None and front.fires:
+            front.fire(timers)
+        else:
+            self._call_back(timers)
+        if ended:
+            self._state.clock_timers.drop_all()
+        self._state.expire(self.watermark, self._lateness)
+
+    def _due(self, jumps: bool) -> Iterator[Timer]:
+        """The timers that are due, each to be called back before the next is asked for."""
+        state = self._state
         while True:
             timer = state.event_timers.pop_due(self.watermark)
             if timer is None:
-                now = MAX_MICROS if jumps else self._context.clock.now_micros()
-                timer = state.clock_timers.pop_due(now)
+                timer = state.clock_timers.pop_due(MAX_MICROS if jumps else self._context.clock.now_micros())
             if timer is None:
-                break
+                return
+            yield timer
+            if state.made > state.most_made:
+                state.trim(self._expired)
+
+    def _call_back(self, timers: Iterable[Timer]) -> None:
+        op = self.op
+        for timer in timers:
             # Of either domain: users set a timer that repeats by the timestamp they are given.
             stamp = Timestamp(micros=timer.fire)
             op.guarded(
                 op.runner.process_user_timer, timer.spec, timer.key, timer.window, stamp, timer.pane, timer.tag
             )
-            if state.made > state.most_made:
-                state.trim(self._expired)
-        if ended:
-            state.clock_timers.drop_all()
-        state.expire(self.watermark, self._lateness)
 
     def wakeup(self) -> int | None:
         due = self._state.event_timers.next_fire()

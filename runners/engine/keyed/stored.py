@@ -14,7 +14,7 @@ from typing import Any
 from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.exchange import KEY_GROUPS
-from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
+from sage.runners.engine.keyed.chunks import Chunk, Declared, write_chunk
 from sage.runners.engine.keyed.codecs import ListCodec, entry_codec
 from sage.runners.engine.keyed.maps import MapCell, ids_of
 from sage.runners.engine.keyed.state import Cells, Expired, KeyedState
@@ -81,11 +81,11 @@ class StoredState(KeyedState):
         self._part = window_part(int(window.max_timestamp().micros), self.declared.window.encode(window))
         return super()._enter(window)
 
-    def _missing(self, state_spec: Any, key: Any, window: Any, place: Place) -> Any:
-        cell = self._old_here.pop(place, None)
+    def _missing(self, name: str, key: Any, identity: Any, window: Any) -> Any:
+        cell = self._old_here.columns[name].pop(identity, None)
         if cell is None:
-            cell = super()._missing(state_spec, key, window, place)
-            self._bind(cell, self._row(state_spec.name, key, place[1], window), state_spec.name)
+            cell = self._new_cell(name)
+            self._bind(cell, self._row(name, key, identity, window), name)
         return cell
 
     def _bind(self, cell: Any, row: bytes, name: str) -> None:
@@ -115,22 +115,22 @@ class StoredState(KeyedState):
         for cells in self._cells.values():
             touched = cells.take_touched()
             count += len(touched)
-            for (name, _), cell in touched:
+            for cell in touched:
                 cell.touched = False
-                self._used.add(name)
+                self._used.add(cell.name)
                 if isinstance(cell, MapCell):
-                    size += self._flush_map(name, cell)
+                    size += self._flush_map(cell)
                     continue
                 content = cell.dump()
                 if content is None:
                     store.delete(cell.row)
                 else:
-                    data = self.declared.codecs[name].pack_one(content)
+                    data = self.declared.codecs[cell.name].pack_one(content)
                     size += len(data)
                     store.put(cell.row, data)
         return size, count
 
-    def _flush_map(self, name: str, cell: MapCell) -> int:
+    def _flush_map(self, cell: MapCell) -> int:
         cleared, kept, gone = cell.take_changes()
         shelf = cell.shelf
         assert isinstance(shelf, _StoredEntries), "cells are bound to the store when they are made"
@@ -144,7 +144,7 @@ class StoredState(KeyedState):
             self._store.delete(shelf.row_of(key))
         size = 0
         for entry in kept:
-            data = self._entries[name].pack_one(entry)
+            data = self._entries[cell.name].pack_one(entry)
             size += len(data)
             self._store.put(shelf.row_of(entry[0]), data)
         return size
@@ -195,7 +195,7 @@ class StoredState(KeyedState):
                 self._store.delete(row)
             return
         codec = self.declared.codecs[name]
-        cell = super()._missing(self.declared.states[name], None, None, (name, None))
+        cell = self._new_cell(name)
         cell.load(codec.unpack_one(data))
         if cell.expire(expired):
             content = cell.dump()

@@ -41,7 +41,7 @@ class StoredTimers(TimerQueue):
     """
 
     def __init__(self, declared: Declared, store: KeyedStore, tracked: bool, *, by_clock: bool) -> None:
-        super().__init__(tracked)
+        super().__init__(tracked, by_clock=by_clock)
         self._declared = declared
         self._store = store
         self._by_clock = by_clock
@@ -107,10 +107,10 @@ class StoredTimers(TimerQueue):
 
     def _spill(self) -> None:
         """The later half goes to the store."""
-        names = sorted(self._current, key=lambda name: self._current[name][1].fire)
-        self._horizon = self._current[names[self._most]][1].fire
+        names = sorted(self._current, key=lambda name: self._current[name].fire)
+        self._horizon = self._current[names[self._most]].fire
         for name in names[self._most :]:
-            timer = self._current[name][1]
+            timer = self._current[name]
             super().clear(name)
             self._put_in(name, timer)
         # The heaps are as long as they were: what was cleared in them is at their far end.

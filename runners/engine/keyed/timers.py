@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from apache_beam.transforms import userstate
@@ -13,14 +14,17 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import PaneInfo
 
-from sage.runners.engine.blocks import MAX_MICROS
+from sage.runners.engine.blocks import MAX_MICROS, NO_FIRING
+
+_STALE_KEPT = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Timer:
-    """A timer that is set.
+    """A timer that is set; whoever has it leaves it as it is.
 
-    ``fire`` is in the timer's own time domain, ``hold`` in event time; both in microseconds.
+    ``fire`` is in the timer's own time domain, ``hold`` in event time; both in microseconds. Settings are numbered by
+    the queue that they are in.
     """
 
     spec: Any
@@ -30,19 +34,25 @@ class Timer:
     fire: int
     hold: int
     pane: PaneInfo
+    number: int = field(default=0, compare=False)
 
 
 class TimerQueue:
     """The timers of one time domain.
 
-    State: the current setting of each timer (family, key, window, tag), and a heap of settings in which a stale
-    one is recognised by its number and skipped; which timers changed since `changes` was asked, if that is `tracked`.
+    State: the current setting of each timer (family, key, window, tag), and heaps of settings by when they fire and by
+    what they hold, in which a stale one is recognised by its number and skipped; which timers changed since `changes`
+    was asked, if that is `tracked`. Timers of event time hold until they fire, so that one heap has both.
+
+    Args:
+        tracked: whether `changes` will be asked.
+        by_clock: whether the timers are of processing time.
     """
 
-    def __init__(self, tracked: bool = False) -> None:
-        self._current: dict[Any, tuple[int, Timer]] = {}
+    def __init__(self, tracked: bool = False, *, by_clock: bool) -> None:
+        self._current: dict[Any, Timer] = {}
         self._heap: list[tuple[int, int, Any]] = []
-        self._holds: list[tuple[int, int, Any]] = []
+        self._holds: list[tuple[int, int, Any]] | None = [] if by_clock else None
         self._numbers = itertools.count()
         self._changed: set[Any] | None = set() if tracked else None
 
@@ -51,12 +61,15 @@ class TimerQueue:
 
     def set(self, identity: Any, timer: Timer) -> None:
         """Sets a timer, in place of its earlier setting."""
-        number = next(self._numbers)
-        self._current[identity] = (number, timer)
+        number = timer.number = next(self._numbers)
+        self._current[identity] = timer
         heapq.heappush(self._heap, (timer.fire, number, identity))
-        heapq.heappush(self._holds, (timer.hold, number, identity))
+        if self._holds is not None:
+            heapq.heappush(self._holds, (timer.hold, number, identity))
         if self._changed is not None:
             self._changed.add(identity)
+        if len(self._heap) > 2 * len(self._current) + _STALE_KEPT:
+            self._rebuild()
 
     def clear(self, identity: Any) -> None:
         """Forgets a timer."""
@@ -68,33 +81,39 @@ class TimerQueue:
         if self._changed is not None:
             self._changed.update(self._current)
         self._current.clear()
-        self._heap.clear()
-        self._holds.clear()
+        self._rebuild()
 
     def _rebuild(self) -> None:
         """Makes the heaps anew, of what is set."""
-        settings = [(number, name, timer) for name, (number, timer) in self._current.items()]
-        self._heap = [(timer.fire, number, name) for number, name, timer in settings]
-        self._holds = [(timer.hold, number, name) for number, name, timer in settings]
+        settings = self._current.items()
+        self._heap = [(timer.fire, timer.number, name) for name, timer in settings]
         heapq.heapify(self._heap)
-        heapq.heapify(self._holds)
+        if self._holds is not None:
+            self._holds = [(timer.hold, timer.number, name) for name, timer in settings]
+            heapq.heapify(self._holds)
 
     def _prune(self, heap: list[tuple[int, int, Any]]) -> None:
+        """Takes stale settings from the top of a heap, which has more than there are timers."""
         current = self._current
-        while heap:
+        while len(heap) > len(current):
             _, number, identity = heap[0]
             setting = current.get(identity)
-            if setting is not None and setting[0] == number:
+            if setting is not None and setting.number == number:
                 return
             heapq.heappop(heap)
 
     def next_fire(self) -> int | None:
         """When the earliest timer fires (microseconds)."""
-        self._prune(self._heap)
-        return self._heap[0][0] if self._heap else None
+        heap = self._heap
+        if len(heap) > len(self._current):
+            self._prune(heap)
+        return heap[0][0] if heap else None
 
     def hold(self) -> int:
         """The earliest event time (microseconds) that a pending timer may put out."""
+        if self._holds is None:
+            due = self.next_fire()
+            return MAX_MICROS if due is None else due
         self._prune(self._holds)
         return self._holds[0][0] if self._holds else MAX_MICROS
 
@@ -106,7 +125,7 @@ class TimerQueue:
         _, _, identity = heapq.heappop(self._heap)
         if self._changed is not None:
             self._changed.add(identity)
-        return self._current.pop(identity)[1]
+        return self._current.pop(identity)
 
     def changes(self, whole: bool) -> list[tuple[Any, Timer | None]]:
         """The settings that changed since this was asked before, or all there are, in the order they were made.
@@ -117,36 +136,48 @@ class TimerQueue:
         names: Any = current if whole else changed & current.keys()
         gone = [] if whole else [(name, None) for name in changed if name not in current]
         changed.clear()
-        return [*gone, *((name, current[name][1]) for name in sorted(names, key=lambda name: current[name][0]))]
+        return [*gone, *((name, current[name]) for name in sorted(names, key=lambda name: current[name].number))]
 
 
 class TimerHandle(userstate.BaseTimer):
-    """What user code holds to set or clear one timer of the current key and window."""
+    """What user code holds to set or clear one timer of the key and window at hand.
 
-    def __init__(self, queue: TimerQueue, family: Any, place: tuple[Any, Any, Any], hold: int, pane: PaneInfo) -> None:
+    A handle may serve one element after another; whoever hands it out says by its attributes which.
+
+    Args:
+        queue: where the timer is set.
+        family: Beam's spec of it.
+        identify: gives the identity of a key.
+
+    Attributes:
+        key: of the element.
+        window: the one of the call.
+        micros: the event time of the element (microseconds), which a timer of processing time holds the watermark at.
+        pane: the element's.
+    """
+
+    def __init__(self, queue: TimerQueue, family: Any, identify: Callable[[Any], Any]) -> None:
         self._queue = queue
         self._spec = family
-        self._identity, self._key, self._window = place
-        self._hold = hold
-        self._pane = pane
-
-    def at(self, micros: int, pane: PaneInfo) -> None:
-        """The element at hand: a processing-time timer holds the watermark at its timestamp (microseconds)."""
-        self._hold = micros
-        self._pane = pane
+        self._identify = identify
+        self._event_time = TimeDomain.is_event_time(family.time_domain)
+        self.key: Any = None
+        self.window: Any = None
+        self.micros = 0
+        self.pane = NO_FIRING
 
     def set(self, timestamp: Any, dynamic_timer_tag: str = "") -> None:
         fire = Timestamp.of(timestamp).micros
-        if TimeDomain.is_event_time(self._spec.time_domain):
+        if self._event_time:
             hold = fire
         else:
             # The hold keeps the window from being over before the timer fires; the global one never is.
-            hold = MAX_MICROS if isinstance(self._window, GlobalWindow) else self._hold
-        timer = Timer(self._spec, self._key, self._window, dynamic_timer_tag, fire, hold, self._pane)
+            hold = MAX_MICROS if isinstance(self.window, GlobalWindow) else self.micros
+        timer = Timer(self._spec, self.key, self.window, dynamic_timer_tag, fire, hold, self.pane)
         self._queue.set(self._name(dynamic_timer_tag), timer)
 
     def clear(self, dynamic_timer_tag: str = "") -> None:
         self._queue.clear(self._name(dynamic_timer_tag))
 
     def _name(self, tag: str) -> tuple[Any, ...]:
-        return (self._spec.name, self._identity, self._window, tag)
+        return (self._spec.name, self._identify(self.key), self.window, tag)

@@ -71,7 +71,7 @@ def test_a_key_that_was_cleared_is_told_once_and_takes_no_room() -> None:
     engine.process([((1, "clear"), 0)])
     engine.checkpoint()
     (cells,) = engine.tasks[0].root._state._cells.values()  # type: ignore[attr-defined]
-    assert [identity for _, identity in cells] == [2]
+    assert [cell.identity for cell in cells] == [2]
     assert keyed_of(engine) == (False, 0)
     engine.crash(1)
     assert engine.process([((1, 1), 0), ((2, 1), 0)]) == [(1, 1), (2, 2)]

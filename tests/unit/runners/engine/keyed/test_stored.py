@@ -113,7 +113,7 @@ def test_an_entry_is_read_without_the_others(stores: Any) -> None:
         engine.process([((other, ("put", 1, 1)), 0)])
     assert engine.process([(("key", ("get", 7)), 0), (("key", ("contains", 1000)), 0)]) == [7, False]
     state: Any = engine.tasks[0].root._state  # type: ignore[attr-defined]
-    (cell,) = (cell for place, cell in state._here.items() if place[1] == "key")
+    (cell,) = (cell for cell in state._here if cell.identity == "key")
     assert len(cell._entries) == 2
 
 
@@ -143,8 +143,8 @@ def test_what_expired_goes_in_the_background(stores: Any, backend: str) -> None:
         assert len(rows_of(engine)) == 2
     else:
         (cells,) = engine.tasks[0].root._state._cells.values()  # type: ignore[attr-defined]
-        assert sorted(name for name, _ in cells) == ["map", "value"]
-        assert [list(cell.items()) for (name, _), cell in cells.items() if name == "map"] == [[(15_000, (15_000, "x"))]]
+        assert sorted(cell.name for cell in cells) == ["map", "value"]
+        assert [list(cell.items()) for cell in cells if cell.name == "map"] == [[(15_000, (15_000, "x"))]]
 
 
 class Timed(beam.DoFn):
