@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.coders import FastPrimitivesCoder
+from apache_beam.coders import FastPrimitivesCoder, PickleCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
@@ -25,7 +25,7 @@ class JoinByState(beam.DoFn):
     """
 
     WAITING = BagStateSpec("waiting", FastPrimitivesCoder())
-    PERSON = ReadModifyWriteStateSpec("person", FastPrimitivesCoder())
+    PERSON = ReadModifyWriteStateSpec("person", PickleCoder())
     FORGET = TimerSpec("forget", TimeDomain.WATERMARK)
 
     def __init__(self, max_wait_ms: int) -> None:
@@ -40,17 +40,16 @@ class JoinByState(beam.DoFn):
     ) -> Iterator[tuple[str, str, str, int]]:
         _, event = element
         if isinstance(event, Person):
-            person.write(tuple(event))
+            person.write(event)
             forget.set(Timestamp(micros=(event.date_time + self.max_wait_ms) * 1_000))
             for auction in waiting.read():
                 yield event.name, event.city, event.state, auction
             waiting.clear()
             return
-        known = person.read()
-        if known is None:
+        seller = person.read()
+        if seller is None:
             waiting.add(event.id)
         else:
-            seller = Person(*known)
             yield seller.name, seller.city, seller.state, event.id
 
     @on_timer(FORGET)
