@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from sage.errors import CheckpointError
 from sage.options import SageOptions
-from sage.runners.engine.checkpoint.identity import compatible, describe, stage_ids
+from sage.runners.engine.checkpoint.identity import compatible, describe, stage_ids, unnamed
 from sage.runners.engine.checkpoint.protocol import Publish, Receipt
+from sage.runners.engine.checkpoint.sinks import is_transactional
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.engine.spec import Plan
 from sage.runners.hosting.epochs import Write
@@ -59,6 +60,26 @@ class Durability:
             restore_from=options.restore_from,
             allow_dropped_state=options.allow_dropped_state,
         )
+
+
+def warn_of(plan: Plan, durability: Durability) -> None:
+    """Tells what whoever wrote a job may not expect of the checkpoints that it has, or has not."""
+    if durability.directory is not None:
+        names = unnamed(plan)
+        if names:
+            _log.warning(
+                "Beam made up the names of steps that a checkpoint holds something of, and may make up others when a "
+                "function or Beam's version changes: %s. Name them, as 'Total' >> beam.CombinePerKey(sum)",
+                ", ".join(map(repr, names)),
+            )
+    elif not all(collection.bounded for collection in plan.collections.values()):
+        sinks = [step.name for stage in plan.stages for step in stage.steps if is_transactional(step)]
+        if sinks:
+            _log.warning(
+                "without --checkpoint_dir what goes to %s is to be seen when the input ends or the job is drained, and "
+                "not before",
+                ", ".join(map(repr, sinks)),
+            )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sage.errors import ConfigError
 from sage.options import SageOptions
 from sage.runners.engine.context import VirtualClock
 from sage.runners.engine.spec import ParDo, Plan, TestStream
-from sage.runners.hosting.checkpoints import Durability
+from sage.runners.hosting.checkpoints import Durability, warn_of
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.order import PipelineProto
 from sage.runners.hosting.result import Running
@@ -51,6 +51,8 @@ class LocalRunner(HostRunner):
         test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
         if test_stream:
             plan = _with_remote_events(plan)
+        else:
+            warn_of(plan, durability)
         # A test stream fixes one order of events for the whole job, which only one worker can keep; and what Beam
         # is to collect into this process's memory, as for `[1, 2] | beam.Map(f)`, only this process can.
         if sage.workers > 1 and not test_stream and not _collects_here(plan):

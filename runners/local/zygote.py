@@ -86,9 +86,8 @@ class Zygote:
     @property
     def fits(self) -> bool:
         """Whether it can fork, and for this process; before its first worker, also in the environment there is now."""
-        if self._owner != os.getpid() or self._asking or self._process.poll() is not None:
-            return False
-        return True
+        able = self._owner == os.getpid() and not self._asking and self._process.poll() is None
+        return able and (self._used or self._environment == dict(os.environ))
 
     def fork(self, descriptors: list[int]) -> int:
         """Forks a worker, when Beam is there: see `fork` of this module."""

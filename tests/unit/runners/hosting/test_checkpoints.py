@@ -1,0 +1,48 @@
+"""What is told of the checkpoints that a job has, or has not."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.transforms.periodicsequence import PeriodicImpulse
+
+from sage.runners.hosting.checkpoints import Durability, warn_of
+from sage.transforms.io import WriteText
+from tests.unit.runners.engine.checkpoint.test_identity import Count, planned
+
+
+def _told(caplog: pytest.LogCaptureFixture, build: Any, directory: str | None) -> str:
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        warn_of(planned(build), Durability("job", directory))
+    return caplog.text
+
+
+def _counted(pairs: Any) -> None:
+    pairs | beam.ParDo(Count())
+    pairs | "Named" >> beam.ParDo(Count())
+
+
+def test_names_that_beam_made_up_are_told_where_there_are_checkpoints(caplog: pytest.LogCaptureFixture) -> None:
+    told = _told(caplog, _counted, "kept")
+    assert "'ParDo(Count)'. Name them" in told
+    assert "Named" not in told
+    assert _told(caplog, _counted, None) == ""
+
+
+def _written(pairs: Any) -> None:
+    pairs | beam.Keys() | "Bounded" >> WriteText("lines")
+
+
+def _written_for_ever(pairs: Any) -> None:
+    forever = pairs.pipeline | PeriodicImpulse()
+    forever | beam.Map(str) | "Endless" >> WriteText("lines")
+
+
+def test_a_stream_that_is_never_committed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert "without --checkpoint_dir what goes to 'Endless/Parts'" in _told(caplog, _written_for_ever, None)
+    assert _told(caplog, _written_for_ever, "kept") == ""
+    assert _told(caplog, _written, None) == ""
