@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from sage.handle import JobHandle, JobState, observe_jobs
 from sage.jobs.cli.control import serving
 from sage.jobs.cli.exits import ExitCode, exit_code_of
 from sage.jobs.cli.failure import Failure, explain, show
+from sage.jobs.cli.notes import showing_notes
 from sage.jobs.cli.progress import LiveDisplay
 from sage.jobs.cli.report import document, stdout_kept_clean
 from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, prepare_workers, resolve_runner
@@ -144,30 +144,10 @@ def _watching(handles: list[JobHandle], *, live: bool) -> Iterator[None]:
         if live:
             stack.enter_context(observe_jobs(stack.enter_context(LiveDisplay()).watch))
         stack.enter_context(observe_jobs(handles.append))
-        stack.enter_context(_telling_where_jobs_begin())
+        stack.enter_context(showing_notes())
         stack.enter_context(serving(handles))
         stack.enter_context(patient_interrupts(handles))
         yield
-
-
-@contextlib.contextmanager
-def _telling_where_jobs_begin() -> Iterator[None]:
-    """Shows on stderr whether a job goes on from a checkpoint, unless the script has set up logging of its own."""
-    log = logging.getLogger("sage.runners.hosting.attempts")
-    handler, level = _Notes(logging.INFO), log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
-class _Notes(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        if not logging.root.handlers:
-            click.echo(record.getMessage(), err=True)
 
 
 def _cancel(handles: Sequence[JobHandle]) -> None:

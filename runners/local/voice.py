@@ -43,10 +43,11 @@ class Voice:
 
     def take(self, levels: Mapping[str, int]) -> None:
         """From now on this process speaks through the driver, whose loggers have these levels."""
-        before = {name: getattr(sys, name) for name in self._streams}, warnings.showwarning
+        before = {name: getattr(sys, name) for name in self._streams}, warnings.showwarning, logging.root.handlers
         for name, stream in self._streams.items():
             setattr(sys, name, stream)
-        logging.root.addHandler(self._handler)
+        # Not beside others: Beam's import warns, and Python has made a handler for that, which writes by itself.
+        logging.root.handlers = [self._handler]
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         # The driver's filters decide.
@@ -54,10 +55,9 @@ class Voice:
         warnings.showwarning = self._warn
 
         def give_back() -> None:
-            streams, warnings.showwarning = before
+            streams, warnings.showwarning, logging.root.handlers = before
             for name, stream in streams.items():
                 setattr(sys, name, stream)
-            logging.root.removeHandler(self._handler)
 
         os.register_at_fork(after_in_child=give_back)
 
