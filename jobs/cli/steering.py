@@ -17,23 +17,44 @@ from sage.jobs.cli.progress import vitals_text
 
 __all__ = ["drain", "jobs", "savepoint", "stop"]
 
+_BETWEEN_LOOKS_S = 0.5
 _JOB = "JOB is the job's name or its process id; it may be left out where one job runs."
 
 
 @click.command(help="List the jobs that run on this machine under `sage run`.", short_help="List running jobs.")
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known, as JSON.")
 def jobs(as_json: bool) -> int:
-    found = running_jobs()
+    found, rates = _looked_at_twice()
     if as_json:
-        click.echo(json.dumps([{"process": job.process, **job.status} for job in found], indent=2))
+        told = [{"process": job.process, **job.status, "reads_per_second": rates.get(_id(job))} for job in found]
+        click.echo(json.dumps(told, indent=2))
         return 0
     for job in found:
         vitals = _vitals(job.status["vitals"])
-        line = vitals_text(vitals, time.time()) if vitals is not None else ""
+        line = vitals_text(vitals, time.time(), rates.get(_id(job))) if vitals is not None else ""
         click.echo(f"{job.name}  {job.status['state'].lower()}  process {job.process}  {line}".rstrip())
     if not found:
         click.echo("no job runs")
     return 0
+
+
+def _looked_at_twice() -> tuple[list[RunningJob], dict[tuple[int, str], float]]:
+    """The jobs that run, and what those that read streams read in a second (count)."""
+    jobs, began = running_jobs(), time.monotonic()
+    before = {_id(job): read for job in jobs if (read := _read(job))}
+    if not before:
+        return jobs, {}
+    time.sleep(_BETWEEN_LOOKS_S)
+    jobs, seconds = running_jobs(), time.monotonic() - began
+    return jobs, {_id(job): max(0.0, (_read(job) - before[_id(job)]) / seconds) for job in jobs if _id(job) in before}
+
+
+def _id(job: RunningJob) -> tuple[int, str]:
+    return job.process, job.name
+
+
+def _read(job: RunningJob) -> int:
+    return int((job.status["vitals"] or {}).get("read", 0))
 
 
 def _vitals(told: dict[str, Any] | None) -> Vitals | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def settled(folder: Path) -> list[str]:
 def test_savepoint_stop_go_on_and_drain(sage: Callable[..., Any], tmp_path: Path) -> None:
     with orders(tmp_path) as job:
         told = vitals(sage, job)
+        assert re.search(r"^orders  running  process \d+  reads [\d.]+( k)?/s · ", sage("jobs").stdout)
         assert (told["name"], told["state"]) == ("orders", "RUNNING")
         assert told["vitals"]["read"] > 0
         taken = sage("savepoint", "orders", "--name", "one")
