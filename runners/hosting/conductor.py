@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Taken:
 
 
 class Conductor:
-    """Feeds facts to the coordinator, in one thread, and does what it decides.
+    """Feeds facts to the coordinator, one after the other, and does what it decides.
 
     State: facts that wait, from whichever thread they came; requests that are not answered; the last checkpoint.
 
@@ -72,6 +73,8 @@ class Conductor:
         wake: called, from any thread, when a fact has come.
         beside: runs what publishes; None for a thread of its own.
         tidy: called there when a checkpoint is durable and the workers are told; none of them waits for it.
+        prompt: whether a fact is worked off where it is told, and not by the next `attend`: then ``command`` is called
+            from any thread, and `attend` returns when it was.
     """
 
     def __init__(
@@ -83,15 +86,19 @@ class Conductor:
         wake: Callable[[], None] = lambda: None,
         beside: Executor | None = None,
         tidy: Callable[[], None] = lambda: None,
+        prompt: bool = False,
     ) -> None:
         self._coordinator = coordinator
+        self._prompt = prompt
+        self._deciding = threading.RLock()  # whoever is answered may ask for more
+        self._failure = ""
         self._tidy = tidy
         self._tidy_next = 0
         self._publish = publish
         self._command = command
         self._now = now
         self._wake = wake
-        self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
+        self._facts: queue.SimpleQueue[Fact | None] = queue.SimpleQueue()
         self._asked: dict[int, tuple[Requested, Future[Any]]] = {}
         self._thread = None if publish is None else beside or ThreadPoolExecutor(1, "publish")
         self._closed = ""
@@ -108,15 +115,19 @@ class Conductor:
         command: Callable[[Command], None],
         now: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
+        prompt: bool = False,
     ) -> Conductor:
         """The conductor of one attempt; what it publishes goes to ``store``, if there is one."""
         interval = None if store is None else kept.durability.interval
         coordinator = Coordinator(workers, interval, kept.epoch, now())
-        return Conductor(coordinator, kept.publisher(plan, store), command, now, wake, tidy=kept.tidier(store))
+        publish, tidy = kept.publisher(plan, store), kept.tidier(store)
+        return Conductor(coordinator, publish, command, now, wake, tidy=tidy, prompt=prompt)
 
     def tell(self, fact: Fact) -> None:
         """Takes a fact, from any thread."""
-        self._facts.put(fact)
+        if self._prompt:
+            self._decide(fact)
+        self._facts.put(None if self._prompt else fact)
         self._wake()
 
     def ask(self, request: Requested) -> Future[Any]:
@@ -130,17 +141,24 @@ class Conductor:
         return answer
 
     def attend(self, timeout: float = 0.0) -> None:
-        """Works off what has come and what time has brought; waits at most ``timeout`` (s) for the first fact."""
+        """Works off what has come and what time has brought; waits at most ``timeout`` (s) for the first fact.
+
+        Raises:
+            CheckpointError: the coordinator gives the job up.
+        """
         due = self._coordinator.next_due()
         if due is not None and self._now() >= due:
             self._decide(Tick(self._now()))
         while True:
+            if self._failure:
+                raise CheckpointError(self._failure)
             try:
                 fact = self._facts.get(timeout > 0, timeout)
             except queue.Empty:
                 return
             timeout = 0.0
-            self._decide(fact)
+            if fact is not None:
+                self._decide(fact)
 
     def due(self) -> int | None:
         """When `attend` has something to do if no fact comes (microseconds)."""
@@ -157,15 +175,21 @@ class Conductor:
         return any(request.ask is Ask.STOP for request, _ in asked.values())
 
     def _decide(self, fact: Fact) -> None:
-        for decision in self._coordinator.decide(fact):
-            self._do(decision)
+        with self._deciding:
+            facts: list[Fact] = [fact]
+            for each in facts:
+                for decision in self._coordinator.decide(each):
+                    facts += self._do(decision)
 
-    def _do(self, decision: Decision) -> None:
+    def _do(self, decision: Decision) -> list[Fact]:
+        """Does it; gives what is to be decided next."""
         if isinstance(decision, Start):
             self._began = self._now()
             self._command(decision)
         elif isinstance(decision, Publish):
-            self._start_publishing(decision)
+            if self._thread is None:
+                return [Published(decision.epoch)]
+            self._thread.submit(self._published_or_failed, decision)
         elif isinstance(decision, Complete):
             path, size = self._published
             stopped = decision.request is not None and decision.request.ask is Ask.STOP
@@ -180,17 +204,12 @@ class Conductor:
         elif isinstance(decision, Abort):
             _log.warning("checkpoint %d is given up: %s", decision.epoch, decision.why)
         elif isinstance(decision, Fail):
-            raise CheckpointError(decision.why)
+            self._failure = decision.why
+        return []
 
     def _answer(self, request: Requested | None, result: Any) -> None:
         if request is not None:
             self._asked.pop(id(request))[1].set_result(result)
-
-    def _start_publishing(self, decision: Publish) -> None:
-        if self._thread is None:
-            self._decide(Published(decision.epoch))
-        else:
-            self._thread.submit(self._published_or_failed, decision)
 
     def _published_or_failed(self, decision: Publish) -> None:
         assert self._publish is not None

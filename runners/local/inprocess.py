@@ -99,7 +99,7 @@ class InProcess(Steered):
         flow = self._flow = Dataflow(plan, job)
         now = self._clock.now_micros
         epochs = Epochs(flow, 0, kept.writer(plan, 0, 1), lambda fact: conductor.tell(fact))
-        conductor = self._conductor = Conductor.of(kept, self._attempts.store, plan, 1, epochs.obey, now)
+        conductor = self._conductor = Conductor.of(kept, self._attempts.store, plan, 1, epochs.obey, now, prompt=True)
         failed = "the job failed"
         try:
             with kept.loaded(plan, 0, 1) as states:

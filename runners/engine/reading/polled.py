@@ -24,6 +24,7 @@ from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader, StreamSourc
 
 SHORTEST_WAIT_MICROS = 500
 LONGEST_WAIT_MICROS = 10_000
+FIRST_PORTION = 16  # elements
 
 
 def reads_splits(step: spec.Step) -> TypeGuard[spec.ParDo]:
@@ -80,10 +81,35 @@ def _check(source: StreamSource[Any], splits: Iterable[Any]) -> None:
         raise CheckpointError.unfit(problem)
 
 
+class Portion:
+    """How many elements to read at a time: as many as reading them, and the steps behind, take a turn for.
+
+    So a barrier, or what has come from elsewhere, waits for a turn and not for a block's worth of slow calls. It begins
+    small, and at most doubles at a time: what an element costs is known when some have gone through.
+
+    Args:
+        most: the largest portion (count).
+        turn: how long one may take (microseconds).
+
+    Attributes:
+        size: the next one (count).
+    """
+
+    def __init__(self, most: int, turn: int) -> None:
+        self._most = most
+        self._turn = turn
+        self.size = min(FIRST_PORTION, most)
+
+    def took(self, rows: int, micros: int) -> None:
+        """So many elements took so long (microseconds)."""
+        if rows >= self.size or micros > self._turn:
+            self.size = max(1, min(rows * self._turn // max(micros, 1), 2 * self.size, self._most))
+
+
 class PolledRoot(StepRoot):
     """Reads splits from their positions.
 
-    State: the splits that are read here. Each has its turn; one that had nothing is asked again after a while, which
+    State: the splits that are read here. They take turns; one that had nothing is asked again after a while, which
     grows to `LONGEST_WAIT_MICROS`. A split holds the watermark at what its reader said last. The reader of a split
     that has ended stays open until a checkpoint that knows of the end is durable.
     """
@@ -96,8 +122,10 @@ class PolledRoot(StepRoot):
         self._clock = context.clock
         self._source = step.dofn.fn.source
         self._output = outputs[None]
-        self._rows = context.block_rows
         self._turn = context.job.options.bundle_micros // 4
+        self._portion = Portion(context.block_rows, self._turn)
+        self._gave = 0
+        self._gave_at: int | None = None
         self._splits: list[_Split] = []
         self._ended: list[SplitReader[Any]] = []
         self._sealed: list[tuple[SplitReader[Any], Any]] = []
@@ -119,32 +147,36 @@ class PolledRoot(StepRoot):
         self._splits.append(found)
 
     def fire(self) -> None:
-        """Polls the splits that are due, round after round until the turn is over.
-
-        It is over, too, with as many elements as a block has: the steps behind are to have them while they are in the
-        processor's cache, and whoever wants to begin a checkpoint is not to wait for long.
-        """
+        """Polls the splits that are due, round after round, until the turn is over or its portion is read."""
         now = self._clock.now_micros()
-        ends = now + self._turn
-        room = self._rows
+        if self._gave_at is not None:
+            self._portion.took(self._gave, now - self._gave_at)
+        began, ends = now, now + self._turn
+        room = self._portion.size
         while True:
             due = [split for split in self._splits if split.due <= now]
-            room -= self.op.guarded(self._poll, due)
+            room -= self.op.guarded(self._poll, due, room)
             self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
             now = self._clock.now_micros()
-            if now >= ends or room <= 0 or not any(split.due <= now for split in self._splits):
+            more = any(split.due <= now for split in self._splits)
+            if now >= ends or room <= 0 or not more:
                 break
+        self._gave = self._portion.size - room
+        self._gave_at = began if more else None  # else it rests before the next turn, for nobody knows how long
 
-    def _poll(self, due: list[_Split]) -> int:
-        """How many elements came (count)."""
+    def _poll(self, due: list[_Split], room: int) -> int:
+        """How many elements came (count), until there was no room for more."""
         count = 0
         for split in due:
-            batch = split.reader.poll(self._rows)
+            batch = split.reader.poll(room - count)
             if batch is not None and batch.values:
                 count += len(batch.values)
                 self._send(split.element, batch)
                 split.wait = SHORTEST_WAIT_MICROS
                 split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+                if count >= room:
+                    self._behind_all(split)
+                    break
             elif split.reader.finished:
                 split.mark = MAX_MICROS
                 self._ended.append(split.reader)
@@ -153,6 +185,11 @@ class PolledRoot(StepRoot):
                 split.wait = min(2 * split.wait, LONGEST_WAIT_MICROS)
                 split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
         return count
+
+    def _behind_all(self, split: _Split) -> None:
+        """The others have their turn before this one has it again."""
+        behind = self._splits.index(split) + 1
+        self._splits = self._splits[behind:] + self._splits[:behind]
 
     def _send(self, element: WindowedValue, batch: Batch) -> None:
         micros = batch.timestamps

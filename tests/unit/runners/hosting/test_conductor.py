@@ -28,10 +28,17 @@ RECEIPT = Receipt("part", 10, 0, True)
 class Job:
     """A conductor of one worker, whose clock is moved by hand."""
 
-    def __init__(self, publish: Any = lambda decision: f"chk-{decision.epoch}", interval: int | None = 100) -> None:
+    def __init__(
+        self,
+        publish: Any = lambda decision: f"chk-{decision.epoch}",
+        interval: int | None = 100,
+        prompt: bool = False,
+    ) -> None:
         self.now = 0
         self.commands: list[Any] = []
-        self.conductor = Conductor(Coordinator(1, interval), publish, self.commands.append, lambda: self.now)
+        self.conductor = Conductor(
+            Coordinator(1, interval), publish, self.commands.append, lambda: self.now, prompt=prompt
+        )
 
     def until(self, kind: type) -> Any:
         """Attends until a command of a kind comes."""
@@ -126,3 +133,28 @@ def test_a_job_that_keeps_nothing_has_one_checkpoint_at_its_end() -> None:
     start = job.until(Start)
     job.conductor.tell(Acknowledged(0, start.epoch, RECEIPT))
     assert job.until(Complete).final
+
+
+def test_a_prompt_conductor_does_not_wait_until_it_is_attended() -> None:
+    job = Job(publish=None, prompt=True)
+    answer = job.conductor.ask(Requested(Ask.SAVEPOINT, "mine"))
+    (start,) = job.commands
+    job.conductor.tell(Acknowledged(0, start.epoch, RECEIPT))
+    assert isinstance(job.commands[-1], Complete)
+    assert answer.done()
+
+
+def test_who_is_answered_by_a_prompt_conductor_may_ask_for_more_at_once() -> None:
+    job = Job(publish=None, prompt=True)
+    first = job.conductor.ask(Requested(Ask.SAVEPOINT, "one"))
+    first.add_done_callback(lambda _: job.conductor.ask(Requested(Ask.SAVEPOINT, "two")))
+    (start,) = job.commands
+    job.conductor.tell(Acknowledged(0, start.epoch, RECEIPT))
+    assert [type(command) for command in job.commands] == [Start, Complete, Start]
+
+
+def test_a_prompt_conductor_gives_up_where_it_is_attended() -> None:
+    job = Job(prompt=True)
+    job.conductor.tell(WorkerLost(0))
+    with pytest.raises(CheckpointError):
+        job.conductor.attend()

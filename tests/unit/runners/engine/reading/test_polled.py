@@ -17,6 +17,7 @@ from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.snapshot import Barrier, RootState, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
+from sage.runners.engine.reading.polled import Portion
 from sage.runners.engine.wire import decode_row
 from sage.runners.local import LocalRunner
 from sage.runners.plan import plan_pipeline
@@ -172,3 +173,81 @@ def test_a_source_without_a_split_is_watched_until_there_is_one() -> None:
     later = _flow(Rows(2, False, discovery_ms=10), at=1)
     later.open(_state(taken))
     assert _splits(_checkpoint(later)) == [0, 1]
+
+
+def test_a_portion_grows_while_it_takes_less_than_a_turn() -> None:
+    portion = Portion(most=1_000, turn=10_000)
+    sizes = []
+    for _ in range(10):
+        portion.took(portion.size, micros=portion.size * 5)
+        sizes.append(portion.size)
+    assert sizes == [32, 64, 128, 256, 512, 1_000, 1_000, 1_000, 1_000, 1_000]
+
+
+def test_a_portion_is_as_small_as_a_slow_step_has_it() -> None:
+    portion = Portion(most=1_000, turn=10_000)
+    portion.took(portion.size, micros=portion.size * 2_000)
+    assert portion.size == 5
+    portion.took(5, micros=5_000_000)
+    assert portion.size == 1
+    portion.took(1, micros=1_000_000)
+    assert portion.size == 1
+
+
+def test_less_than_a_portion_in_time_says_nothing_of_its_size() -> None:
+    portion = Portion(most=1_000, turn=10_000)
+    before = portion.size
+    portion.took(before - 1, micros=9_000)
+    assert portion.size == before
+
+
+class _Endless(SplitReader[int]):
+    """Always has as much as it is asked for."""
+
+    def __init__(self, split: int, position: int) -> None:
+        self.split, self.at = split, position
+
+    def poll(self, limit: int) -> Batch:
+        rows = range(self.at, self.at + limit)
+        self.at = rows.stop
+        return Batch([(self.split, row) for row in rows], 0)
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    def position(self) -> int:
+        return self.at
+
+    def watermark(self) -> int:
+        return 0
+
+
+class Endless(Rows):
+    def reader(self, split: int, position: Any) -> Any:
+        return _Endless(split, position or 0)
+
+
+CLOCK = VirtualClock(0)
+SEEN: list[int] = []
+
+
+def slow(row: tuple[int, int]) -> None:
+    """Takes a second."""
+    SEEN.append(row[0])
+    CLOCK.micros += 1_000_000
+
+
+def test_a_barrier_and_the_other_splits_wait_for_a_few_slow_elements_only() -> None:
+    SEEN.clear()
+    pipeline = beam.Pipeline()
+    pipeline | "rows" >> ReadStream(Endless(3, bounded=False)) | "slow" >> beam.Map(slow)
+    plan = plan_pipeline(pipeline.to_runner_api(), 1)
+    flow = Dataflow(plan, JobContext(CLOCK, JobOptions(epochs=True, checkpoints=True)))
+    flow.open()
+    while len(SEEN) < 40:
+        assert flow.step()
+    before = len(SEEN)
+    _checkpoint(flow)
+    assert len(SEEN) - before <= 5
+    assert set(SEEN[20:]) == {0, 1, 2}
