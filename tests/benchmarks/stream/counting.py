@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-__all__ = ["CLIENTS", "HEAD", "PARTITIONS", "command", "count_of", "counted", "key_of", "produce", "value_of"]
+__all__ = ["CLIENTS", "HEAD", "KEYS", "PARTITIONS", "command", "count_of", "counted", "key_of", "produce", "value_of"]
 
 CLIENTS = ("kafka-python", "confluent-kafka")
 PARTITIONS = 4
