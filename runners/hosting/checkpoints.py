@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from sage.runners.engine.checkpoint.sinks import is_transactional
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.engine.spec import Plan
 from sage.runners.hosting.epochs import Write
+from sage.runners.hosting.keyed_state import state_folder
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.restoring import load
 from sage.runners.state.snapshots import CheckpointStore
@@ -35,6 +35,7 @@ class Durability:
         restart: the restart policy, as its option says it.
         restore_from: a checkpoint or savepoint to begin from, in place of the job's latest.
         allow_dropped_state: whether state of steps that are gone may be left behind.
+        state_dir: where a checkpoint's files are copied to; None for the system's temporary folder.
     """
 
     job: str
@@ -44,6 +45,7 @@ class Durability:
     restart: str = "none"
     restore_from: str | None = None
     allow_dropped_state: bool = False
+    state_dir: str | None = None
 
     @staticmethod
     def of(options: SageOptions, job: str) -> Durability:
@@ -59,6 +61,7 @@ class Durability:
             restart=options.restart or ("fixed-delay:3:1s" if kept else "none"),
             restore_from=options.restore_from,
             allow_dropped_state=options.allow_dropped_state,
+            state_dir=options.state_dir,
         )
 
 
@@ -147,6 +150,6 @@ class Checkpoints:
             yield None
             return
         ids = stage_ids(plan)
-        with tempfile.TemporaryDirectory(prefix="sage-restore-") as scratch:
+        with state_folder(self.durability.state_dir) as scratch:
             found = load(self.begin, worker, workers, ids.values(), scratch)
             yield {index: found[id] for index, id in ids.items() if id in found}

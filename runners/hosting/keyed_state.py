@@ -31,7 +31,7 @@ def keyed_stores(options: JobOptions) -> Iterator[KeyedStores | None]:
     if options.state_backend == "memory":
         yield None
         return
-    with _folder(options.state_dir or tempfile.gettempdir()) as folder:
+    with state_folder(options.state_dir) as folder:
         stores = RocksBackend(folder)
         try:
             yield stores.store
@@ -40,8 +40,16 @@ def keyed_stores(options: JobOptions) -> Iterator[KeyedStores | None]:
 
 
 @contextmanager
-def _folder(directory: str) -> Iterator[str]:
-    """A folder that is removed in the end: by a later job, if this process is killed."""
+def state_folder(state_dir: str | None) -> Iterator[str]:
+    """A folder for files of keyed state that is removed in the end: by a later job, if this process is killed.
+
+    Args:
+        state_dir: where to make it; None for the system's temporary folder.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    directory = state_dir or tempfile.gettempdir()
     try:
         os.makedirs(directory, exist_ok=True)
         _remove_orphans(directory)

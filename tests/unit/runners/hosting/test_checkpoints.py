@@ -1,15 +1,18 @@
-"""What is told of the checkpoints that a job has, or has not."""
+"""What is told of the checkpoints that a job has, or has not, and where they are copied to."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import pytest
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
-from sage.runners.hosting.checkpoints import Durability, warn_of
+from sage.runners.engine.checkpoint.protocol import Kind
+from sage.runners.hosting.checkpoints import Checkpoints, Durability, warn_of
+from sage.runners.state.snapshots import CheckpointStore
 from sage.transforms.io import WriteText
 from tests.unit.runners.engine.checkpoint.test_identity import Count, planned
 
@@ -46,3 +49,12 @@ def test_a_stream_that_is_never_committed_is_told(caplog: pytest.LogCaptureFixtu
     assert "without --checkpoint_dir what goes to 'Endless/Parts'" in _told(caplog, _written_for_ever, None)
     assert _told(caplog, _written_for_ever, "kept") == ""
     assert _told(caplog, _written, None) == ""
+
+
+def test_a_checkpoint_is_copied_to_the_folder_of_the_state(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "kept"), "job", "run")
+    begin = store.publish(1, {0: store.write(1, 0, {})}, {}, Kind.PERIODIC, "")
+    state = tmp_path / "state"
+    with Checkpoints(Durability("job", state_dir=str(state)), begin=begin).loaded(planned(_counted), 0, 1):
+        assert [path.name.startswith("sage-state-") for path in state.iterdir()] == [True]
+    assert not list(state.iterdir())

@@ -36,8 +36,8 @@ def test_what_a_killed_job_left_is_removed_by_the_next_and_nothing_else(tmp_path
     pytest.importorskip("rocksdict")
     code = (
         "import os, signal, sys\n"
-        "from sage.runners.hosting.keyed_state import _folder\n"
-        "with _folder(sys.argv[1]) as folder:\n"
+        "from sage.runners.hosting.keyed_state import state_folder\n"
+        "with state_folder(sys.argv[1]) as folder:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=60)
