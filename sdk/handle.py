@@ -93,6 +93,7 @@ class Checkpointed:
         number: its number; it goes up.
         path: where it is; empty for the last one of a job that keeps none.
         size_bytes: how much was written for it (bytes).
+        state_bytes: how much a restore reads, all that the job holds (bytes).
         began_ms: when its barrier left the sources (ms since the epoch).
         ended_ms: when it was durable (ms since the epoch).
     """
@@ -100,6 +101,7 @@ class Checkpointed:
     number: int
     path: str
     size_bytes: int
+    state_bytes: int
     began_ms: float
     ended_ms: float
 

@@ -99,6 +99,7 @@ def vitals_text(vitals: Vitals, now: float, rate: float | None = None) -> str:
         taken = vitals.checkpoint
         age = _seconds_text(max(now - taken.ended_ms / 1_000, 0.0))
         took = f"in {taken.ended_ms - taken.began_ms:.0f} ms"
+        parts.append(f"state {size_text(taken.state_bytes)}")
         parts.append(f"checkpoint {taken.number}: {size_text(taken.size_bytes)} {took}, {age} ago")
     if vitals.restarts:
         parts.append(f"began again {vitals.restarts} times" if vitals.restarts > 1 else "began again once")

@@ -128,14 +128,15 @@ class Checkpoints:
 
         return write
 
-    def publisher(self, plan: Plan, store: CheckpointStore | None) -> Callable[[Publish], str] | None:
-        """Makes a manifest durable, and gives its path; None where there is no place."""
+    def publisher(self, plan: Plan, store: CheckpointStore | None) -> Callable[[Publish], tuple[str, int]] | None:
+        """Makes a manifest durable; gives its path, and what a restore reads (bytes). None where there is no place."""
         if store is None:
             return None
         description = describe(plan)
 
-        def publish(decision: Publish) -> str:
-            return store.publish(decision.epoch, decision.receipts, description, decision.kind, decision.name).url
+        def publish(decision: Publish) -> tuple[str, int]:
+            manifest = store.publish(decision.epoch, decision.receipts, description, decision.kind, decision.name)
+            return manifest.url, manifest.size
 
         return publish
 

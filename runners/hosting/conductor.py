@@ -46,6 +46,7 @@ class Taken:
         epoch: its number.
         path: where it is; empty if it was kept nowhere.
         size: what was written for it (bytes).
+        state: what a restore of it reads (bytes).
         began: when its barrier left (microseconds since the epoch).
         ended: when it was durable (microseconds since the epoch).
         stopped: whether the job was asked to end with it.
@@ -54,6 +55,7 @@ class Taken:
     epoch: int
     path: str
     size: int
+    state: int
     began: int
     ended: int
     stopped: bool = False
@@ -66,8 +68,8 @@ class Conductor:
 
     Args:
         coordinator: decides.
-        publish: makes a manifest durable and gives its path; runs in a thread of its own. None where there is no
-            place for checkpoints.
+        publish: makes a manifest durable; gives its path, and what a restore reads (bytes). It runs in a thread of its
+            own. None where there is no place for checkpoints.
         command: tells all workers.
         now: the time (microseconds).
         wake: called, from any thread, when a fact has come.
@@ -80,7 +82,7 @@ class Conductor:
     def __init__(
         self,
         coordinator: Coordinator,
-        publish: Callable[[Publish], str] | None,
+        publish: Callable[[Publish], tuple[str, int]] | None,
         command: Callable[[Command], None],
         now: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
@@ -103,7 +105,7 @@ class Conductor:
         self._thread = None if publish is None else beside or ThreadPoolExecutor(1, "publish")
         self._closed = ""
         self._began = 0
-        self._published: tuple[str, int] = ("", 0)
+        self._published: tuple[str, int, int] = ("", 0, 0)  # path, size, state
         self.last: Taken | None = None
 
     @staticmethod
@@ -191,9 +193,9 @@ class Conductor:
                 return [Published(decision.epoch)]
             self._thread.submit(self._published_or_failed, decision)
         elif isinstance(decision, Complete):
-            path, size = self._published
+            path, size, state = self._published
             stopped = decision.request is not None and decision.request.ask is Ask.STOP
-            self.last = Taken(decision.epoch, path, size, self._began, self._now(), stopped)
+            self.last = Taken(decision.epoch, path, size, state, self._began, self._now(), stopped)
             self._command(decision)
             self._answer(decision.request, self.last)
         elif isinstance(decision, Drain):
@@ -214,11 +216,11 @@ class Conductor:
     def _published_or_failed(self, decision: Publish) -> None:
         assert self._publish is not None
         try:
-            path = self._publish(decision)
+            path, state = self._publish(decision)
         except Exception as error:
             self.tell(PublishFailed(decision.epoch, f"{type(error).__name__}: {error}"))
         else:
-            self._published = path, sum(receipt.size for receipt in decision.receipts.values())
+            self._published = path, sum(receipt.size for receipt in decision.receipts.values()), state
             self.tell(Published(decision.epoch))
             self._tidied(decision)
 

@@ -232,4 +232,4 @@ class JobResult(PipelineResult):
 
 def told(taken: Taken) -> Checkpointed:
     """A checkpoint, as people read it."""
-    return Checkpointed(taken.epoch, taken.path, taken.size, taken.began / 1_000, taken.ended / 1_000)
+    return Checkpointed(taken.epoch, taken.path, taken.size, taken.state, taken.began / 1_000, taken.ended / 1_000)

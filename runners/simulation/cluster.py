@@ -229,11 +229,11 @@ class Cluster:
         ]
         description = describe(setting.plan(setting.workers))
 
-        def publish(decision: Publish) -> str:
+        def publish(decision: Publish) -> tuple[str, int]:
             taken = driver.publish(decision.epoch, decision.receipts, description, decision.kind, decision.name)
             self.last = taken.kind
             driver.retain(2)
-            return taken.url
+            return taken.url, taken.size
 
         self.last = Kind.PERIODIC
         publishing = Later(dice, "driver publishes")

@@ -46,11 +46,11 @@ def test_a_rate_is_that_of_the_last_seconds():
 
 
 def test_a_streaming_job_says_how_it_is_doing():
-    taken = Checkpointed(12, "/x", 2_100_000, began_ms=99_000, ended_ms=99_250)
+    taken = Checkpointed(12, "/x", 2_100_000, 114_000_000, began_ms=99_000, ended_ms=99_250)
     vitals = Vitals(watermark_ms=1_767_225_600_000, lag=12_345, read=7, checkpoint=taken, restarts=2)
 
     assert vitals_text(vitals, now=100.0, rate=41_234) == (
-        "reads 41.2 k/s · lag 12,345 · event time 2026-01-01 00:00:00 · "
+        "reads 41.2 k/s · lag 12,345 · event time 2026-01-01 00:00:00 · state 114.0 MB · "
         "checkpoint 12: 2.1 MB in 250 ms, 0.8 s ago · began again 2 times"
     )
     assert vitals_text(Vitals(watermark_ms=9_223_372_036_854_775), now=0.0) == ""

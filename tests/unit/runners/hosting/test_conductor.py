@@ -30,7 +30,7 @@ class Job:
 
     def __init__(
         self,
-        publish: Any = lambda decision: f"chk-{decision.epoch}",
+        publish: Any = lambda decision: (f"chk-{decision.epoch}", 70),
         interval: int | None = 100,
         prompt: bool = False,
     ) -> None:
@@ -63,15 +63,15 @@ def test_a_checkpoint_begins_when_it_is_due_and_is_durable_when_its_manifest_is(
     assert job.until(Complete).epoch == start.epoch
     taken = job.conductor.last
     assert taken is not None
-    assert (taken.path, taken.size, taken.began, taken.ended) == ("chk-1", 10, 100, 130)
+    assert (taken.path, taken.size, taken.state, taken.began, taken.ended) == ("chk-1", 10, 70, 100, 130)
 
 
 def test_whoever_asks_for_a_savepoint_is_told_where_it_is() -> None:
     published: list[Publish] = []
 
-    def publish(decision: Publish) -> str:
+    def publish(decision: Publish) -> tuple[str, int]:
         published.append(decision)
-        return "there"
+        return "there", 0
 
     job = Job(publish)
     answer = job.conductor.ask(Requested(Ask.SAVEPOINT, "mine"))
@@ -92,7 +92,7 @@ def test_two_who_ask_for_the_same_are_both_answered() -> None:
 
 
 def test_a_manifest_that_cannot_be_written_is_told_to_whoever_asked_for_it() -> None:
-    def publish(decision: Publish) -> str:
+    def publish(decision: Publish) -> tuple[str, int]:
         raise OSError("no room")
 
     job = Job(publish)
