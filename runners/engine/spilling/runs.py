@@ -25,6 +25,7 @@ _PICKLED = frozenset(
         coders.BytesCoder,
         coders.FastPrimitivesCoder,
         coders.FloatCoder,
+        coders.PickleCoder,
         coders.StrUtf8Coder,
         coders.TimestampCoder,
         coders.VarIntCoder,
