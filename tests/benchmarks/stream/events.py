@@ -17,7 +17,7 @@ __all__ = ["BATCH", "CONFIG", "batches", "made", "stamps"]
 BATCH = 4_096
 """How many events (count) a source hands over at once."""
 
-LONGEST = 1_000_000
+LONGEST = 2_000_000
 """How many different events (count) there are."""
 
 CONFIG = Config()

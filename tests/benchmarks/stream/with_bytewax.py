@@ -1,8 +1,9 @@
 """Nexmark on Bytewax 0.21: the same functions in its operators, which take and give whole batches.
 
 Its keys have to be strings. Its event clock is one for each key, so a window that gathers what other windows gave
-has to wait for them. None of its windows depends on an element's value, so Q4 and Q6 (a bid belongs to the time in
-which its auction is open) cannot be expressed.
+has to wait for them. Outside of windows it has no timers of event time: Q3 forgets a person by the clock on the wall.
+None of its windows depends on an element's value, so Q4 and Q6 (a bid belongs to the time in which its auction is
+open) cannot be expressed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tests.benchmarks.stream.events import CONFIG, batches
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 WINDOW = timedelta(milliseconds=CONFIG.window_ms)
 PERIOD = timedelta(milliseconds=CONFIG.period_ms)
+MAX_WAIT = timedelta(milliseconds=CONFIG.max_wait_ms)
 STATES = frozenset(("OR", "ID", "CA"))
 CENTS_TO_EUROCENTS = 0.89
 MILLISECOND = timedelta(milliseconds=1)
@@ -93,15 +95,16 @@ def query2(events: Stream[Any]) -> Stream[Any]:
 
 
 class _Join(op.StatefulBatchLogic[Any, Any, Any]):
-    """A person and the auctions that wait for them."""
+    """A person, until a while after they came, and the auctions that wait for them."""
 
     def __init__(self, state: Any) -> None:
-        self.person, self.waiting = state or (None, [])
+        self.person, self.waiting, self.forget = state or (None, [], None)
 
     def on_batch(self, values: list[Any]) -> tuple[Iterable[Any], bool]:
         for event in values:
             if isinstance(event, Person):
                 self.person = event
+                self.forget = datetime.now(timezone.utc) + MAX_WAIT
             else:
                 self.waiting.append(event.id)
         person, found = self.person, self.waiting
@@ -110,8 +113,15 @@ class _Join(op.StatefulBatchLogic[Any, Any, Any]):
         self.waiting = []
         return [(person.name, person.city, person.state, auction) for auction in found], False
 
+    def notify_at(self) -> datetime | None:
+        return self.forget
+
+    def on_notify(self) -> tuple[Iterable[Any], bool]:
+        self.person = self.forget = None
+        return (), not self.waiting
+
     def snapshot(self) -> Any:
-        return self.person, list(self.waiting)
+        return self.person, list(self.waiting), self.forget
 
 
 def is_local(event: Any) -> bool:
