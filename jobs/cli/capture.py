@@ -71,7 +71,8 @@ def step_graph(pipeline: beam.Pipeline, *, depth: int = 1) -> StepGraph:
     for leaf in collector.leaves:
         unit = _unit(leaf, depth)
         units.setdefault(unit.full_label, unit)
-        if isinstance(leaf.transform, beam.WindowInto):
+        # What sets windows for its own purposes, a sink for one, is not known by them.
+        if isinstance(leaf.transform, beam.WindowInto) and set(leaf.outputs.values()) & set(unit.outputs.values()):
             windowings[unit.full_label] = _windowing_text(leaf.transform.windowing.windowfn)
         for tag, value in leaf.outputs.items():
             producers[value] = (unit.full_label, str(tag or ""))

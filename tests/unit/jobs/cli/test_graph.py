@@ -46,6 +46,25 @@ def test_text_lists_each_step_with_what_it_reads(sage, script):
     assert "never reached" not in ran.err
 
 
+def test_windows_are_told_of_the_step_that_gives_them(sage, script):
+    job = script("""
+        from apache_beam.transforms import window
+        from sage.transforms import late
+        from sage.transforms.io import WriteToSqlite
+
+        with beam.Pipeline() as p:
+            rows = p | "Rows" >> beam.Create([{"id": 1}])
+            split = rows | "Split" >> late.WindowWithLateOutput(window.FixedWindows(60))
+            split.on_time | "Write" >> WriteToSqlite("rows.db", "rows", {"id": "INTEGER"})
+    """)
+
+    assert sage("graph", job).out.splitlines() == [
+        "1  Rows   Create",
+        "2  Split  fixed windows of 1 min  <- 1",
+        "3  Write  WriteToSqlite           <- 2",
+    ]
+
+
 def test_depth_opens_composites(sage, script):
     ran = sage("graph", script(JOB), "--depth", "2")
 
