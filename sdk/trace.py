@@ -16,11 +16,12 @@ _OURS = tuple(
     os.path.join(_HOUSE, part) + os.sep
     for part in (os.path.basename(_HERE), "runners", "transforms", "templates")
 )
+_COMMAND = os.path.join(_HOUSE, "jobs", "cli", "")
 _MARKS = (f"{os.sep}apache_beam{os.sep}", f"{os.sep}concurrent{os.sep}futures{os.sep}")
 # Compiled modules of Beam give a path relative to the package's parent.
 _STANDARD = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_STARTS = (*_OURS, f"apache_beam{os.sep}", "<frozen ", "<sage ")
+_STARTS = (*_OURS, _COMMAND, f"apache_beam{os.sep}", "<frozen ", "<sage ")
 
 
 def is_framework(file: str) -> bool:
@@ -48,8 +49,11 @@ def _location(file: str, line: int) -> Location:
 
 
 def caller_location(frame: FrameType | None) -> Location | None:
-    """The nearest frame of user code at or above ``frame``; None if all of it is framework code."""
-    while frame is not None:
+    """The nearest frame of user code at or above ``frame``; None if all of it is framework code.
+
+    What is above the `sage` command's own frames started it, and is no user's.
+    """
+    while frame is not None and not frame.f_code.co_filename.startswith(_COMMAND):
         if not is_framework(frame.f_code.co_filename):
             code = frame.f_code
             return _location(code.co_filename, operand_line(code, frame.f_lasti, frame.f_lineno))

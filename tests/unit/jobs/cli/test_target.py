@@ -152,6 +152,9 @@ pipeline:
 """
 
 
+FAILING = "MapToFields\n      config: {language: python, fields: {b: a / 0}}"
+
+
 def test_beam_yaml_runs_or_names_the_extra(sage, tmp_path):
     job = tmp_path / "pipeline.yaml"
     job.write_text(YAML)
@@ -164,3 +167,6 @@ def test_beam_yaml_runs_or_names_the_extra(sage, tmp_path):
     else:
         assert ran.code == 0
         assert ran.document["jobs"][0]["state"] == "DONE"
+        job.write_text(YAML.replace("[1, 2]", "[{a: 1}]").replace("LogForTesting", FAILING))
+        failed = sage("run", job, "--json").document["error"]
+        assert (failed["type"], failed["applied_at"]) == ("ZeroDivisionError", None)
