@@ -217,7 +217,7 @@ class JobResult(PipelineResult):
 
     def vitals(self) -> Vitals | None:
         """How the job is doing; None where the host does not tell."""
-        if not hasattr(self._running, "pulse"):
+        if not hasattr(self._running, "last_checkpoint"):
             return None
         running = cast(Steerable, self._running)
         pulse, taken = running.pulse(), running.last_checkpoint

@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from sage.errors import StepError, UnsupportedFeature, WorkerLost
 from sage.handle import JobHandle, observe_jobs
 from sage.jobs import etl, stdlib_report
+from sage.jobs.cli import main
 from sage.jobs.etl.sample import write_sample
 from sage.runner_names import RUNNERS
 from tests.conformance.branches import BRANCHES, EXPECTED, LINES, Branch, word_count
@@ -102,6 +103,8 @@ def test_metrics_progress_and_paths_come_from_all_workers(ran: Any) -> None:
     assert {step.state for step in progress.values()} == {"done"}
     assert len(progress) == len(result.progress())
     assert result.paths()["word count/split"] in ("compiled", "bound", "general")
+    vitals = result.vitals()
+    assert vitals is None or vitals.restarts == 0
 
 
 def invert(value: int) -> float:
@@ -121,6 +124,20 @@ def test_a_failing_function_is_named_with_its_step_and_lines(ready: str) -> None
     assert error.raised_at.text == "return 1 / value"
     assert error.applied_at is not None
     assert error.applied_at.file == __file__
+
+
+@hosts
+def test_the_command_tells_a_failure(ready: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import apache_beam as beam\n"
+        "with beam.Pipeline() as p:\n"
+        "    p | beam.Create([1, 0]) | 'invert' >> beam.Map(lambda value: 1 / value)\n"
+    )
+    assert main(["run", str(script), "--runner", ready]) == 1
+    told = capfd.readouterr().err
+    assert "error: step 'invert' failed\n\n  ZeroDivisionError: division by zero\n" in told
+    assert f"raised at {script}:3" in told
 
 
 def die(element: Any) -> None:
