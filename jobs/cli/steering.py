@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sage.errors import SageError
+from sage.errors import CheckpointError, SageError
 from sage.handle import Checkpointed, Vitals
 from sage.jobs.cli.control import RunningJob, ask, find_job, running_jobs
 from sage.jobs.cli.exits import exit_code_of
@@ -109,7 +109,9 @@ def _steer(text: str | None, verb: str, told: Callable[[Any], str], **more: Any)
         job: RunningJob = find_job(text)
         answer = ask(job.path, do=verb, job=job.name, **more)
     except (SageError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
+        # Whoever could not stop a job in good order may want it to stop all the same.
+        besides = "; --now ends it where it stands" if verb == "stop" and isinstance(error, CheckpointError) else ""
+        click.echo(f"error: {error}{besides}", err=True)
         return exit_code_of(error)
     click.echo(f"{job.name}: {told(answer)}")
     return 0

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from sage.handle import JobHandle, observe_jobs
+from sage.jobs.cli import main
 from sage.jobs.cli.control import ask, registry
 from sage.jobs.cli.progress import LiveDisplay
 from sage.runners.local import LocalRunner
@@ -81,6 +82,19 @@ def test_a_job_says_whether_it_goes_on(sage, script, tmp_path):
     assert f"job begins anew: no checkpoint in {kept}\n" in first.err
     assert f"stopped job; its state is in {stopped}: the same command goes on from there\n" in first.err
     assert f"job goes on from {Path(stopped).name} (taken " in then.err
+
+
+def test_a_job_that_keeps_no_checkpoints_is_stopped_where_it_stands(sage, script):
+    def stop(job: JobHandle) -> None:
+        main(["stop", str(os.getpid())])
+        main(["stop", str(os.getpid()), "--now"])
+
+    with when_it_reads(stop):
+        ran = sage("run", endless(script))
+
+    assert ran.code == 130
+    assert "error: the job has no place for checkpoints: run it with --checkpoint_dir; --now ends it" in ran.err
+    assert "job: stopped without a checkpoint\n" in ran.out
 
 
 def test_one_signal_ends_a_job_that_keeps_no_checkpoints(sage, script):
