@@ -12,7 +12,7 @@ from apache_beam.transforms.window import FixedWindows, Sessions
 
 from sage.errors import ConfigError
 from sage.runners.local import LocalRunner
-from sage.transforms.deduplicate import Deduplicate
+from sage.transforms import Deduplicate
 from tests.conformance.cases import stream
 from tests.models.timeline import Keep, run
 

@@ -10,7 +10,7 @@ from apache_beam.transforms.window import FixedWindows, Sessions, SlidingWindows
 
 import sage
 from sage.runners.local import LocalRunner
-from sage.transforms.late import WindowWithLateOutput
+from sage.transforms import WindowWithLateOutput
 from tests.conformance.cases import stream
 from tests.models.timeline import Keep, numbers, run, split_late
 

@@ -11,7 +11,7 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 
 from sage.errors import ConfigError
 from sage.runners.local import LocalRunner
-from sage.transforms.top import TopPerKey, TopPerWindow
+from sage.transforms import TopPerKey, TopPerWindow
 
 NAN = float("nan")
 ROWS = [{"v": 3}, {"v": None}, {"v": 5}, {"v": NAN}, {"v": 1}]
