@@ -38,7 +38,7 @@ def as_record(element: Any) -> Any:
     >>> as_record(beam.Row(shop="north", sales=[beam.Row(item=3)]))
     {'shop': 'north', 'sales': [{'item': 3}]}
     """
-    record = element._asdict() if hasattr(element, "_asdict") else element
+    record = element._asdict() if element.__class__ is not dict and hasattr(element, "_asdict") else element
     if record.__class__ is not dict or _SCALARS.issuperset(map(type, record.values())):
         return record
     return {name: _inner(value) for name, value in record.items()}
