@@ -206,6 +206,7 @@ def main() -> None:
     if arguments.job:
         script(arguments)
         return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # no job of ours is left behind
     for _ in range(arguments.rounds):
         seconds, size = measure(arguments, arguments.kill)
         print(
