@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -70,8 +71,11 @@ class Threads:
         ]
         for thread in threads:
             thread.start()
+        deadline = time.monotonic() + timeout
         for thread in threads:
-            thread.join(timeout)
+            # Where one has failed, the others would wait for it.
+            while thread.is_alive() and not self._errors and time.monotonic() < deadline:
+                thread.join(0.05)
         if self._errors:
             raise self._errors[0]
         if any(thread.is_alive() for thread in threads):
