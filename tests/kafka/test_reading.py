@@ -277,3 +277,31 @@ def test_logging_in_with_sasl(client: str, own_broker: Broker) -> None:
     with beam.Pipeline(runner=LocalRunner()) as pipeline:
         found = pipeline | ReadFromKafka(config, [topic], max_num_records=1, client=client)
         assert_that(found, equal_to([(None, b"secret")]))
+
+
+def test_a_partition_that_waits_for_its_turn_loses_nothing_and_fills_no_memory(
+    kafka: Cluster, opened: Callable[..., KafkaSource]
+) -> None:
+    topic, count = kafka.topic(3), 60_000
+    for number in range(3):
+        kafka.produce(topic, [(b"k", b"%d" % row) for row in range(count)], partition=number)
+    source = opened([topic])
+    readers = {each.number: source.reader(each, None) for each in source.splits()}
+    seen: dict[int, list[int]] = {number: [] for number in readers}
+
+    def take(number: int) -> bool:
+        batch = readers[number].poll(1_000)
+        if batch is not None:
+            seen[number] += [int(value) for _, value in batch.values]
+        return batch is not None
+
+    def rests() -> bool:
+        """Only the first is asked for, until what waits for the others keeps more from being fetched."""
+        return sum(take(0) for _ in range(100)) == 0 and any(readers[number].ready for number in (1, 2))
+
+    def done() -> bool:
+        return sum(take(number) for number in readers) == 0 and all(len(rows) == count for rows in seen.values())
+
+    until(lambda: len(seen[0]) == count or rests(), "the first partition does not rest")
+    until(done, f"not all came: { {number: len(rows) for number, rows in seen.items()} }")
+    assert all(rows == list(range(count)) for rows in seen.values())

@@ -65,12 +65,6 @@ class Consumer(Protocol):
     def remove(self, partition: Partition) -> None:
         """Reads this partition no more."""
 
-    def pause(self, partition: Partition) -> None:
-        """Fetches nothing for this partition until `resume`."""
-
-    def resume(self, partition: Partition) -> None:
-        """Ends a `pause`."""
-
     def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
         """What is here now, at most ``limit`` records (count), in order in each partition. Does not wait."""
 

@@ -65,12 +65,6 @@ class ConfluentConsumer:
         if self._passed.pop(partition, None) is not None:
             self._consumer.incremental_unassign(self._at(partition))
 
-    def pause(self, partition: Partition) -> None:
-        self._consumer.pause(self._at(partition))
-
-    def resume(self, partition: Partition) -> None:
-        self._consumer.resume(self._at(partition))
-
     def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
         messages = self._consumer.consume(limit, 0) if self._passed else []
         if any(map(self._message.error, messages)):

@@ -44,12 +44,6 @@ class PythonConsumer:
         self._all.pop(self._partition(*partition), None)
         self._consumer.assign(list(self._all))
 
-    def pause(self, partition: Partition) -> None:
-        self._consumer.pause(self._partition(*partition))
-
-    def resume(self, partition: Partition) -> None:
-        self._consumer.resume(self._partition(*partition))
-
     def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
         if not self._all:
             return ()
@@ -87,7 +81,10 @@ class PythonProducer:
     def __init__(self, config: Mapping[str, str], transactional_id: str | None) -> None:
         import kafka
 
+        from sage.transforms.io.kafka.partitioning import remembering
+
         given: dict[str, Any] = {"linger_ms": 5, "batch_size": 128 << 10, **_BASE}
+        given["partitioner"] = remembering()
         given.update(for_kafka_python(config, kafka.KafkaProducer.DEFAULT_CONFIG))
         given.update(allow_auto_create_topics=False, transactional_id=transactional_id)
         self._producer = kafka.KafkaProducer(**given)

@@ -17,7 +17,7 @@ __all__ = ["Ends", "SharedConsumer", "Watcher"]
 
 _PER_POLL = 500  # clients make an object for each record: few at a time stay in the processor's cache, and are freed
 _ROWS_PER_BATCH = 1_000
-_BUFFERED_PER_PARTITION = 20_000
+_MOST_WAITING = 20_000
 _WATCH_EVERY_S = 0.5
 _COMPLAIN_EVERY_S = 30.0
 _GONE_AFTER_S = 15.0
@@ -25,7 +25,10 @@ _log = logging.getLogger("sage.kafka")
 
 
 class SharedConsumer:
-    """Records by partition. A partition that is not asked for is paused, so that it does not fill the memory.
+    """Records by partition. While many wait for their turn nothing more is fetched: they do not fill the memory.
+
+    Each partition must be asked for now and then: what waits for one keeps the others from being fetched. (To pause a
+    partition would not do: kafka-python 3.0 may forget what it had of one when it goes on.)
 
     State: the records that were fetched and not taken, by partition.
     """
@@ -34,7 +37,7 @@ class SharedConsumer:
         self._consumer = consumer
         self._buffers: dict[Partition, collections.deque[Chunk]] = {}
         self._waiting: dict[Partition, int] = {}
-        self._paused: set[Partition] = set()
+        self._all_waiting = 0
         self._lost: dict[Partition, OutOfRange] = {}
 
     def add(self, partition: Partition, offset: int) -> None:
@@ -47,8 +50,7 @@ class SharedConsumer:
     def remove(self, partition: Partition) -> None:
         """Reads a partition no more."""
         if self._buffers.pop(partition, None) is not None:
-            del self._waiting[partition]
-            self._paused.discard(partition)
+            self._all_waiting -= self._waiting.pop(partition)
             self._consumer.remove(partition)
 
     def take(self, partition: Partition, limit: int) -> Chunk | None:
@@ -76,9 +78,7 @@ class SharedConsumer:
                 raise self._lost[partition]
             return None
         self._waiting[partition] -= count
-        if partition in self._paused and self._waiting[partition] < _BUFFERED_PER_PARTITION // 2:
-            self._paused.discard(partition)
-            self._consumer.resume(partition)
+        self._all_waiting -= count
         return taken[0] if len(taken) == 1 else _joined(taken)
 
     def has(self, partition: Partition) -> bool:
@@ -87,6 +87,8 @@ class SharedConsumer:
 
     def _fetch(self, wanted: Partition) -> bool:
         """Takes from the consumer what is there; whether that was something for the wanted partition."""
+        if self._all_waiting >= _MOST_WAITING:
+            return False
         try:
             found = self._consumer.poll(_PER_POLL)
         except OutOfRange as error:  # of any partition: it is its reader that has to tell
@@ -95,9 +97,7 @@ class SharedConsumer:
         for partition, chunk in found:
             self._buffers[partition].append(chunk)
             self._waiting[partition] += len(chunk.rows)
-            if self._waiting[partition] > _BUFFERED_PER_PARTITION and partition not in self._paused:
-                self._paused.add(partition)
-                self._consumer.pause(partition)
+            self._all_waiting += len(chunk.rows)
         return bool(self._buffers[wanted])
 
     def passed(self, partition: Partition) -> int:

@@ -26,7 +26,7 @@ from sage.transforms.io.kafka.transactions import (
 
 __all__ = ["AtLeastOnce", "ExactlyOnce", "Writing"]
 
-_ROWS_PER_SEND = 500
+_ROWS_PER_SEND = 100
 _PATIENCE_S = 60.0
 _COMMIT_S = 5.0  # clients do not always find back to a coordinator that was away; the raw request does
 
