@@ -175,7 +175,7 @@ class PolledRoot(StepRoot):
                 split.wait = SHORTEST_WAIT_MICROS
                 split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
                 if count >= room:
-                    self._behind_all(split)
+                    self._next_turn(split, alone=split is due[0])
                     break
             elif split.reader.finished:
                 split.mark = MAX_MICROS
@@ -186,10 +186,12 @@ class PolledRoot(StepRoot):
                 split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
         return count
 
-    def _behind_all(self, split: _Split) -> None:
-        """The others have their turn before this one has it again."""
-        behind = self._splits.index(split) + 1
-        self._splits = self._splits[behind:] + self._splits[:behind]
+    def _next_turn(self, split: _Split, alone: bool) -> None:
+        """A split has used up the room: it comes last in the next turn if it had all of it, and first if it had what
+        the others left.
+        """
+        at = self._splits.index(split) + alone
+        self._splits = self._splits[at:] + self._splits[:at]
 
     def _send(self, element: WindowedValue, batch: Batch) -> None:
         micros = batch.timestamps

@@ -18,6 +18,7 @@ __all__ = ["Ends", "SharedConsumer", "Watcher"]
 _PER_POLL = 500  # clients make an object for each record: few at a time stay in the processor's cache, and are freed
 _ROWS_PER_BATCH = 1_000
 _MOST_WAITING = 20_000
+_EMPTY_S = 0.001
 _WATCH_EVERY_S = 0.5
 _COMPLAIN_EVERY_S = 30.0
 _GONE_AFTER_S = 15.0
@@ -30,7 +31,7 @@ class SharedConsumer:
     Each partition must be asked for now and then: what waits for one keeps the others from being fetched. (To pause a
     partition would not do: kafka-python 3.0 may forget what it had of one when it goes on.)
 
-    State: the records that were fetched and not taken, by partition.
+    State: the records that were fetched and not taken, by partition; when to fetch again if there was nothing.
     """
 
     def __init__(self, consumer: Consumer) -> None:
@@ -38,6 +39,7 @@ class SharedConsumer:
         self._buffers: dict[Partition, collections.deque[Chunk]] = {}
         self._waiting: dict[Partition, int] = {}
         self._all_waiting = 0
+        self._next_fetch = 0.0
         self._lost: dict[Partition, OutOfRange] = {}
 
     def add(self, partition: Partition, offset: int) -> None:
@@ -64,13 +66,10 @@ class SharedConsumer:
         count = 0
         limit = min(limit, _ROWS_PER_BATCH)
         while count < limit and (buffer or self._fetch(partition)):
-            if len(buffer[0].rows) > limit - count:
-                if taken:
-                    break
-                chunk, rest = _cut(buffer.popleft(), limit)
+            chunk = buffer.popleft()
+            if len(chunk.rows) > limit - count:
+                chunk, rest = _cut(chunk, limit - count)
                 buffer.appendleft(rest)
-            else:
-                chunk = buffer.popleft()
             taken.append(chunk)
             count += len(chunk.rows)
         if not taken:
@@ -87,13 +86,16 @@ class SharedConsumer:
 
     def _fetch(self, wanted: Partition) -> bool:
         """Takes from the consumer what is there; whether that was something for the wanted partition."""
-        if self._all_waiting >= _MOST_WAITING:
+        if self._all_waiting >= _MOST_WAITING or time.monotonic() < self._next_fetch:
             return False
         try:
             found = self._consumer.poll(_PER_POLL)
         except OutOfRange as error:  # of any partition: it is its reader that has to tell
             self._lost[error.partition] = error
             return False
+        if not found:
+            # The other partitions need not ask the same: to ask takes kafka-python half a millisecond.
+            self._next_fetch = time.monotonic() + _EMPTY_S
         for partition, chunk in found:
             self._buffers[partition].append(chunk)
             self._waiting[partition] += len(chunk.rows)
