@@ -82,13 +82,16 @@ class ConfluentConsumer:
         return found
 
     def _runs(self, messages: list[Any]) -> Iterable[tuple[tuple[str, int], list[Any]]]:
-        """The messages by partition. Mostly they are all of one."""
-        numbers = list(map(self._message.partition, messages))
-        if len(self._topics) == 1 and numbers.count(numbers[0]) == len(numbers):
-            return [((messages[0].topic(), numbers[0]), messages)]
-        places = zip(map(self._message.topic, messages), numbers, strict=True)
-        runs = itertools.groupby(zip(places, messages, strict=True), operator.itemgetter(0))
-        return [(place, [message for _, message in run]) for place, run in runs]
+        """The messages by partition, as long as they are of the same one."""
+        places: Iterable[Any] = map(self._message.partition, messages)
+        if len(self._topics) > 1:
+            places = zip(map(self._message.topic, messages), places, strict=True)
+        begin = 0
+        for _, run in itertools.groupby(places):
+            end = begin + len(list(run))
+            first = messages[begin]
+            yield (first.topic(), first.partition()), messages[begin:end]
+            begin = end
 
     def _chunk(self, messages: list[Any]) -> Chunk:
         message, kinds = self._message, self._kinds
