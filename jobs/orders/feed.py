@@ -44,11 +44,15 @@ def feed(servers: str, shop: Shop, prefix: str = "") -> int:
     admin.close()
     producer: Any = KafkaProducer(bootstrap_servers=servers, linger_ms=20)
     sent = 0
+    rows: list[tuple[int, str, Any]] = []
     for number in range(shop.events or 0):
-        for topic, rows in (("orders", [order(shop, number)]), ("payments", payments(shop, number))):
-            for row in rows:
-                producer.send(prefix + topic, encode(row), row.customer.encode(), timestamp_ms=row.at_ms)
-                sent += 1
+        found = order(shop, number)
+        rows.append((found.at_ms, "orders", found))
+        rows += [(row.at_ms, "payments", row) for row in payments(shop, number)]
+    # As they would come: a payment is sent when it is made, not with its order.
+    for at_ms, topic, row in sorted(rows):
+        producer.send(prefix + topic, encode(row), row.customer.encode(), timestamp_ms=at_ms)
+        sent += 1
     producer.flush()
     producer.close()
     return sent
