@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sage.errors import ConfigError
@@ -50,11 +51,15 @@ def parse_duration_ms(text: str | int) -> int:
     return round(float(number) * _DURATION_MS[unit.lower()])
 
 
-def _workers(value: str | int) -> int:
+def _int(value: str | int) -> int:
     try:
-        count = int(value)
+        return int(value)
     except (TypeError, ValueError):
         raise ConfigError(f"{value!r} is not a valid int") from None
+
+
+def _workers(value: str | int) -> int:
+    count = _int(value)
     if count < 1:
         raise ConfigError(f"{count} workers cannot run a job: give 1 or more")
     return count
@@ -67,9 +72,9 @@ def _memory(value: str | int) -> int:
     return size
 
 
-def _path(value: str) -> str:
-    if value not in PATHS:
-        raise ConfigError(f"{value!r} is not one of {', '.join(map(repr, PATHS))}")
+def _one_of(names: tuple[str, ...], value: str) -> str:
+    if value not in names:
+        raise ConfigError(f"{value!r} is not one of {', '.join(map(repr, names))}")
     return value
 
 
@@ -81,10 +86,7 @@ def _positive_duration(value: str | int) -> int:
 
 
 def _count(value: str | int) -> int:
-    try:
-        count = int(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{value!r} is not a valid int") from None
+    count = _int(value)
     if count < 1:
         raise ConfigError("give 1 or more")
     return count
@@ -126,12 +128,6 @@ def _restart(value: str) -> str:
     return value
 
 
-def _backend(value: str) -> str:
-    if value not in STATE_BACKENDS:
-        raise ConfigError(f"{value!r} is not one of {', '.join(map(repr, STATE_BACKENDS))}")
-    return value
-
-
 STATE_BACKENDS = ("memory", "rocksdb")
 PATHS = ("auto", "compiled", "bound", "general")
 
@@ -139,10 +135,10 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "workers": _workers,
     "memory_limit": _memory,
     "max_bundle_time": parse_duration_ms,
-    "execution_path": _path,
+    "execution_path": partial(_one_of, PATHS),
     "checkpoint_interval": _positive_duration,
     "retained_checkpoints": _count,
-    "state_backend": _backend,
+    "state_backend": partial(_one_of, STATE_BACKENDS),
     "restart": _restart,
 }
 

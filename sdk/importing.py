@@ -1,12 +1,14 @@
-"""Importing a great deal at the beginning of a process."""
+"""Importing what a process begins with all at once, and what it may never need on first use."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-__all__ = ["importing"]
+__all__ = ["importing", "on_first_use"]
 
 
 @contextlib.contextmanager
@@ -23,3 +25,19 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def on_first_use(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package whose names are imported when they are first asked for.
+
+    Args:
+        package: its name.
+        home: the module inside it that has each name.
+    """
+
+    def find(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+
+    return find

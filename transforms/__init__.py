@@ -8,8 +8,9 @@ an output of its own. Names are imported from here on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sage.importing import on_first_use
 
 if TYPE_CHECKING:
     from sage.transforms.deduplicate import Deduplicate as Deduplicate
@@ -26,8 +27,4 @@ _HOME = {
 
 __all__ = ["Deduplicate", "TopPerKey", "TopPerWindow", "WindowWithLateOutput"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

@@ -92,7 +92,7 @@ class Conductor:
     ) -> None:
         self._coordinator = coordinator
         self._prompt = prompt
-        self._deciding = threading.RLock()  # whoever is answered may ask for more
+        self._deciding = threading.RLock()  # what is done may bring the next fact: whoever is answered may ask for more
         self._failure = ""
         self._tidy = tidy
         self._tidy_next = 0
@@ -178,20 +178,18 @@ class Conductor:
 
     def _decide(self, fact: Fact) -> None:
         with self._deciding:
-            facts: list[Fact] = [fact]
-            for each in facts:
-                for decision in self._coordinator.decide(each):
-                    facts += self._do(decision)
+            for decision in self._coordinator.decide(fact):
+                self._do(decision)
 
-    def _do(self, decision: Decision) -> list[Fact]:
-        """Does it; gives what is to be decided next."""
+    def _do(self, decision: Decision) -> None:
         if isinstance(decision, Start):
             self._began = self._now()
             self._command(decision)
         elif isinstance(decision, Publish):
             if self._thread is None:
-                return [Published(decision.epoch)]
-            self._thread.submit(self._published_or_failed, decision)
+                self._decide(Published(decision.epoch))
+            else:
+                self._thread.submit(self._published_or_failed, decision)
         elif isinstance(decision, Complete):
             path, size, state = self._published
             stopped = decision.request is not None and decision.request.ask is Ask.STOP
@@ -207,7 +205,6 @@ class Conductor:
             _log.warning("checkpoint %d is given up: %s", decision.epoch, decision.why)
         elif isinstance(decision, Fail):
             self._failure = decision.why
-        return []
 
     def _answer(self, request: Requested | None, result: Any) -> None:
         if request is not None:

@@ -5,17 +5,13 @@ The runner is loaded when it is first asked for: the process that workers are fo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sage.importing import on_first_use
 
 if TYPE_CHECKING:
     from sage.runners.local.runner import LocalRunner as LocalRunner
 
 __all__ = ["LocalRunner"]
 
-
-def __getattr__(name: str) -> Any:
-    if name != "LocalRunner":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sage.runners.local.runner import LocalRunner
-
-    return LocalRunner
+__getattr__ = on_first_use(__name__, {"LocalRunner": "runner"})

@@ -11,8 +11,9 @@ Names are imported from here on first use, so that a job pays only for what it u
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sage.importing import on_first_use
 
 if TYPE_CHECKING:
     from sage.transforms.io.avro import WriteAvro as WriteAvro
@@ -61,8 +62,4 @@ __all__ = [
     "existing_files",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

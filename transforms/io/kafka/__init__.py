@@ -7,8 +7,9 @@ They need an extra: ``sage-stream[kafka]`` for kafka-python, or ``sage-stream[co
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sage.importing import on_first_use
 
 if TYPE_CHECKING:
     from sage.transforms.io.kafka.read import ReadFromKafka as ReadFromKafka
@@ -20,8 +21,4 @@ _HOME = {"KafkaHeader": "records", "KafkaRecord": "records", "ReadFromKafka": "r
 
 __all__ = ["KafkaHeader", "KafkaRecord", "ReadFromKafka", "WriteToKafka"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

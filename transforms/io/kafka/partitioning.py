@@ -18,23 +18,20 @@ def remembering() -> Any:
 
     class Remembering(DefaultPartitioner):
         def __init__(self) -> None:
-            self._known: dict[tuple[str, int], dict[bytes, int]] = {}
-            self._keys = 0
+            self._known: dict[tuple[str, int, bytes], int] = {}
 
         def partition(
             self, topic: str, key: Any, serialized_key: bytes | None, value: Any, serialized_value: Any, cluster: Any
         ) -> int:
             if serialized_key is None:
                 return int(super().partition(topic, key, None, value, serialized_value, cluster))
-            place = topic, len(cluster.partitions_for_topic(topic) or ())
-            found = self._known.get(place, {}).get(serialized_key)
+            place = topic, len(cluster.partitions_for_topic(topic) or ()), serialized_key
+            found = self._known.get(place)
             if found is None:
-                if self._keys >= MOST_KEYS:
+                if len(self._known) >= MOST_KEYS:
                     self._known.clear()
-                    self._keys = 0
-                self._keys += 1
                 found = int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
-                self._known.setdefault(place, {})[serialized_key] = found
+                self._known[place] = found
             return found
 
     return Remembering()

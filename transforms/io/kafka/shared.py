@@ -38,7 +38,6 @@ class SharedConsumer:
         self._consumer = consumer
         self._buffers: dict[Partition, collections.deque[Chunk]] = {}
         self._waiting: dict[Partition, int] = {}
-        self._all_waiting = 0
         self._next_fetch = 0.0
         self._lost: dict[Partition, OutOfRange] = {}
 
@@ -52,7 +51,7 @@ class SharedConsumer:
     def remove(self, partition: Partition) -> None:
         """Reads a partition no more."""
         if self._buffers.pop(partition, None) is not None:
-            self._all_waiting -= self._waiting.pop(partition)
+            del self._waiting[partition]
             self._consumer.remove(partition)
 
     def take(self, partition: Partition, limit: int) -> Chunk | None:
@@ -77,7 +76,6 @@ class SharedConsumer:
                 raise self._lost[partition]
             return None
         self._waiting[partition] -= count
-        self._all_waiting -= count
         return taken[0] if len(taken) == 1 else _joined(taken)
 
     def has(self, partition: Partition) -> bool:
@@ -86,7 +84,7 @@ class SharedConsumer:
 
     def _fetch(self, wanted: Partition) -> bool:
         """Takes from the consumer what is there; whether that was something for the wanted partition."""
-        if self._all_waiting >= _MOST_WAITING or time.monotonic() < self._next_fetch:
+        if time.monotonic() < self._next_fetch or sum(self._waiting.values()) >= _MOST_WAITING:
             return False
         try:
             found = self._consumer.poll(_PER_POLL)
@@ -99,7 +97,6 @@ class SharedConsumer:
         for partition, chunk in found:
             self._buffers[partition].append(chunk)
             self._waiting[partition] += len(chunk.rows)
-            self._all_waiting += len(chunk.rows)
         return bool(self._buffers[wanted])
 
     def passed(self, partition: Partition) -> int:
