@@ -123,7 +123,8 @@ class PolledRoot(StepRoot):
         self._source = step.dofn.fn.source
         self._output = outputs[None]
         self._turn = context.job.options.bundle_micros // 4
-        self._portion = Portion(context.block_rows, self._turn)
+        most = self._source.most_at_a_time or context.block_rows
+        self._portion = Portion(min(most, context.block_rows), self._turn)
         self._gave = 0
         self._gave_at: int | None = None
         self._splits: list[_Split] = []

@@ -16,7 +16,6 @@ from sage.transforms.io.kafka.control import Control
 __all__ = ["Ends", "SharedConsumer", "Watcher"]
 
 _PER_POLL = 500  # clients make an object for each record: few at a time stay in the processor's cache, and are freed
-_ROWS_PER_BATCH = 1_000
 _MOST_WAITING = 20_000
 _EMPTY_S = 0.001
 _WATCH_EVERY_S = 0.5
@@ -63,7 +62,6 @@ class SharedConsumer:
         buffer = self._buffers[partition]
         taken: list[Chunk] = []
         count = 0
-        limit = min(limit, _ROWS_PER_BATCH)
         while count < limit and (buffer or self._fetch(partition)):
             chunk = buffer.popleft()
             if len(chunk.rows) > limit - count:

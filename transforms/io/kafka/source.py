@@ -96,6 +96,8 @@ class KafkaSource(StreamSource[Any]):
     State, in an opened one: a consumer shared by its readers, and the thread that watches the ends of partitions.
     """
 
+    most_at_a_time = 1_000
+
     def __init__(self, reading: Reading, now_ms: Callable[[], int] | None = None) -> None:
         self.reading = reading
         self.discovery_ms = reading.discovery_ms
