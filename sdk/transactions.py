@@ -25,7 +25,7 @@ from typing import Any
 
 import apache_beam as beam
 
-__all__ = ["SinkContext", "TransactionalDoFn"]
+__all__ = ["BulkSink", "SinkContext", "TransactionalDoFn"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,17 @@ class SinkContext:
     subtask: int = 0
     subtasks: int = 1
     earlier: tuple[int, ...] = (0,)
+
+
+class BulkSink(beam.DoFn):
+    """A DoFn that gives nothing, and takes any number of elements at a time. SAGE's engine hands them on in lists."""
+
+    def take(self, elements: list[Any]) -> None:
+        """Takes elements in order; the list is the sink's to keep. Which window they are in makes no difference."""
+        raise NotImplementedError(f"{type(self).__name__} must define take(self, elements)")
+
+    def process(self, element: Any) -> None:
+        self.take([element])
 
 
 class TransactionalDoFn(beam.DoFn):

@@ -9,7 +9,7 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
 from sage.errors import CheckpointError, DataLoss
-from sage.transactions import SinkContext, TransactionalDoFn
+from sage.transactions import BulkSink, SinkContext, TransactionalDoFn
 from sage.transforms.io.tables import BATCH_ROWS, LEDGER_COLUMNS, STAGED_COLUMNS, Database, Table, as_row
 
 __all__ = ["AddRows", "TableSink", "UpsertRows"]
@@ -92,10 +92,10 @@ class Staged(NamedTuple):
     rows: int
 
 
-class AddRows(TransactionalDoFn):
+class AddRows(BulkSink, TransactionalDoFn):
     """Stages rows, and moves those of an epoch into the table in one transaction.
 
-    State: the rows that are not staged yet (at most 5,000), and how many of the epoch are.
+    State: the rows that are not staged yet (some 5,000 at most), and how many of the epoch are.
     """
 
     def __init__(self, database: Database, table: Table) -> None:
@@ -122,11 +122,10 @@ class AddRows(TransactionalDoFn):
                 self.commit(handle)
             self._unstage(context.earlier)
 
-    def process(self, row: Any) -> Iterable[Any]:
-        self._rows.append(self._database.plain(as_row(self._table, row)))
+    def take(self, elements: list[Any]) -> None:
+        self._rows += [self._database.plain(as_row(self._table, row)) for row in elements]
         if len(self._rows) >= BATCH_ROWS:
             self._stage()
-        return ()
 
     def prepare(self, epoch: int) -> Staged:
         if self._rows:

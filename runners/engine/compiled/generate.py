@@ -19,7 +19,7 @@ from sage.runners.engine.compiled.here import Columns, Here
 from sage.runners.engine.compiled.keyed import Whose, write_key, write_states, write_timer
 from sage.runners.engine.compiled.outputs import Ordinary, result_type
 from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg, paired_with
-from sage.runners.engine.compiled.sinks import write_combine, write_edge
+from sage.runners.engine.compiled.sinks import write_bulk, write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.grouping.combine import PreCombineOp
@@ -219,6 +219,9 @@ class Generator:
         w, name = self._writer, op.step.name
         if list(op.outputs) == [None] and (constant := paired_with(call)) is not None:
             self._pair(op.outputs[None], here, *constant)
+            return
+        if call.shape is Shape.BULK:
+            write_bulk(w, call.function, here.value, name)
             return
         arguments = self._arguments(op, call, here, one)
         called = f"{w.bind('f', call.function)}({here.value}{arguments})"

@@ -15,6 +15,8 @@ from sage.runners.engine.compiled.outputs import no_pair
 from sage.runners.engine.compiled.recognise import StateArg
 from sage.runners.engine.compiled.source import Writer
 
+_THE_ONE = "windows[0]"  # the source of the window of all elements of a call
+
 
 def write_key(w: Writer, op: Any, here: Here) -> str:
     """Takes the key out of the element; gives its name."""
@@ -63,10 +65,11 @@ def write_states(
         if not here.panes_vary:
             w.start(f"{handle}.pane = {here.pane}")
     if whose.again:
-        last, where = w.fresh("last"), w.fresh("last")
-        w.start(f"{last} = {where} = {w.bind('none', object())}")
-        with w.block(f"if {whose.key} is not {last} or {whose.window} is not {where}:"):
-            w.line(f"{last}, {where} = {whose.key}, {whose.window}")
+        same = {w.fresh("last"): now for now in (whose.key, whose.window) if now != _THE_ONE}
+        w.start(" = ".join(same) + f" = {w.bind('none', object())}")
+        with w.block("if " + " or ".join(f"{now} is not {last}" for last, now in same.items()) + ":"):
+            for last, now in same.items():
+                w.line(f"{last} = {now}")
             _look_up(w, op, states, names, whose)
     else:
         _look_up(w, op, states, names, whose)
@@ -80,7 +83,7 @@ def write_states(
 
 def _look_up(w: Writer, op: Any, states: Mapping[str, StateArg], names: Mapping[str, str], whose: Whose) -> None:
     state, key, one = op.user_state, whose.key, whose.window
-    near = one == "windows[0]" and not all(what.timer for what in states.values())
+    near = one == _THE_ONE and not all(what.timer for what in states.values())
     if near:
         plain = w.fresh("plain")
         w.line(f"{plain} = {w.bind('type', type)}({key}) in {w.bind('direct', state.direct)}")

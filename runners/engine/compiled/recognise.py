@@ -26,6 +26,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine import spec
 from sage.runners.engine.checks import constraints_of
+from sage.transactions import BulkSink
 
 
 class Shape(enum.Enum):
@@ -34,6 +35,7 @@ class Shape(enum.Enum):
     MAP = "one output"
     FILTER = "the element, or nothing"
     FLAT = "an iterable of outputs, or None"
+    BULK = "nothing; it takes a list of elements"
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     fn = step.dofn.fn
     if getattr(fn, "_process_batch_defined", False) or constraints_of(fn):
         return None
+    if isinstance(fn, BulkSink) and type(fn).process is BulkSink.process:
+        return PlainCall(Shape.BULK, fn.take, (), {}, {}, False, False)
     method = common.MethodWrapper(fn, "process")
     if getattr(method.method_value, "_beam_yields_batches", False):
         return None

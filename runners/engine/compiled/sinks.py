@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from apache_beam.transforms import combiners
 
 from sage.runners.engine.blocks import Stamps
@@ -13,6 +16,7 @@ from sage.runners.engine.grouping.combine import WRAPPERS, PreCombineOp
 _MISSING = object()
 # Beam's wrapper of a plain function calls it on every ten values or so; a longer list costs less per value.
 _BUFFER = 64
+_BULK = 128
 
 
 def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
@@ -37,6 +41,18 @@ def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
             w.line(f"{name} = []")
         w.line(f"{limit} = {room}()")
     w.end(f"if {lists['b']}: {send}")
+
+
+def write_bulk(w: Writer, take: Callable[[list[Any]], None], value: str, name: str) -> None:
+    """Puts the value aside for a step that takes lists."""
+    rows = w.fresh("b")
+    send = f"{w.bind('take', take)}({rows})"
+    w.start(f"{rows} = []")
+    w.line(f"{rows}.append({value})")
+    with w.block(f"if len({rows}) >= {_BULK}:"):
+        w.line(send, name)
+        w.line(f"{rows} = []")
+    w.end(f"if {rows}: {send}", name)
 
 
 def write_combine(w: Writer, op: PreCombineOp, here: Here) -> None:

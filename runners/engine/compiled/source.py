@@ -16,7 +16,7 @@ class Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.starts: list[tuple[str, str | None]] = []
-        self.ends: list[str] = []
+        self.ends: list[tuple[str, str | None]] = []
         self.step_of_line: dict[int, str] = {}
         self.names: dict[str, Any] = {}
         self.depth = 1
@@ -34,9 +34,9 @@ class Writer:
         met = f"{kind}({value}) is {last} or {kind}({value}) in {known}"
         return f"{met} or ({last} := {known}.learn({value})) is not None"
 
-    def end(self, text: str) -> None:
+    def end(self, text: str, step: str | None = None) -> None:
         """Adds a line that runs once, after the last element."""
-        self.ends.append(text)
+        self.ends.append((text, step))
 
     def line(self, text: str, step: str | None = None) -> None:
         """Adds a line; ``step`` is the step whose user code it runs."""
@@ -75,11 +75,13 @@ class Writer:
         """Compiles the function; its names become its defaults, which are locals to it and so fast."""
         arguments = "".join(f", {name}={name}" for name in self.names)
         starts = ["    " + line for line, _ in self.starts]
-        ends = ["    " + line for line in self.ends]
+        ends = ["    " + line for line, _ in self.ends]
         text = "\n".join([header.replace("...", arguments), *starts, *self.lines, *ends]) + "\n"
         first = len(starts) + 1
         lines = {number + first: step for number, step in self.step_of_line.items()}
         lines.update({number + 2: step for number, (_, step) in enumerate(self.starts) if step is not None})
+        behind = first + len(self.lines) + 1
+        lines.update({number + behind: step for number, (_, step) in enumerate(self.ends) if step is not None})
         namespace = dict(self.names)
         exec(compile(text, file, "exec"), namespace)
         function = namespace["run"]

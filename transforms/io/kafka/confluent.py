@@ -90,7 +90,7 @@ class ConfluentConsumer:
         for _, run in itertools.groupby(places):
             end = begin + len(list(run))
             first = messages[begin]
-            yield (first.topic(), first.partition()), messages[begin:end]
+            yield (first.topic(), first.partition()), messages[begin:end] if end - begin < len(messages) else messages
             begin = end
 
     def _chunk(self, messages: list[Any]) -> Chunk:

@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from sage.errors import ConfigError, Fault, SageError
-from sage.transactions import SinkContext, TransactionalDoFn
+from sage.transactions import BulkSink, SinkContext, TransactionalDoFn
 from sage.transforms.io.kafka.clients import Producer, WriteFailed
 from sage.transforms.io.kafka.control import Control, Fenced
 from sage.transforms.io.kafka.opening import open_producer
@@ -94,7 +94,7 @@ def _record(row: Any, topic: str) -> KafkaRecord:
     )
 
 
-class AtLeastOnce(beam.DoFn):
+class AtLeastOnce(BulkSink):
     """Writes records; those of a bundle are acknowledged when the bundle ends.
 
     State: a producer, and the records that wait to be handed to it.
@@ -114,10 +114,9 @@ class AtLeastOnce(beam.DoFn):
             self._producer = open_producer(self._writing.client, self._writing.config)
         self._rows = _Rows(self._writing)
 
-    def process(self, element: Any) -> None:
-        waiting = self._rows.waiting
-        waiting.append(element)
-        if len(waiting) >= _ROWS_PER_SEND:
+    def take(self, elements: list[Any]) -> None:
+        self._rows.waiting += elements
+        if len(self._rows.waiting) >= _ROWS_PER_SEND:
             self._guarded(lambda: self._rows.send(self._producer))
 
     def finish_bundle(self) -> None:
@@ -153,7 +152,7 @@ class _Open:
     records: int = field(default=0)
 
 
-class ExactlyOnce(TransactionalDoFn):
+class ExactlyOnce(BulkSink, TransactionalDoFn):
     """Writes records in transactions, one for each checkpoint.
 
     A producer has one transaction at a time, and the next begins before the last is committed: so there are two or
@@ -192,10 +191,9 @@ class ExactlyOnce(TransactionalDoFn):
             # Two take turns from the first checkpoint on; making one then would hold the job up.
             self._free = [self._made_ready(), self._made_ready()]
 
-    def process(self, element: Any) -> None:
-        waiting = self._rows.waiting
-        waiting.append(element)
-        if len(waiting) >= _ROWS_PER_SEND:
+    def take(self, elements: list[Any]) -> None:
+        self._rows.waiting += elements
+        if len(self._rows.waiting) >= _ROWS_PER_SEND:
             self._send()
 
     def _send(self) -> None:
@@ -234,13 +232,24 @@ class ExactlyOnce(TransactionalDoFn):
             return None if self._swept else Prepared("", -1, -1, -1, 0, None, self._writing.topic)
         writes, self._writes = self._writes, None
         try:
+            # The client sends the last records while the broker is asked.
+            handle = self._known(writes)
             # Not beside the next epoch: records of a key that another producer sends would come between these.
             writes.producer.flush(_delivery_s(self._writing))
-            handle = prepared(self._control, writes.name, *writes.identity, writes.records)
+            if handle is None:
+                handle = prepared(self._control, writes.name, *writes.identity, writes.records)
         except (WriteFailed, Fenced) as error:
             raise _not_written(self._writing, error) from error
         self._waits[writes.name] = writes
         return handle
+
+    def _known(self, writes: _Open) -> Prepared | None:
+        """The handle of the open transaction, if enough of it has arrived."""
+        try:
+            found = prepared(self._control, writes.name, *writes.identity, writes.records)
+        except Fenced:
+            return None
+        return found if found.witness is not None else None
 
     def commit(self, handle: Prepared) -> None:
         if handle.records:
