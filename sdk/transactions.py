@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 
-__all__ = ["BulkSink", "SinkContext", "TransactionalDoFn"]
+__all__ = ["BulkSink", "Later", "SinkContext", "TransactionalDoFn"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,35 @@ class SinkContext:
     subtask: int = 0
     subtasks: int = 1
     earlier: tuple[int, ...] = (0,)
+
+
+class Later:
+    """A handle that somebody has to be asked for: no element waits for the answer.
+
+    `TransactionalDoFn.prepare` may give it. It is asked for by the thread that stores the checkpoint, beside the next
+    epoch; so what ``ask`` uses must bear that. If that fails, the sink's own thread asks again and gets the error.
+
+    Args:
+        ask: gives the handle. What was prepared is not committed before it has.
+    """
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self._ask: Callable[[], Any] | None = ask
+        self._handle: Any = None
+        self.failed = False
+
+    def told(self) -> Any:
+        """The handle; asked for if it is not known yet."""
+        if self._ask is not None:
+            self.failed = True
+            self._handle = self._ask()
+            self.failed, self._ask = False, None
+        return self._handle
+
+    @staticmethod
+    def of(handle: Any) -> Any:
+        """What `commit` is called with for what `prepare` gave."""
+        return handle.told() if isinstance(handle, Later) else handle
 
 
 class BulkSink(beam.DoFn):
@@ -89,7 +118,8 @@ class TransactionalDoFn(beam.DoFn):
             epoch: the number of the checkpoint; it goes up, not always by one.
 
         Returns:
-            What `commit` needs, in another process too: a small picklable value; None if nothing was written.
+            What `commit` needs, in another process too: a small picklable value, or `Later` for one that takes asking;
+            None if nothing was written.
         """
         raise NotImplementedError(f"{type(self).__name__} must define prepare(self, epoch)")
 
@@ -114,5 +144,5 @@ class TransactionalDoFn(beam.DoFn):
         if not self._managed:
             handle = self.prepare(next(self._bundles))
             if handle is not None:
-                self.commit(handle)
+                self.commit(Later.of(handle))
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 
 from sage.runners.engine.checkpoint.protocol import (
     Acknowledged,
@@ -21,6 +22,7 @@ from sage.runners.engine.checkpoint.protocol import (
 )
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot
 from sage.runners.engine.dataflow import Dataflow
+from sage.transactions import Later
 
 Command = Start | Complete | Drain
 Write = Callable[[int, Mapping[int, StageSnapshot]], Receipt]
@@ -94,8 +96,13 @@ class Epochs:
     def _store(self, barrier: Barrier, snapshots: Mapping[int, StageSnapshot]) -> None:
         assert self._write is not None
         try:
-            receipt = self._write(barrier.epoch, snapshots)
+            receipt = self._write(barrier.epoch, {stage: _told(each) for stage, each in snapshots.items()})
         except Exception as error:
             self._tell(Declined(self._worker, barrier.epoch, f"{type(error).__name__}: {error}"))
         else:
             self._tell(Acknowledged(self._worker, barrier.epoch, receipt))
+
+
+def _told(snapshot: StageSnapshot) -> StageSnapshot:
+    """The snapshot with the handles of its sinks, those that have to be asked for too."""
+    return replace(snapshot, sinks={step: [*map(Later.of, handles)] for step, handles in snapshot.sinks.items()})

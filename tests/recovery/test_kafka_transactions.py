@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sage.errors import DataLoss
-from sage.transactions import SinkContext
+from sage.transactions import Later, SinkContext
 from sage.transforms.io.kafka import WriteToKafka
 from sage.transforms.io.kafka.opening import CLIENTS
 from sage.transforms.io.kafka.sink import ExactlyOnce, NotWritten
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 PREPARES = """
 import pickle, sys, time
 from sage.transactions import SinkContext
-from tests.recovery.test_kafka_transactions import sink
+from tests.recovery.test_kafka_transactions import handle_of, sink
 address, topic, client, job, handle_file = sys.argv[1:]
 writer = sink(address, topic, client, SinkContext(job, "Write"))
 for n in range(1000):
     writer.process((b"k", b"%d" % n))
-handle = writer.prepare(1)
+handle = handle_of(writer, 1)
 with open(handle_file, "wb") as file:
     pickle.dump(handle, file)
 for n in range(1000, 2000):
@@ -57,6 +57,11 @@ def sink(address: str, topic: str, client: str, context: SinkContext, prepared: 
         writer.teardown()
         raise
     return writer
+
+
+def handle_of(writer: ExactlyOnce, epoch: int) -> Any:
+    """What a checkpoint would hold of a sink."""
+    return Later.of(writer.prepare(epoch))
 
 
 @pytest.fixture(params=list(CLIENTS))
@@ -89,11 +94,11 @@ def test_what_a_killed_process_prepared_is_seen_once(kafka: Cluster, client: str
 
     # The run goes on, and dies before its next checkpoint is durable: the one after it gets the same handle.
     writer.process((b"k", b"again"))
-    writer.prepare(2)
+    handle_of(writer, 2)
     writer.teardown()
     once_more = sink(kafka.address, topic, client, context, [handle])
     once_more.process((b"k", b"more"))
-    once_more.commit(once_more.prepare(2))
+    once_more.commit(handle_of(once_more, 2))
     once_more.teardown()
     assert sorted(kafka.values(topic)) == sorted([*expected, b"more"])
 
@@ -104,11 +109,11 @@ def test_the_epochs_of_one_run_follow_each_other(kafka: Cluster, client: str) ->
     handles = []
     for epoch in range(1, 7):
         writer.process((None, b"%d" % epoch))
-        handles.append(writer.prepare(epoch))
+        handles.append(handle_of(writer, epoch))
         if epoch > 2:  # two are open beside the one that is written
             writer.commit(handles.pop(0))
         if epoch == 4:
-            assert writer.prepare(4) is None  # nothing was written
+            assert handle_of(writer, 4) is None  # nothing was written
     assert kafka.values(topic) == [b"1", b"2", b"3", b"4"]
     for handle in handles:
         writer.commit(handle)
@@ -123,7 +128,7 @@ def test_closing_leaves_what_is_prepared(kafka: Cluster, client: str) -> None:
     context = SinkContext(topic, "Write")
     writer = sink(kafka.address, topic, client, context)
     writer.process((None, b"kept"))
-    handle = writer.prepare(1)
+    handle = handle_of(writer, 1)
     writer.process((None, b"dropped"))
     writer.teardown()
     sink(kafka.address, topic, client, context, [handle]).teardown()
@@ -135,13 +140,13 @@ def test_readers_pass_what_a_run_of_another_width_left_open_without_a_checkpoint
     for n in range(3):
         left = sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 3, (n,)))
         left.process((None, b"left"))
-        left.prepare(1)
+        handle_of(left, 1)
         left.teardown()
     writers = [sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 2, (n,))) for n in range(2)]
     writers[0].process((None, b"new"))
     for writer in writers:  # one has written nothing, and has to hear of the checkpoint all the same
-        writer.commit(writer.prepare(2))
-        assert writer.prepare(3) is None
+        writer.commit(handle_of(writer, 2))
+        assert handle_of(writer, 3) is None
     assert kafka.values(topic) == [b"new"]
     for writer in writers:
         writer.teardown()
@@ -152,15 +157,15 @@ def test_what_is_committed_is_known_to_be_although_earlier_records_are_open(kafk
     ahead, behind = (sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 2, (n,))) for n in range(2))
     # Readers pass none of these records until their transactions end, which is for the one that comes to do.
     behind.process((None, b"behind 1"))
-    prepared = behind.prepare(1)
+    prepared = handle_of(behind, 1)
     behind.process((None, b"behind 2"))
-    behind.prepare(2)
+    handle_of(behind, 2)
     ahead.process((None, b"ahead 1"))
-    committed = ahead.prepare(1)
+    committed = handle_of(ahead, 1)
     ahead.commit(committed)
     for epoch in (2, 3):  # and the id of the first has gone on to the third
         ahead.process((None, b"ahead %d" % epoch))
-        ahead.prepare(epoch)
+        handle_of(ahead, epoch)
     ahead.teardown()
     behind.teardown()
     sink(kafka.address, topic, client, SinkContext(topic, "Write", 0, 1, (0, 1)), [committed, prepared]).teardown()
@@ -172,14 +177,14 @@ def test_a_zombie_can_neither_write_nor_commit(kafka: Cluster, client: str) -> N
     context = SinkContext(topic, "Write")
     zombie = sink(kafka.address, topic, client, context)
     zombie.process((None, b"before"))
-    unknown = zombie.prepare(1)  # no checkpoint holds it
+    unknown = handle_of(zombie, 1)  # no checkpoint holds it
     zombie.process((None, b"begun"))
     zombie._send()
     zombie._writes.producer.flush(30)
     sink(kafka.address, topic, client, context).teardown()
     zombie.process((None, b"after"))
     with pytest.raises(NotWritten):
-        zombie.prepare(2)
+        handle_of(zombie, 2)
     with pytest.raises(DataLoss, match="1 records"):
         zombie.commit(unknown)
     zombie.teardown()
@@ -191,7 +196,7 @@ def test_what_the_broker_gave_up_is_data_loss(kafka: Cluster, client: str) -> No
     context = SinkContext(topic, "Write")
     writer = sink(kafka.address, topic, client, context, **{"transaction.timeout.ms": "1000"})
     writer.process((None, b"lost"))
-    handle = writer.prepare(1)
+    handle = handle_of(writer, 1)
     writer.teardown()
     deadline = time.monotonic() + 60
     while "Ongoing" in str(kafka.admin.describe_transactions([handle.transactional_id])):
@@ -207,7 +212,7 @@ def test_after_a_change_of_width_the_heir_commits_and_aborts(kafka: Cluster, cli
     handles = []
     for n, writer in enumerate(old):
         writer.process((None, b"prepared %d" % n))
-        handles.append(writer.prepare(1))
+        handles.append(handle_of(writer, 1))
         writer.process((None, b"open %d" % n))
         writer._send()
         writer._writes.producer.flush(30)
@@ -216,7 +221,7 @@ def test_after_a_change_of_width_the_heir_commits_and_aborts(kafka: Cluster, cli
     second = sink(kafka.address, topic, client, SinkContext(topic, "Write", 1, 2, (2,)), handles[2:])
     second.process((None, b"new"))
     first = sink(kafka.address, topic, client, SinkContext(topic, "Write", 0, 2, (0, 1)), handles[:2])
-    second.commit(second.prepare(2))
+    second.commit(handle_of(second, 2))
     assert sorted(kafka.values(topic)) == [b"new", *(b"prepared %d" % n for n in range(3))]
     first.teardown()
     second.teardown()

@@ -8,7 +8,7 @@ from typing import Any
 from sage.runners.engine import spec
 from sage.runners.engine.checkpoint.identity import step_id
 from sage.runners.engine.ops import ParDoOp
-from sage.transactions import SinkContext, TransactionalDoFn
+from sage.transactions import Later, SinkContext, TransactionalDoFn
 
 
 def is_transactional(step: spec.Step) -> bool:
@@ -39,6 +39,9 @@ class TransactionalOp(ParDoOp):
 
     def prepare(self, epoch: int) -> list[Any]:
         """Prepares what was written; gives every handle that waits to be committed."""
+        for waiting in self._prepared:
+            if isinstance(waiting, Later) and waiting.failed:
+                self.guarded(waiting.told)
         handle = self.guarded(self._fn.prepare, epoch)
         if handle is not None:
             self._prepared.append(handle)
@@ -47,5 +50,5 @@ class TransactionalOp(ParDoOp):
     def commit(self) -> None:
         """Commits all that `prepare` gave: the checkpoint that holds it is durable."""
         while self._prepared:
-            self.guarded(self._fn.commit, self._prepared[0])
+            self.guarded(self._fn.commit, self.guarded(Later.of, self._prepared[0]))
             del self._prepared[0]

@@ -1,6 +1,8 @@
 """What writes records: in transactions that belong to checkpoints, or at once."""
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints.
+import functools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from sage.errors import ConfigError, Fault, SageError
-from sage.transactions import BulkSink, SinkContext, TransactionalDoFn
+from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
 from sage.transforms.io.kafka.clients import Producer, WriteFailed
 from sage.transforms.io.kafka.control import Control, Fenced
 from sage.transforms.io.kafka.opening import open_producer
@@ -169,6 +171,7 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
 
     def setup(self) -> None:
         self._rows = _Rows(self._writing)
+        self._asking = threading.Lock()  # handles are asked for by another thread
         self._writes = None
         self._waits: dict[str, _Open] = {}
         self._free: list[_Open] = []
@@ -224,7 +227,7 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
         found = self._control.transaction(name)
         return _Open(name, producer, (found.producer, found.epoch))
 
-    def prepare(self, epoch: int) -> Prepared | None:
+    def prepare(self, epoch: int) -> Later | Prepared | None:
         if self._rows.waiting:
             self._send()
         if self._writes is None:
@@ -232,24 +235,19 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
             return None if self._swept else Prepared("", -1, -1, -1, 0, None, self._writing.topic)
         writes, self._writes = self._writes, None
         try:
-            # The client sends the last records while the broker is asked.
-            handle = self._known(writes)
             # Not beside the next epoch: records of a key that another producer sends would come between these.
             writes.producer.flush(_delivery_s(self._writing))
-            if handle is None:
-                handle = prepared(self._control, writes.name, *writes.identity, writes.records)
-        except (WriteFailed, Fenced) as error:
+        except WriteFailed as error:
             raise _not_written(self._writing, error) from error
         self._waits[writes.name] = writes
-        return handle
+        return Later(functools.partial(self._handle, writes.name, *writes.identity, writes.records))
 
-    def _known(self, writes: _Open) -> Prepared | None:
-        """The handle of the open transaction, if enough of it has arrived."""
+    def _handle(self, name: str, producer: int, epoch: int, records: int) -> Prepared:
         try:
-            found = prepared(self._control, writes.name, *writes.identity, writes.records)
-        except Fenced:
-            return None
-        return found if found.witness is not None else None
+            with self._asking:
+                return prepared(self._control, name, producer, epoch, records)
+        except Fenced as error:
+            raise _not_written(self._writing, error) from error
 
     def commit(self, handle: Prepared) -> None:
         if handle.records:
@@ -264,31 +262,35 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
         begin from that any more.
         """
         self._swept = True
-        for name in self._control.transactional_ids(self._prefix + "/"):
-            if is_orphan(self._context, self._prefix, name):
-                self._control.fence(name)
+        with self._asking:
+            for name in self._control.transactional_ids(self._prefix + "/"):
+                if is_orphan(self._context, self._prefix, name):
+                    self._control.fence(name)
 
     def _commit(self, handle: Prepared) -> None:
         writes = self._waits.pop(handle.transactional_id, None)
-        if writes is None:
-            commit(self._control, handle)
-            return
+        if writes is None or not self._committed(writes):
+            with self._asking:
+                commit(self._control, handle)
+
+    def _committed(self, writes: _Open) -> bool:
         try:
             writes.producer.commit(_COMMIT_S)
         except Exception:  # whatever this client thinks, the coordinator knows
             writes.producer.close()
-            commit(self._control, handle)
-        else:
-            self._free.append(writes)
+            return False
+        self._free.append(writes)
+        return True
 
     def teardown(self) -> None:
         """Leaves open what is prepared: it belongs to the checkpoint."""
         for each in [*self._waits.values(), *self._free, *([self._writes] if self._writes else [])]:
             each.producer.close()
         self._waits, self._free, self._writes = {}, [], None
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        with self._asking:
+            if self._control is not None:
+                self._control.close()
+                self._control = None
 
 
 def _check_topic(control: Control, writing: Writing) -> None:
