@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from sage.streams import KeyedStream as KeyedStream
     from sage.streams import Stream as Stream
     from sage.submission import SubmittedJob as SubmittedJob
+    from sage.transactions import BulkSink as BulkSink
+    from sage.transactions import Later as Later
     from sage.transactions import SinkContext as SinkContext
     from sage.transactions import TransactionalDoFn as TransactionalDoFn
     from sage.windows import GlobalWindow as GlobalWindow
@@ -101,7 +103,7 @@ _EXPORTS = {
     "sage.state": ("AggregatingState", "ListState", "MapState", "ReducingState", "SetState", "ValueState"),
     "sage.streams": ("KeyedStream", "Stream"),
     "sage.submission": ("SubmittedJob",),
-    "sage.transactions": ("SinkContext", "TransactionalDoFn"),
+    "sage.transactions": ("BulkSink", "Later", "SinkContext", "TransactionalDoFn"),
     "sage.windows": ("GlobalWindow", "SessionWindows", "SlidingWindows", "TumblingWindows"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -2,7 +2,7 @@
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam

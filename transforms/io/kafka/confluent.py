@@ -67,8 +67,13 @@ class ConfluentConsumer:
 
     def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
         messages = self._consumer.consume(limit, 0) if self._passed else []
-        if any(map(self._message.error, messages)):
-            messages = [each for each in messages if not self._is_event(each)]
+        errors = list(map(self._message.error, messages))
+        if any(errors):
+            pairs = list(zip(messages, errors, strict=True))
+            messages = [each for each, error in pairs if error is None]
+            for event, error in pairs:
+                if error is not None:
+                    self._heed(event, error)
         if not messages:
             return ()
         found = []
@@ -108,10 +113,8 @@ class ConfluentConsumer:
             list(map(message.offset, messages)),
         )
 
-    def _is_event(self, message: Any) -> bool:
-        error = message.error()
-        if error is None:
-            return False
+    def _heed(self, message: Any, error: Any) -> None:
+        """What comes among the messages and is none: a partition's end was reached, or something went wrong."""
         partition = Partition(message.topic() or "", -1 if message.partition() is None else message.partition())
         if error.code() == self._kafka.KafkaError._PARTITION_EOF:
             if partition in self._passed:
@@ -120,7 +123,6 @@ class ConfluentConsumer:
             raise OutOfRange(partition)
         elif error.fatal():
             raise self._kafka.KafkaException(error)
-        return True
 
     def passed(self, partition: Partition) -> int:
         return self._passed[partition]

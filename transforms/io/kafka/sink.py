@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import apache_beam as beam
-
 from sage.errors import ConfigError, Fault, SageError
 from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
 from sage.transforms.io.kafka.clients import Producer, WriteFailed

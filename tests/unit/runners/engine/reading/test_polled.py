@@ -251,3 +251,40 @@ def test_a_barrier_and_the_other_splits_wait_for_a_few_slow_elements_only() -> N
     _checkpoint(flow)
     assert len(SEEN) - before <= 5
     assert set(SEEN[20:]) == {0, 1, 2}
+
+
+class _Ready(_Rows):
+    """Has all there is in memory, and notes how much it is asked for."""
+
+    ready = True
+
+    def poll(self, limit: int) -> Batch | None:
+        rows = range(self.at, min(self.at + limit, ROWS))
+        ASKED.append(len(rows))
+        self.at = rows.stop
+        return Batch(list(rows), 0) if rows else None
+
+
+ASKED: list[int] = []
+
+
+class Ready(Rows):
+    def reader(self, split: int, position: Any) -> _Ready:
+        return _Ready(split, position or 0, None)
+
+
+class Heavy(Ready):
+    most_at_a_time = 5
+
+
+@pytest.mark.parametrize(("source", "most"), [(Ready, 52), (Heavy, 5)])
+def test_a_source_says_how_much_of_it_is_read_before_the_steps_behind_have_their_turn(
+    source: type[Ready], most: int
+) -> None:
+    ASKED.clear()
+    flow = _flow(source(1, bounded=False))
+    flow.open({})
+    for _ in range(100):
+        flow.step()
+    flow.close()
+    assert (sum(ASKED), max(ASKED)) == (ROWS, most)

@@ -1,0 +1,134 @@
+"""What sinks are given, and when they are asked for what they prepared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from sage.errors import StepError
+from sage.runners.local import LocalRunner
+from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
+
+TAKEN: list[list[int]] = []
+
+
+class Taking(BulkSink):
+    def __init__(self, refused: int = -1) -> None:
+        self.refused = refused
+
+    def setup(self) -> None:
+        TAKEN.clear()
+
+    def take(self, elements: list[int]) -> None:
+        if self.refused in elements:
+            raise ValueError(f"{self.refused} is not taken")
+        TAKEN.append(elements)
+
+
+class Asking(BulkSink, TransactionalDoFn):
+    """Notes in a file what it commits, and in which thread it was asked for it.
+
+    Args:
+        notes: the file.
+        refusals: how often it cannot be asked (count).
+    """
+
+    def __init__(self, notes: str, refusals: int = 0) -> None:
+        self.notes, self.refusals = notes, refusals
+
+    def recover(self, context: SinkContext, prepared: Sequence[Any]) -> None:
+        self.rows: list[int] = []
+        self.mine = threading.get_ident()
+
+    def take(self, elements: list[int]) -> None:
+        self.rows += elements
+
+    def prepare(self, epoch: int) -> Later | None:
+        rows, self.rows = self.rows, []
+        return Later(lambda: self.asked(rows)) if rows else None
+
+    def asked(self, rows: list[int]) -> list[Any]:
+        if self.refusals:
+            self.refusals -= 1
+            raise ConnectionError("nobody answers")
+        return [rows, "mine" if threading.get_ident() == self.mine else "beside"]
+
+    def commit(self, handle: list[Any]) -> None:
+        assert not isinstance(handle, Later)
+        with open(self.notes, "a") as notes:
+            notes.write(f"{sum(handle[0])} {handle[1]}\n")
+
+
+def run(sink: beam.DoFn, *options: str) -> Any:
+    pipeline = beam.Pipeline(LocalRunner(), options=PipelineOptions(options))
+    numbers = pipeline | beam.Create(range(1_000)) | "Doubled" >> beam.Map(lambda n: 2 * n)
+    numbers | "Take" >> beam.ParDo(sink)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return result
+
+
+@pytest.mark.parametrize("path", ["auto", "general"])
+def test_a_sink_that_only_takes_gets_all_in_order(path: str) -> None:
+    result = run(Taking(), f"--execution_path={path}")
+    assert [n for some in TAKEN for n in some] == list(range(0, 2_000, 2))
+    assert result.paths()["Take"] == ("compiled" if path == "auto" else "general")
+    assert (max(map(len, TAKEN)) > 1) == (path == "auto")
+
+
+def test_what_a_sink_does_not_take_names_its_step() -> None:
+    with pytest.raises(StepError, match=r"998 is not taken \[while running 'Take'\]"):
+        run(Taking(refused=998))
+
+
+def test_the_last_elements_are_taken_by_the_step_too() -> None:
+    with pytest.raises(StepError, match=r"1998 is not taken \[while running 'Take'\]"):
+        run(Taking(refused=1_998))
+
+
+@pytest.fixture
+def noted(tmp_path: Path) -> Callable[..., list[str]]:
+    def noted(refusals: int = 0, *options: str) -> list[str]:
+        notes = tmp_path / "notes"
+        run(Asking(str(notes), refusals), *options)
+        return notes.read_text().splitlines()
+
+    return noted
+
+
+def test_a_handle_that_takes_asking_is_asked_for_beside_the_elements(
+    noted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    assert noted(0, f"--checkpoint_dir={tmp_path / 'checkpoints'}") == ["999000 beside"]
+
+
+def test_without_a_checkpoint_it_is_asked_for_when_it_is_committed(noted: Callable[..., list[str]]) -> None:
+    assert noted() == ["999000 mine"]
+
+
+def test_what_cannot_be_asked_for_names_the_sink(noted: Callable[..., list[str]]) -> None:
+    with pytest.raises(StepError, match=r"nobody answers \[while running 'Take'\]"):
+        noted(1)
+
+
+def test_a_handle_is_asked_for_once_and_again_after_a_failure() -> None:
+    answers = [ConnectionError("away"), "handle", "another"]
+
+    def ask() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    later = Later(ask)
+    with pytest.raises(ConnectionError):
+        later.told()
+    assert later.failed
+    assert [later.told(), Later.of(later), Later.of("plain")] == ["handle", "handle", "plain"]
+    assert not later.failed
