@@ -381,3 +381,10 @@ class ReadSlowly(beam.DoFn):
 @case([(3, 0), (3, 1), (3, 2)], read="general")
 def splittable_that_defers(p: P) -> C:
     return p | beam.Create([3]) | "read" >> beam.ParDo(ReadSlowly())
+
+
+@case([("a", 1, 0), ("b", 11, 10), ("told a", 1, 0), ("told b", 11, 10)], same="compiled")
+def an_element_that_a_step_gives_back_keeps_its_time(p: P) -> C:
+    tens = p | stamped([("a", 1), ("b", 11)]) | beam.WindowInto(window.FixedWindows(10))
+    both = tens | "same" >> beam.Map(lambda x: x)
+    return (both, both | "told" >> beam.Map(lambda x: f"told {x}")) | beam.Flatten() | beam.ParDo(TellTime())

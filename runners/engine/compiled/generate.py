@@ -18,7 +18,15 @@ from sage.runners.engine.blocks import Stamps, timestamp_of
 from sage.runners.engine.compiled.here import Columns, Here
 from sage.runners.engine.compiled.keyed import Whose, write_key, write_states, write_timer
 from sage.runners.engine.compiled.outputs import Ordinary, result_type
-from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg, paired_with
+from sage.runners.engine.compiled.recognise import (
+    PlainCall,
+    Shape,
+    SideArg,
+    Special,
+    StateArg,
+    gives_back,
+    paired_with,
+)
 from sage.runners.engine.compiled.sinks import write_bulk, write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
@@ -219,6 +227,11 @@ class Generator:
         w, name = self._writer, op.step.name
         if list(op.outputs) == [None] and (constant := paired_with(call)) is not None:
             self._pair(op.outputs[None], here, *constant)
+            return
+        if gives_back(call):
+            # What is behind may take a timestamp off; other consumers want the element as it came.
+            w.line(f"{(same := w.fresh('v'))} = {here.value}")
+            self._outputs(op, call, replace(here, value=same))
             return
         if call.shape is Shape.BULK:
             write_bulk(w, call.function, here.value, name)

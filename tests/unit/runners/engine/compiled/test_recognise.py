@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from apache_beam.transforms import combiners
 
-from sage.runners.engine.compiled.recognise import PlainCall, Shape, paired_with
+from sage.runners.engine.compiled.recognise import PlainCall, Shape, gives_back, paired_with
 
 
 def documented(word: str) -> tuple[str, int]:
@@ -66,6 +66,29 @@ OFFSET = 3
 )  # fmt: skip
 def test_everything_else_is_called(function: Callable[..., Any]) -> None:
     assert paired_with(called(function)) is None
+
+
+def unchanged(word: str) -> str:
+    """The same."""
+    return word
+
+
+def first(word: str, *more: str) -> str:
+    return word
+
+
+@pytest.mark.parametrize("function", [unchanged, lambda x: x])
+def test_what_gives_back_its_argument_is_known(function: Callable[..., Any]) -> None:
+    assert gives_back(called(function))
+    assert not gives_back(called(function, shape=Shape.FILTER))
+
+
+@pytest.mark.parametrize(
+    "function", [documented, generated, awaited, first, str, lambda x: (yield x), lambda x: -x, lambda x: [x],
+                 lambda *x: x, lambda x, y=2: y, lambda x: None, lambda x: lambda: x],
+)  # fmt: skip
+def test_what_gives_anything_else_is_not(function: Callable[..., Any]) -> None:
+    assert not gives_back(called(function))
 
 
 def test_a_function_that_gets_more_than_the_element_is_called() -> None:
