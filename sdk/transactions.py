@@ -56,6 +56,9 @@ class Later:
 
     Args:
         ask: gives the handle. What was prepared is not committed before it has.
+
+    Attributes:
+        failed: whether it was asked for in vain.
     """
 
     def __init__(self, ask: Callable[[], Any]) -> None:
@@ -65,9 +68,13 @@ class Later:
 
     def told(self) -> Any:
         """The handle; asked for if it is not known yet."""
-        if self._ask is not None:
-            self.failed = True
-            self._handle = self._ask()
+        ask = self._ask
+        if ask is not None:
+            try:
+                self._handle = ask()
+            except Exception:
+                self.failed = True
+                raise
             self.failed, self._ask = False, None
         return self._handle
 

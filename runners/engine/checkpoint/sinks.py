@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sage.runners.engine import spec
 from sage.runners.engine.checkpoint.identity import step_id
+from sage.runners.engine.failures import naming
 from sage.runners.engine.ops import ParDoOp
 from sage.transactions import Later, SinkContext, TransactionalDoFn
 
@@ -41,14 +43,19 @@ class TransactionalOp(ParDoOp):
         """Prepares what was written; gives every handle that waits to be committed."""
         for waiting in self._prepared:
             if isinstance(waiting, Later) and waiting.failed:
-                self.guarded(waiting.told)
+                waiting.told()
         handle = self.guarded(self._fn.prepare, epoch)
         if handle is not None:
-            self._prepared.append(handle)
+            self._prepared.append(Later(partial(self._told, handle)) if isinstance(handle, Later) else handle)
         return list(self._prepared)
+
+    def _told(self, handle: Later) -> Any:
+        """Called by the thread that stores the checkpoint: unlike `guarded`, this touches nothing of the task's."""
+        with naming(self.step.name, self.context):
+            return handle.told()
 
     def commit(self) -> None:
         """Commits all that `prepare` gave: the checkpoint that holds it is durable."""
         while self._prepared:
-            self.guarded(self._fn.commit, self.guarded(Later.of, self._prepared[0]))
+            self.guarded(self._fn.commit, Later.of(self._prepared[0]))
             del self._prepared[0]

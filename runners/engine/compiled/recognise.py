@@ -128,7 +128,8 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     fn = step.dofn.fn
     if getattr(fn, "_process_batch_defined", False) or constraints_of(fn):
         return None
-    if isinstance(fn, BulkSink) and type(fn).process is BulkSink.process:
+    more = step.dofn.args or step.dofn.kwargs or step.side_inputs
+    if isinstance(fn, BulkSink) and type(fn).process is BulkSink.process and not more:
         return PlainCall(Shape.BULK, fn.take, (), {}, {}, False, False)
     method = common.MethodWrapper(fn, "process")
     if getattr(method.method_value, "_beam_yields_batches", False):

@@ -95,7 +95,7 @@ class ConfluentConsumer:
         for _, run in itertools.groupby(places):
             end = begin + len(list(run))
             first = messages[begin]
-            yield (first.topic(), first.partition()), messages[begin:end] if end - begin < len(messages) else messages
+            yield (first.topic(), first.partition()), messages[begin:end]
             begin = end
 
     def _chunk(self, messages: list[Any]) -> Chunk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from sage.errors import StepError
+from sage.errors import CheckpointError, StepError
 from sage.runners.local import LocalRunner
 from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
 
@@ -65,9 +66,14 @@ class Asking(BulkSink, TransactionalDoFn):
             notes.write(f"{sum(handle[0])} {handle[1]}\n")
 
 
-def run(sink: beam.DoFn, *options: str) -> Any:
+def doubled(n: int, rest_s: float) -> int:
+    time.sleep(rest_s)
+    return 2 * n
+
+
+def run(sink: beam.DoFn, *options: str, rest_s: float = 0.0) -> Any:
     pipeline = beam.Pipeline(LocalRunner(), options=PipelineOptions(options))
-    numbers = pipeline | beam.Create(range(1_000)) | "Doubled" >> beam.Map(lambda n: 2 * n)
+    numbers = pipeline | beam.Create(range(1_000)) | "Doubled" >> beam.Map(doubled, rest_s)
     numbers | "Take" >> beam.ParDo(sink)
     result = pipeline.run()
     result.wait_until_finish()
@@ -94,9 +100,9 @@ def test_the_last_elements_are_taken_by_the_step_too() -> None:
 
 @pytest.fixture
 def noted(tmp_path: Path) -> Callable[..., list[str]]:
-    def noted(refusals: int = 0, *options: str) -> list[str]:
+    def noted(refusals: int = 0, *options: str, rest_s: float = 0.0) -> list[str]:
         notes = tmp_path / "notes"
-        run(Asking(str(notes), refusals), *options)
+        run(Asking(str(notes), refusals), *options, rest_s=rest_s)
         return notes.read_text().splitlines()
 
     return noted
@@ -106,6 +112,20 @@ def test_a_handle_that_takes_asking_is_asked_for_beside_the_elements(
     noted: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     assert noted(0, f"--checkpoint_dir={tmp_path / 'checkpoints'}") == ["999000 beside"]
+
+
+def test_the_last_checkpoint_tells_which_sink_nobody_answers(
+    noted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"last checkpoint failed(.|\n)*answers \[while running 'Take'\]"):
+        noted(1, f"--checkpoint_dir={tmp_path / 'checkpoints'}")
+
+
+def test_what_a_checkpoint_could_not_be_told_is_asked_for_again_at_the_next(
+    noted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    options = f"--checkpoint_dir={tmp_path / 'checkpoints'}", "--checkpoint_interval=50ms"
+    assert noted(1, *options, rest_s=0.001) == ["999000 mine"]
 
 
 def test_without_a_checkpoint_it_is_asked_for_when_it_is_committed(noted: Callable[..., list[str]]) -> None:
