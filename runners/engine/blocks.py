@@ -52,6 +52,10 @@ class Stamps(list):  # type: ignore[type-arg]
         take = super().__getitem__
         return Stamps([take(row) for row in rows])
 
+    def beside(self, values: Any) -> Timestamp:
+        """The event time of the value that this iterator over the list of values gave last."""
+        return timestamp_of(list.__getitem__(self, len(self) - values.__length_hint__() - 1))
+
     def __reduce__(self) -> Any:
         return Stamps, (list(self.micros),)
 

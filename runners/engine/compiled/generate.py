@@ -10,23 +10,15 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms import window
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.window import TimestampedValue
-from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue, create
 
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Stamps, timestamp_of
 from sage.runners.engine.compiled.here import Columns, Here
+from sage.runners.engine.compiled.inline import gives_back, paired_with
 from sage.runners.engine.compiled.keyed import Whose, write_key, write_states, write_timer
 from sage.runners.engine.compiled.outputs import Ordinary, result_type
-from sage.runners.engine.compiled.recognise import (
-    PlainCall,
-    Shape,
-    SideArg,
-    Special,
-    StateArg,
-    gives_back,
-    paired_with,
-)
+from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg
 from sage.runners.engine.compiled.sinks import write_bulk, write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
@@ -73,7 +65,7 @@ class Generator:
     def _stamps_function(self, output: Output) -> Any:
         """Timestamps are found by the position of the value, if only the rare value needs one; else they go along."""
         self._writer.start("values = iter(values)")
-        finder = f"{self._writer.bind('at', _stamp_at)}(stamps, values)"
+        finder = f"{self._writer.bind('at', Stamps.beside)}(stamps, values)"
         found = replace(Here.stamped(finder), count="len(stamps)")
         run = self._written(output, "for v in values:", found)
         if not self._timed:
@@ -396,12 +388,6 @@ class Generator:
         # An element in several windows comes out once for each of them.
         with self._writer.block(f"for {self._writer.fresh('o')} in {here.windows}:"):
             self._made(op.output, inner, counted=True)
-
-
-def _stamp_at(stamps: Stamps, values: Any) -> Timestamp:
-    """The timestamp beside the value that an iterator of a list gave last."""
-    stamp: Timestamp = stamps[len(stamps) - values.__length_hint__() - 1]
-    return stamp
 
 
 def _assigns(step: spec.ParDo) -> bool:

@@ -7,7 +7,6 @@ recognised, and runs the general way.
 
 from __future__ import annotations
 
-import dis
 import enum
 import inspect
 from collections.abc import Callable, Mapping
@@ -227,39 +226,6 @@ def _closed_over(wrapper: FunctionType) -> Callable[..., Any]:
         coder: Any = function.__self__
         function = coder.get_impl().decode
     return function
-
-
-_LOAD_ARGUMENT = ("LOAD_FAST", "LOAD_FAST_BORROW")
-_LOAD_CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT")
-_STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
-
-
-def paired_with(call: PlainCall) -> tuple[Any] | None:
-    """The constant, in a tuple, if the call is no more than ``lambda x: (x, constant)``; else None.
-
-    Most that is counted or summed goes through such a function, Beam's own or the user's. Making the pair in place is
-    what the call does, and costs a fifth of it.
-    """
-    steps = _steps(call)
-    if [name for name, _ in steps[2:]] != ["BUILD_TUPLE", "RETURN_VALUE"] or steps[2][1] != 2:
-        return None
-    (load, _), (load_constant, constant) = steps[:2]
-    return (constant,) if load in _LOAD_ARGUMENT and load_constant in _LOAD_CONSTANT else None
-
-
-def gives_back(call: PlainCall) -> bool:
-    """Whether the call is no more than ``lambda x: x``."""
-    return [name for name, _ in _steps(call) if name not in _LOAD_ARGUMENT] == ["RETURN_VALUE"]
-
-
-def _steps(call: PlainCall) -> list[tuple[str, Any]]:
-    """The instructions of a function that maps its one argument, and their arguments; none if there is more to it."""
-    code = _code(call.function) if type(call.function) is FunctionType else None
-    if call.shape is not Shape.MAP or call.args or call.kwargs or call.specials or code is None:
-        return []
-    if code.co_argcount != 1 or code.co_kwonlyargcount or code.co_flags & _STARS or code.co_nlocals != 1:
-        return []
-    return [(step.opname, step.argval) for step in dis.get_instructions(code) if step.opname != "RESUME"]
 
 
 def _mentions(function: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a plain step calls, and what that call is known to do."""
+"""What a function is known to do without a call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from apache_beam.transforms import combiners
 
-from sage.runners.engine.compiled.recognise import PlainCall, Shape, gives_back, paired_with
+from sage.runners.engine.compiled.inline import gives_back, paired_with
+from sage.runners.engine.compiled.recognise import PlainCall, Shape
 
 
 def documented(word: str) -> tuple[str, int]:
