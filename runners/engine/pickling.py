@@ -11,6 +11,8 @@ import copyreg
 import dataclasses
 import pickle
 import sys
+import types
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +24,11 @@ _dumps = cloudpickle.dumps
 copyreg.pickle(type(dataclasses._FIELD), lambda kind: kind.name)  # type: ignore[attr-defined]
 copyreg.pickle(type(dataclasses.MISSING), lambda missing: "MISSING")
 # A package of its own beside Beam 2.61, a module of Beam's later.
-_came = getattr(cloudpickle, "cloudpickle", cloudpickle)._DYNAMIC_CLASS_TRACKER_BY_ID
+_module = getattr(cloudpickle, "cloudpickle", cloudpickle)
+_came = _module._DYNAMIC_CLASS_TRACKER_BY_ID
+# A class that comes with a function is known by a random identifier: a test that pins ``uuid.uuid4`` would have one
+# class taken for another.
+_module.uuid = types.SimpleNamespace(uuid4=uuid.uuid4)
 
 
 def dumps(value: Any) -> bytes:

@@ -20,10 +20,6 @@ _LAST_PANE = (
     "expects that values are lost which a repeated count has not reached at the end of the input;"
     " here they come out in a last pane, as the Beam model has it"
 )
-_UUIDS = (
-    "gives two identifiers to all of the process, and cloudpickle, which we always use, asks for more while Beam itself"
-    " copies the test's pipeline; Beam has mended the test since, when cloudpickle became its own default"
-)
 _PRECISION = "compares with timestamps cut to milliseconds by Beam's coder; ours keep their microseconds"
 _DILL = "expects what the pickler that Beam 2.61 begins with, dill, does with an exception; ours is cloudpickle always"
 _UNTRANSLATABLE = "builds a window function that has no proto: fails before the runner is called, on every runner"
@@ -31,7 +27,6 @@ _UNTRANSLATABLE = "builds a window function that has no proto: fails before the 
 EXPECTED_FAILURES: dict[str, Expected] = {
     "LeaderBoardTest::test_leader_board_users": Expected(_LAST_PANE),
     "CreateTest::test_create_uses_coder_for_pickling": Expected(_DILL, beams=("2.61",)),
-    "PipelineTest::test_auto_unique_labels": Expected(_UUIDS, beams=("2.61",)),
     "TestStreamTranscriptTest::test_timestamp_combiner_custom_timestamping_earliest_1": Expected(_UNTRANSLATABLE),
     "WeakTestStreamTranscriptTest::test_timestamp_combiner_custom_timestamping_earliest_1": Expected(_UNTRANSLATABLE),
     "FullyQualifiedNamedTransformTest::test_resolve": Expected("needs pandas, which nothing else here does"),
