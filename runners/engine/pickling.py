@@ -12,7 +12,6 @@ import dataclasses
 import pickle
 import sys
 import types
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,7 +27,7 @@ _module = getattr(cloudpickle, "cloudpickle", cloudpickle)
 _came = _module._DYNAMIC_CLASS_TRACKER_BY_ID
 # A class that comes with a function is known by a random identifier: a test that pins ``uuid.uuid4`` would have one
 # class taken for another.
-_module.uuid = types.SimpleNamespace(uuid4=uuid.uuid4)
+_module.uuid = types.SimpleNamespace(uuid4=_module.uuid.uuid4)
 
 
 def dumps(value: Any) -> bytes:
