@@ -324,7 +324,8 @@ class _Read(beam.DoFn):
         if ended:
             return
         reader = self._reader(split, position)
-        keep, most = False, self.source.most_at_a_time or _POLL_ROWS
+        keep = False
+        most = self.source.most_at_a_time or _POLL_ROWS
         try:
             while True:
                 batch = reader.poll(most)

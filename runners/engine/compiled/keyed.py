@@ -96,7 +96,7 @@ def _look_up(w: Writer, op: Any, states: Mapping[str, StateArg], names: Mapping[
         if not near:
             w.line(get, op.step.name)
             continue
-        w.start(f"{column} = {w.bind('column', state.column)}({what.spec.name!r}, windows[0])")
+        w.start(f"{column} = {w.bind('column', state.column)}({what.spec.name!r}, {one})")
         w.line(f"{handle} = {column}.get({key}) if {plain} else None")
         with w.block(f"if {handle} is None or not {handle}.touched:"):
             w.line(get, op.step.name)

@@ -67,13 +67,11 @@ class ConfluentConsumer:
 
     def poll(self, limit: int) -> Sequence[tuple[Partition, Chunk]]:
         messages = self._consumer.consume(limit, 0) if self._passed else []
-        errors = list(map(self._message.error, messages))
-        if any(errors):
-            pairs = list(zip(messages, errors, strict=True))
-            messages = [each for each, error in pairs if error is None]
-            for event, error in pairs:
-                if error is not None:
-                    self._heed(event, error)
+        events = list(filter(self._message.error, messages))
+        if events:
+            messages = list(itertools.filterfalse(self._message.error, messages))
+            for event in events:
+                self._heed(event)
         if not messages:
             return ()
         found = []
@@ -113,8 +111,9 @@ class ConfluentConsumer:
             list(map(message.offset, messages)),
         )
 
-    def _heed(self, message: Any, error: Any) -> None:
+    def _heed(self, message: Any) -> None:
         """What comes among the messages and is none: a partition's end was reached, or something went wrong."""
+        error = message.error()
         partition = Partition(message.topic() or "", -1 if message.partition() is None else message.partition())
         if error.code() == self._kafka.KafkaError._PARTITION_EOF:
             if partition in self._passed:
