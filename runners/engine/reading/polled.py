@@ -25,6 +25,8 @@ from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader, StreamSourc
 SHORTEST_WAIT_MICROS = 500
 LONGEST_WAIT_MICROS = 10_000
 FIRST_PORTION = 16  # elements
+_POLLS_PER_BUNDLE = 10
+"""What a turn costs beside its elements is shared by those that come in a tenth of the time that they may wait."""
 
 
 def reads_splits(step: spec.Step) -> TypeGuard[spec.ParDo]:
@@ -37,12 +39,12 @@ class _Split:
 
     __slots__ = ("element", "mark", "next_poll", "reader", "wait")
 
-    def __init__(self, element: WindowedValue, reader: SplitReader[Any]) -> None:
+    def __init__(self, element: WindowedValue, reader: SplitReader[Any], wait: int) -> None:
         self.element = element
         self.reader = reader
         self.mark = MIN_MICROS
         self.next_poll = 0
-        self.wait = SHORTEST_WAIT_MICROS
+        self.wait = wait
 
     @property
     def due(self) -> int:
@@ -109,9 +111,9 @@ class Portion:
 class PolledRoot(StepRoot):
     """Reads splits from their positions.
 
-    State: the splits that are read here. They take turns; one that had nothing is asked again after a while, which
-    grows to `LONGEST_WAIT_MICROS`. A split holds the watermark at what its reader said last. The reader of a split
-    that has ended stays open until a checkpoint that knows of the end is durable.
+    State: the splits that are read here, and within a turn what they gave. They take turns; one that had nothing is
+    asked again after a while, which grows to `LONGEST_WAIT_MICROS`. A split holds the watermark at what its reader said
+    last. The reader of a split that has ended stays open until a checkpoint that knows of the end is durable.
     """
 
     op: ParDoOp
@@ -122,7 +124,9 @@ class PolledRoot(StepRoot):
         self._clock = context.clock
         self._source = step.dofn.fn.source
         self._output = outputs[None]
-        self._turn = context.job.options.bundle_micros // 4
+        bundle = context.job.options.bundle_micros
+        self._turn = bundle // 4
+        self._wait = min(max(bundle // _POLLS_PER_BUNDLE, SHORTEST_WAIT_MICROS), LONGEST_WAIT_MICROS)
         most = self._source.most_at_a_time or context.block_rows
         self._portion = Portion(min(most, context.block_rows), self._turn)
         self._gave = 0
@@ -131,6 +135,8 @@ class PolledRoot(StepRoot):
         self._ended: list[SplitReader[Any]] = []
         self._sealed: list[tuple[SplitReader[Any], Any]] = []
         self._opened = False
+        self._read: list[Batch] = []
+        self._read_as: Any = None  # the element of one of them
 
     def process_block(self, port: int, block: Block) -> None:
         for value in block.windowed_values():
@@ -143,7 +149,7 @@ class PolledRoot(StepRoot):
             self.op.guarded(self._source.open)
         if ended:
             return
-        found = _Split(element, self.op.guarded(self._source.reader, split, position))
+        found = _Split(element, self.op.guarded(self._source.reader, split, position), self._wait)
         found.mark = self.op.guarded(found.reader.watermark)
         self._splits.append(found)
 
@@ -162,6 +168,7 @@ class PolledRoot(StepRoot):
             more = any(split.due <= now for split in self._splits)
             if now >= ends or room <= 0 or not more:
                 break
+        self._send()
         self._gave = self._portion.size - room
         self._gave_at = began if more else None  # else it rests before the next turn, for nobody knows how long
 
@@ -172,8 +179,8 @@ class PolledRoot(StepRoot):
             batch = split.reader.poll(room - count)
             if batch is not None and batch.values:
                 count += len(batch.values)
-                self._send(split.element, batch)
-                split.wait = SHORTEST_WAIT_MICROS
+                self._take(split.element, batch)
+                split.wait = self._wait
                 split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
                 if count >= room:
                     self._next_turn(split, alone=split is due[0])
@@ -194,14 +201,27 @@ class PolledRoot(StepRoot):
         at = self._splits.index(split) + alone
         self._splits = self._splits[at:] + self._splits[:at]
 
-    def _send(self, element: WindowedValue, batch: Batch) -> None:
-        micros = batch.timestamps
-        stamps: Any
-        if isinstance(micros, int):
-            stamps = _timestamp(micros)
-        else:
-            stamps = Stamps(micros)
-        self._output.receive_block(Block(batch.values, stamps, tuple(element.windows), element.pane_info))
+    def _take(self, element: WindowedValue, batch: Batch) -> None:
+        """Puts what a split gave aside, to leave in one block with what others give in this turn."""
+        if self._read and not self._joins(element, batch):
+            self._send()
+        self._read_as = element
+        self._read.append(batch)
+
+    def _joins(self, element: WindowedValue, batch: Batch) -> bool:
+        """Whether a batch can be in a block with those put aside."""
+        first, stamps = self._read[0].timestamps, batch.timestamps
+        alike = first == stamps if isinstance(stamps, int) else not isinstance(first, int)
+        return alike and _beside(self._read_as) == _beside(element)
+
+    def _send(self) -> None:
+        """Sends what was put aside."""
+        batches, self._read = self._read, []
+        if not batches:
+            return
+        values, micros = batches[0] if len(batches) == 1 else _joined(batches)
+        stamps = _timestamp(micros) if isinstance(micros, int) else Stamps(micros)
+        self._output.receive_block(Block(values, stamps, *_beside(self._read_as)))
 
     def wakeup(self) -> int | None:
         return min((split.due for split in self._splits), default=None)
@@ -260,6 +280,19 @@ class PolledRoot(StepRoot):
             self._opened = False
             self.op.guarded(self._source.close)
         super().close()
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    """Batches with one timestamp, the same, or with one for each of their values, as one."""
+    values = [value for batch in batches for value in batch.values]
+    first = batches[0].timestamps
+    if isinstance(first, int):
+        return Batch(values, first)
+    return Batch(values, [at for batch in batches if not isinstance(batch.timestamps, int) for at in batch.timestamps])
+
+
+def _beside(element: WindowedValue) -> tuple[Any, Any]:
+    return tuple(element.windows), element.pane_info
 
 
 def _timestamp(micros: int) -> Timestamp:

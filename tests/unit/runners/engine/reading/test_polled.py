@@ -13,10 +13,11 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import environments
 
 from sage.errors import Fault, StepError
-from sage.runners.engine.blocks import MIN_MICROS
+from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.checkpoint.snapshot import Barrier, RootState, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
+from sage.runners.engine.ops import Output
 from sage.runners.engine.reading.polled import Portion
 from sage.runners.engine.wire import decode_row
 from sage.runners.local import LocalRunner
@@ -288,3 +289,43 @@ def test_a_source_says_how_much_of_it_is_read_before_the_steps_behind_have_their
         flow.step()
     flow.close()
     assert (sum(ASKED), max(ASKED)) == (ROWS, most)
+
+
+class _Timed(_Ready):
+    """Gives two rows at a time, at one time or each at its own."""
+
+    def poll(self, limit: int) -> Batch | None:
+        rows = range(self.at, min(self.at + 2, 4))
+        self.at = rows.stop
+        own_time = self.split > 1
+        return Batch(list(rows), [row * 1_000 for row in rows] if own_time else 7_000) if rows else None
+
+    @property
+    def finished(self) -> bool:
+        return self.at >= 4
+
+
+class Timed(Rows):
+    def reader(self, split: int, position: Any) -> _Timed:
+        return _Timed(split, position or 0, None)
+
+
+def test_what_the_splits_give_in_a_turn_leaves_together_where_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks: list[Block] = []
+    receive = Output.receive_block
+
+    def noted(self: Output, block: Block) -> None:
+        if block.values and isinstance(block.values[0], int):
+            blocks.append(block)
+        receive(self, block)
+
+    monkeypatch.setattr(Output, "receive_block", noted)
+    flow = _flow(Timed(4, bounded=False))
+    flow.open({})
+    for _ in range(100):
+        flow.step()
+    flow.close()
+    first = [(value.value, value.timestamp.micros) for block in blocks[:2] for value in block.windowed_values()]
+    assert [len(block) for block in blocks[:2]] == [4, 4]
+    assert first == [(0, 7_000), (1, 7_000)] * 2 + [(0, 0), (1, 1_000)] * 2
+    assert sum(map(len, blocks)) == 16
