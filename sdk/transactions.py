@@ -18,6 +18,7 @@ Protocol: two-phase commit by an aligned barrier, as in Carbone et al., "State M
 from __future__ import annotations
 
 import itertools
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -49,34 +50,37 @@ class SinkContext:
 
 
 class Later:
-    """A handle that somebody has to be asked for: no element waits for the answer.
+    """Something that somebody has to be asked for, or to do: no element waits for it.
 
-    `TransactionalDoFn.prepare` may give it. It is asked for by the thread that stores the checkpoint, beside the next
-    epoch; so what ``ask`` uses must bear that. If that fails, the sink's own thread asks again and gets the error.
+    `TransactionalDoFn.prepare` may give it for a handle, and `TransactionalDoFn.commit` for the rest of its work. It is
+    done by the thread that stores checkpoints, beside the next epoch; so what ``ask`` uses must bear that. If that
+    fails, the sink's own thread does it again and gets the error.
 
     Args:
-        ask: gives the handle. What was prepared is not committed before it has.
+        ask: does it, and gives the handle. What was prepared is not committed before it has. It may be called again
+            after it failed.
 
     Attributes:
-        failed: whether it was asked for in vain.
+        failed: whether it was done in vain.
     """
 
     def __init__(self, ask: Callable[[], Any]) -> None:
         self._ask: Callable[[], Any] | None = ask
+        self._asking = threading.Lock()
         self._handle: Any = None
         self.failed = False
 
     def told(self) -> Any:
-        """The handle; asked for if it is not known yet."""
-        ask = self._ask
-        if ask is not None:
-            try:
-                self._handle = ask()
-            except Exception:
-                self.failed = True
-                raise
-            self.failed, self._ask = False, None
-        return self._handle
+        """The handle; asked for if it is not known yet. While another thread asks, this one waits."""
+        with self._asking:
+            if self._ask is not None:
+                try:
+                    self._handle = self._ask()
+                except Exception:
+                    self.failed = True
+                    raise
+                self.failed, self._ask = False, None
+            return self._handle
 
     @staticmethod
     def of(handle: Any) -> Any:
@@ -130,8 +134,11 @@ class TransactionalDoFn(beam.DoFn):
         """
         raise NotImplementedError(f"{type(self).__name__} must define prepare(self, epoch)")
 
-    def commit(self, handle: Any) -> None:
+    def commit(self, handle: Any) -> Later | None:
         """Makes visible what was prepared. May be called again for what is visible already.
+
+        Returns:
+            `Later` for what of it elements need not wait for; it is done before the next `prepare`. Else None.
 
         Raises:
             DataLoss: it can be committed no more.
@@ -151,5 +158,5 @@ class TransactionalDoFn(beam.DoFn):
         if not self._managed:
             handle = self.prepare(next(self._bundles))
             if handle is not None:
-                self.commit(Later.of(handle))
+                Later.of(self.commit(Later.of(handle)))
         return None

@@ -21,6 +21,7 @@ from sage.runners.engine.root import ImpulseRoot
 from sage.runners.engine.spec import CollectionId, Plan
 from sage.runners.engine.task import Task
 from sage.runtime import set_watermark, watermark
+from sage.transactions import Later
 
 INBOX_ROWS = 1 << 16
 
@@ -291,11 +292,13 @@ class Dataflow:
         if len(self._alignment.snapshots) == len(self.tasks) and self._taken is not None:
             self._taken(barrier, self._alignment.snapshots)
 
-    def durable(self) -> None:
-        """The last checkpoint is durable: sinks commit."""
+    def durable(self) -> list[Later]:
+        """The last checkpoint is durable: sinks commit. Gives what of it may be done beside the next epoch."""
+        rest: list[Later] = []
         for task in self.tasks.values():
             with self._at_work(task):
-                task.durable()
+                rest += task.durable()
+        return rest
 
     def drain(self) -> None:
         """Ends the input: what is read from outside is read no more, and what was read goes through."""
@@ -385,8 +388,7 @@ class Dataflow:
 
     def next_wakeup(self) -> int | None:
         """The processing time (microseconds) at which there is work again; None if time alone brings none."""
-        times = [due for task in self.tasks.values() if (due := task.root.wakeup()) is not None]
-        return min(times, default=None)
+        return min((due for task in self.tasks.values() if (due := task.root.wakeup()) is not None), default=None)
 
     def ended(self, task: Task) -> bool:
         """Whether a task has seen the end of its input, and has put out what came of it."""
@@ -395,5 +397,4 @@ class Dataflow:
     @property
     def finished(self) -> bool:
         """Whether every stage has seen the end of its input and has nothing left to put out."""
-        tasks = self.tasks.values()
-        return not self._ready and all(self.ended(task) and task.root.wakeup() is None for task in tasks)
+        return not self._ready and all(self.ended(t) and t.root.wakeup() is None for t in self.tasks.values())

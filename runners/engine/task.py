@@ -18,6 +18,7 @@ from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.root import Root, SourceRoot
 from sage.runners.engine.sides import GatedRoot
 from sage.runners.engine.spec import CollectionId
+from sage.transactions import Later
 
 
 class Task:
@@ -150,13 +151,13 @@ class Task:
         held = self.root.snapshot(whole) if self._defers else RootSnapshot()
         return StageSnapshot(self.input_watermark, held, sinks)
 
-    def durable(self) -> None:
-        """The last snapshot is part of a durable checkpoint: sinks commit, finalizers run."""
-        for sink in self._sinks:
-            sink.commit()
+    def durable(self) -> list[Later]:
+        """The last snapshot is part of a durable checkpoint: sinks commit, finalizers run. Gives what may wait."""
+        rest = [later for sink in self._sinks for later in sink.commit()]
         for op in self._steps:
             op.finalize_bundle()
         self.root.durable()
+        return rest
 
     def drain(self) -> None:
         """What the task reads of its own accord ends here."""

@@ -5,8 +5,9 @@ What the driver says is kept until no stage is at work, and is then done in the 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -71,10 +72,17 @@ class Epochs:
             if isinstance(command, Start):
                 self._flow.checkpoint(Barrier(command.epoch, command.whole))
             elif isinstance(command, Complete):
-                self._flow.durable()
+                self._settle(self._flow.durable(), command.final)
                 self.over = command.final
             else:
                 self._flow.drain()
+
+    def _settle(self, commits: Sequence[Later], final: bool) -> None:
+        for commit in commits:
+            if final or self._thread is None:
+                commit.told()
+            else:
+                self._thread.submit(_tried, commit)
 
     def rest(self) -> None:
         """There is nothing to do: says so, once, if nothing will ever come."""
@@ -101,6 +109,11 @@ class Epochs:
             self._tell(Declined(self._worker, barrier.epoch, f"{type(error).__name__}: {error}"))
         else:
             self._tell(Acknowledged(self._worker, barrier.epoch, receipt))
+
+
+def _tried(later: Later) -> None:
+    with contextlib.suppress(Exception):  # whoever waits for it tries again, and is told
+        later.told()
 
 
 def _told(snapshot: StageSnapshot) -> StageSnapshot:

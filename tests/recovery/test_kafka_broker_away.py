@@ -17,7 +17,7 @@ from sage.transforms.io.kafka.opening import CLIENTS
 from sage.transforms.io.kafka.source import KafkaSource, PartitionReader, Split
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import Cluster
-from tests.recovery.test_kafka_transactions import handle_of, sink
+from tests.recovery.test_kafka_transactions import commit, handle_of, sink
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 AWAY_S = 3.0
@@ -105,7 +105,7 @@ def test_what_is_written_meanwhile_arrives_once(
         writer.process((b"k", b"%d" % n))
     handle = handle_of(writer, 1)
     assert cluster.values(topic) == []
-    writer.commit(handle)
+    commit(writer, handle)
     assert cluster.values(topic) == [b"%d" % n for n in range(2000)]
 
 
@@ -119,5 +119,5 @@ def test_a_commit_waits_for_the_broker(
         writer.process((None, b"%d" % epoch))
         handle = handle_of(writer, epoch)
         away()
-        writer.commit(handle)
+        commit(writer, handle)
     assert cluster.values(topic) == [b"1", b"2"]

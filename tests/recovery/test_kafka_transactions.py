@@ -64,6 +64,11 @@ def handle_of(writer: ExactlyOnce, epoch: int) -> Any:
     return Later.of(writer.prepare(epoch))
 
 
+def commit(writer: ExactlyOnce, handle: Any) -> None:
+    """As a runner does when the checkpoint is durable."""
+    Later.of(writer.commit(handle))
+
+
 @pytest.fixture(params=list(CLIENTS))
 def client(request: pytest.FixtureRequest) -> Iterator[str]:
     return request.param
@@ -98,7 +103,7 @@ def test_what_a_killed_process_prepared_is_seen_once(kafka: Cluster, client: str
     writer.teardown()
     once_more = sink(kafka.address, topic, client, context, [handle])
     once_more.process((b"k", b"more"))
-    once_more.commit(handle_of(once_more, 2))
+    commit(once_more, handle_of(once_more, 2))
     once_more.teardown()
     assert sorted(kafka.values(topic)) == sorted([*expected, b"more"])
 
@@ -111,13 +116,13 @@ def test_the_epochs_of_one_run_follow_each_other(kafka: Cluster, client: str) ->
         writer.process((None, b"%d" % epoch))
         handles.append(handle_of(writer, epoch))
         if epoch > 2:  # two are open beside the one that is written
-            writer.commit(handles.pop(0))
+            commit(writer, handles.pop(0))
         if epoch == 4:
             assert handle_of(writer, 4) is None  # nothing was written
     assert kafka.values(topic) == [b"1", b"2", b"3", b"4"]
     for handle in handles:
-        writer.commit(handle)
-        writer.commit(handle)
+        commit(writer, handle)
+        commit(writer, handle)
     assert kafka.values(topic) == [b"%d" % epoch for epoch in range(1, 7)]
     assert len(kafka.admin.list_transactions()[1]) >= 3
     writer.teardown()
@@ -145,7 +150,7 @@ def test_readers_pass_what_a_run_of_another_width_left_open_without_a_checkpoint
     writers = [sink(kafka.address, topic, client, SinkContext(topic, "Write", n, 2, (n,))) for n in range(2)]
     writers[0].process((None, b"new"))
     for writer in writers:  # one has written nothing, and has to hear of the checkpoint all the same
-        writer.commit(handle_of(writer, 2))
+        commit(writer, handle_of(writer, 2))
         assert handle_of(writer, 3) is None
     assert kafka.values(topic) == [b"new"]
     for writer in writers:
@@ -162,7 +167,7 @@ def test_what_is_committed_is_known_to_be_although_earlier_records_are_open(kafk
     handle_of(behind, 2)
     ahead.process((None, b"ahead 1"))
     committed = handle_of(ahead, 1)
-    ahead.commit(committed)
+    commit(ahead, committed)
     for epoch in (2, 3):  # and the id of the first has gone on to the third
         ahead.process((None, b"ahead %d" % epoch))
         handle_of(ahead, epoch)
@@ -186,7 +191,7 @@ def test_a_zombie_can_neither_write_nor_commit(kafka: Cluster, client: str) -> N
     with pytest.raises(NotWritten):
         handle_of(zombie, 2)
     with pytest.raises(DataLoss, match="1 records"):
-        zombie.commit(unknown)
+        commit(zombie, unknown)
     zombie.teardown()
     assert kafka.values(topic) == []
 
@@ -221,7 +226,7 @@ def test_after_a_change_of_width_the_heir_commits_and_aborts(kafka: Cluster, cli
     second = sink(kafka.address, topic, client, SinkContext(topic, "Write", 1, 2, (2,)), handles[2:])
     second.process((None, b"new"))
     first = sink(kafka.address, topic, client, SinkContext(topic, "Write", 0, 2, (0, 1)), handles[:2])
-    second.commit(handle_of(second, 2))
+    commit(second, handle_of(second, 2))
     assert sorted(kafka.values(topic)) == [b"new", *(b"prepared %d" % n for n in range(3))]
     first.teardown()
     second.teardown()

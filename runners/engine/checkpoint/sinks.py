@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from sage.runners.engine import spec
@@ -21,7 +20,7 @@ def is_transactional(step: spec.Step) -> bool:
 class TransactionalOp(ParDoOp):
     """``id`` is what its handles go by in a checkpoint.
 
-    State: the handles that were prepared and are not committed, oldest first.
+    State: the handles that were prepared and are not committed, oldest first; commits that are not done.
 
     More than one waits when a checkpoint was given up: what it prepared is committed with the next that is durable.
     """
@@ -32,6 +31,7 @@ class TransactionalOp(ParDoOp):
         self._fn.manage()
         self.id = step_id(self.step.name)
         self._prepared: list[Any] = []
+        self._commits: list[Later] = []
 
     def recover(self, earlier: tuple[int, ...], prepared: Sequence[Any]) -> None:
         """Commits what a checkpoint holds, and aborts what else an earlier run left open."""
@@ -41,21 +41,31 @@ class TransactionalOp(ParDoOp):
 
     def prepare(self, epoch: int) -> list[Any]:
         """Prepares what was written; gives every handle that waits to be committed."""
+        while self._commits:
+            self._commits[0].told()
+            del self._commits[0]
         for waiting in self._prepared:
             if isinstance(waiting, Later) and waiting.failed:
                 waiting.told()
         handle = self.guarded(self._fn.prepare, epoch)
         if handle is not None:
-            self._prepared.append(Later(partial(self._told, handle)) if isinstance(handle, Later) else handle)
+            self._prepared.append(self._named(handle) if isinstance(handle, Later) else handle)
         return list(self._prepared)
 
-    def _told(self, handle: Later) -> Any:
-        """Called by the thread that stores the checkpoint: unlike `guarded`, this touches nothing of the task's."""
-        with naming(self.step.name, self.context):
-            return handle.told()
+    def _named(self, later: Later) -> Later:
+        """For the thread that stores the checkpoint: unlike `guarded`, this touches nothing of the task's."""
 
-    def commit(self) -> None:
-        """Commits all that `prepare` gave: the checkpoint that holds it is durable."""
+        def told() -> Any:
+            with naming(self.step.name, self.context):
+                return later.told()
+
+        return Later(told)
+
+    def commit(self) -> list[Later]:
+        """Commits all that `prepare` gave: the checkpoint that holds it is durable. Gives what of it may wait."""
         while self._prepared:
-            self.guarded(self._fn.commit, Later.of(self._prepared[0]))
+            rest = self.guarded(self._fn.commit, Later.of(self._prepared[0]))
+            if isinstance(rest, Later):
+                self._commits.append(self._named(rest))
             del self._prepared[0]
+        return list(self._commits)

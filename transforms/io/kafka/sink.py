@@ -247,7 +247,10 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
         except Fenced as error:
             raise _not_written(self._writing, error) from error
 
-    def commit(self, handle: Prepared) -> None:
+    def commit(self, handle: Prepared) -> Later:
+        return Later(functools.partial(self._finish, handle))
+
+    def _finish(self, handle: Prepared) -> None:
         if handle.records:
             self._commit(handle)
         if not self._swept:

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import CheckpointError, StepError
 from sage.runners.local import LocalRunner
+from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
 
 TAKEN: list[list[int]] = []
@@ -64,6 +65,54 @@ class Asking(BulkSink, TransactionalDoFn):
         assert not isinstance(handle, Later)
         with open(self.notes, "a") as notes:
             notes.write(f"{sum(handle[0])} {handle[1]}\n")
+
+
+class Finishing(Asking):
+    """Leaves its commits to be done later, and notes in which thread they were.
+
+    Args:
+        notes: the file.
+        refusals: how often a commit fails (count).
+    """
+
+    def prepare(self, epoch: int) -> list[int] | None:
+        rows, self.rows = self.rows, []
+        return rows or None
+
+    def commit(self, handle: list[int]) -> Later:
+        return Later(lambda: super(Finishing, self).commit(self.asked(handle)))
+
+
+class _Ticks(SplitReader[int]):
+    def __init__(self) -> None:
+        self.at = 0
+
+    def poll(self, limit: int) -> Batch | None:
+        if self.finished:
+            return None
+        time.sleep(0.01)
+        self.at += 1
+        return Batch([self.at], 0)
+
+    def position(self) -> int:
+        return self.at
+
+    def watermark(self) -> int:
+        return 0
+
+    @property
+    def finished(self) -> bool:
+        return self.at >= 40
+
+
+class Ticks(StreamSource[int]):
+    """The numbers from 1 to 40, one in ten milliseconds."""
+
+    def splits(self) -> Sequence[int]:
+        return [0]
+
+    def reader(self, split: int, position: Any) -> _Ticks:
+        return _Ticks()
 
 
 def doubled(n: int, rest_s: float) -> int:
@@ -135,6 +184,53 @@ def test_without_a_checkpoint_it_is_asked_for_when_it_is_committed(noted: Callab
 def test_what_cannot_be_asked_for_names_the_sink(noted: Callable[..., list[str]]) -> None:
     with pytest.raises(StepError, match=r"nobody answers \[while running 'Take'\]"):
         noted(1)
+
+
+def finished(folder: Path, refusals: int) -> list[list[str]]:
+    """What `Finishing` notes, by checkpoint: a sum and a thread."""
+    options = PipelineOptions(
+        [f"--checkpoint_dir={folder / 'checkpoints'}", "--checkpoint_interval=50ms"], streaming=True
+    )
+    pipeline = beam.Pipeline(LocalRunner(), options=options)
+    pipeline | ReadStream(Ticks()) | "Take" >> beam.ParDo(Finishing(str(folder / "notes"), refusals))
+    pipeline.run().wait_until_finish()
+    return [line.split() for line in (folder / "notes").read_text().splitlines()]
+
+
+def test_a_commit_may_be_done_beside_the_next_epoch_and_the_last_is_done_before_the_end(tmp_path: Path) -> None:
+    notes = finished(tmp_path, 0)
+    assert sum(int(part) for part, _ in notes) == sum(range(41))
+    assert notes[0][1] == "beside"
+    assert notes[-1][1] == "mine"
+
+
+def test_a_commit_that_failed_beside_the_next_epoch_is_done_before_that_is_prepared(tmp_path: Path) -> None:
+    notes = finished(tmp_path, 1)
+    assert sum(int(part) for part, _ in notes) == sum(range(41))
+    assert notes[0][1] == "mine"
+
+
+def test_a_commit_that_cannot_be_done_names_the_sink(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"nobody answers \[while running 'Take'\]"):
+        finished(tmp_path, 2)
+
+
+def test_who_asks_for_what_is_asked_for_already_waits_for_the_answer() -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def ask() -> str:
+        assert not asked.is_set()
+        asked.set()
+        assert answer.wait(10)
+        return "handle"
+
+    later = Later(ask)
+    other = threading.Thread(target=later.told)
+    other.start()
+    assert asked.wait(10)
+    threading.Timer(0.05, answer.set).start()
+    assert later.told() == "handle"
+    other.join()
 
 
 def test_a_handle_is_asked_for_once_and_again_after_a_failure() -> None:
