@@ -6,7 +6,7 @@ import json
 import posixpath
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sage.runners.engine.checkpoint.protocol import Kind, Receipt
@@ -80,10 +80,10 @@ def moved(part: Receipt, source: str, target: str) -> Receipt:
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """A manifest as JSON, with the checksum of what it says."""
-    said = asdict(manifest) | {"kind": manifest.kind.value}
+    said = vars(manifest) | {"kind": manifest.kind.value}
     del said["url"]
-    text = json.dumps(said, sort_keys=True)
-    return json.dumps({"format": _FORMAT, "checksum": zlib.crc32(text.encode()), "manifest": said}, indent=1).encode()
+    text = json.dumps(said, sort_keys=True, default=vars)
+    return f'{{"format": {_FORMAT}, "checksum": {zlib.crc32(text.encode())}, "manifest": {text}}}'.encode()
 
 
 def manifest_of(data: bytes, url: str) -> Manifest:

@@ -74,6 +74,7 @@ class Control:
         self._kafka = kafka
         self._errors = errors
         self._admin: Any = None
+        self._leaders: dict[Partition, int] = {}
         quieten()
         self._ask(lambda admin: None)
 
@@ -163,12 +164,29 @@ class Control:
     def first_offset(self, partition: Partition, producer: int) -> int | None:
         """Where the open transaction of a producer begins in a partition; None if that cannot be known."""
         theirs = self._kafka.TopicPartition(*partition)
+
+        def active(admin: Any) -> Any:
+            # Left to itself, the client asks for the leader each time. One that cannot answer is not asked again.
+            leader = self._leaders.pop(partition, None)
+            leader = self._leader(admin, partition) if leader is None else leader
+            found = admin.describe_producers([theirs], broker_id=leader)[theirs].active_producers
+            self._leaders[partition] = leader
+            return found
+
         try:
-            found = self._ask(lambda admin: admin.describe_producers([theirs]))[theirs].active_producers
+            found = self._ask(active)
         except self._errors.AuthorizationError:
             return None
         starts = [each.current_transaction_start_offset for each in found if each.producer_id == producer]
         return starts[0] if starts and starts[0] >= 0 else None
+
+    def _leader(self, admin: Any, partition: Partition) -> int:
+        """The id of the broker that leads a partition."""
+        (topic,) = admin.describe_topics([partition.topic])
+        leaders = {each["partition_index"]: int(each["leader_id"]) for each in topic["partitions"]}
+        if leaders.get(partition.number, -1) < 0:
+            raise self._errors.LeaderNotAvailableError(f"{partition} has none")
+        return leaders[partition.number]
 
     def commit(self, transactional_id: str, producer: int, epoch: int) -> None:
         """Commits the open transaction of a producer, which may be gone. Again for one that is committed is well.
