@@ -43,6 +43,7 @@ from sage.runners.state.restoring import (
     read_manifest,
 )
 
+_LOOKS_ONE_IN = 30  # calls of `retain`
 _OWNER, _LOCK, _SAVEPOINTS = "OWNER.json", "LOCK", "savepoints"
 
 
@@ -52,7 +53,8 @@ class CheckpointStore:
     A driver calls `acquire` first, and `new_run` before each of its attempts; its workers, in their processes, have
     stores of their own, and call `write` and `load` only.
 
-    State: which files the worker's last part named; the last manifest; whether this driver has been given the path.
+    State: which files the worker's last part named; the last manifest, and what each of those that are kept names (None
+    where that is not known); whether this driver has been given the path.
 
     Args:
         path: a local folder, or a path that fsspec knows.
@@ -79,6 +81,8 @@ class CheckpointStore:
         self._token = ""
         self._known: dict[tuple[str, str], tuple[str, int]] = {}
         self._last: Manifest | None = None
+        self._named: dict[int, set[str]] | None = None
+        self._retained = 0
 
     # The driver: who may write.
 
@@ -207,6 +211,8 @@ class CheckpointStore:
         except OSError as error:
             self._cannot_write(error)
         self._last = manifest
+        if self._named is not None:
+            self._named[epoch] = _named_by(manifest, folder)
         return savepoint or manifest
 
     def _chain(self, worker: int, receipt: Receipt, folder: str) -> tuple[Receipt, ...]:
@@ -300,31 +306,48 @@ class CheckpointStore:
     # The driver: what is kept.
 
     def retain(self, count: int) -> None:
-        """Removes all but the last ``count`` checkpoints, and what is left of those that were given up.
+        """Removes all but the last ``count`` checkpoints, and now and then what is left of those that were given up.
 
         Savepoints stay, and so does what later parts may still name.
         """
-        epochs = epochs_in(self._objects)
-        for epoch in epochs[: len(epochs) - count]:
+        # What it has published itself it need not look for: that takes longer than a checkpoint of little state.
+        looks = self._named is None or not count or self._retained % _LOOKS_ONE_IN == 0
+        self._retained += 1
+        epochs = epochs_in(self._objects) if looks else sorted(self._named or ())
+        gone = epochs[: len(epochs) - count]
+        for epoch in gone:
             self._objects.remove(f"{folder_of(epoch)}/{MANIFEST}")
-        self._sweep(epochs[-1] if epochs else 0)
+        if looks:
+            self._sweep(epochs[-1] if epochs else 0)
+        elif self._named is not None:
+            names = set().union(*[self._named.pop(epoch) for epoch in gone])
+            for name in sorted(names.difference(*self._named.values())):
+                self._objects.remove(name)
 
     def _sweep(self, epoch: int) -> None:
         """Removes what no manifest names, of checkpoints up to an epoch."""
         names = self._objects.names()
-        kept = set()
+        self._named, named = None, {}
         for name in names:
-            if epoch_of(name) is not None and name.endswith(f"/{MANIFEST}"):
+            number = epoch_of(name)
+            if number is not None and name.endswith(f"/{MANIFEST}"):
                 folder = posixpath.dirname(name)
                 try:
                     manifest = manifest_of(self._objects.get(name), folder)
                 except (OSError, ValueError, KeyError, TypeError):
                     return  # whoever asks for this one is told; until then nobody knows what it names
-                kept |= {name, *(name_of(folder, path) for path in manifest.objects)}
+                named[number] = _named_by(manifest, folder)
+        kept = set().union(*named.values())
         for name in names:
             found = epoch_of(name)
             if found is not None and found <= epoch and name not in kept:
                 self._objects.remove(name)
+        self._named = named
+
+
+def _named_by(manifest: Manifest, folder: str) -> set[str]:
+    """The names of a manifest and of all that it names."""
+    return {f"{folder}/{MANIFEST}", *(name_of(folder, path) for path in manifest.objects)}
 
 
 def _savepoint(name: str) -> str:

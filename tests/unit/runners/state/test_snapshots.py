@@ -81,12 +81,8 @@ def test_what_is_published_comes_back(job: Job) -> None:
     assert manifest is not None
     state = job.driver.load(manifest, 0, 1, ["s"], "unused")["s"]
     assert (state.watermark, state.earlier, dict(state.sinks)) == (7, (0,), {"Write": ["handle"]})
-    assert (state.root.keyed, state.root.spread, state.root.shared, state.root.mine) == (
-        [[b"k"]],
-        ["a", "b"],
-        b"s",
-        None,
-    )
+    root = state.root
+    assert (root.keyed, root.spread, root.shared, root.mine) == ([[b"k"]], ["a", "b"], b"s", None)
 
 
 def test_there_is_nothing_at_first(path: str) -> None:
@@ -130,6 +126,16 @@ def test_what_is_not_kept_goes_and_what_is_still_named_stays(job: Job) -> None:
             }  # fmt: skip
     assert {name.split("/")[0] for name in files_of(job) if name.startswith("chk")} == {"chk-00000003", "chk-00000004"}
     assert keyed(job.driver.latest()) == [[b"3", b"4"]]  # type: ignore[arg-type]
+
+
+def test_what_was_given_up_goes_now_and_then_too(job: Job) -> None:
+    job.take(1, {"s": whole(b"1")})
+    job.driver.retain(1)
+    job.store(2, {"s": whole(b"given up")})
+    for epoch in range(3, 40):
+        job.take(epoch, {"s": whole(b"later")})
+        job.driver.retain(1)
+    assert {name.split("/")[0] for name in files_of(job) if name.startswith("chk")} == {"chk-00000039"}
 
 
 def test_a_file_is_stored_once_and_stays_as_long_as_a_kept_checkpoint_names_it(job: Job, tmp_path: Path) -> None:
