@@ -24,16 +24,20 @@ from tests.benchmarks.stream.kafka import pace_of, records
 NAME = "latency"
 INTERVAL_MS = 100
 LOOKED_AT = 10
-"""One record in so many tells its latency: the reader is to take little from those it shares the machine with."""
-WARM_UP_S, COOL_DOWN_S, STARTS_WITHIN_S = 5.0, 2.0, 60.0
+"""One record in so many tells its latency."""
+PORTION_S = 0.005
+"""Records are sent in portions of so long. What measures is to take little from what it measures, with which it shares
+the machine: so they are not sent one by one, and of the partitions the reader reads one.
+"""
+WARM_UP_S, COOL_DOWN_S, STARTS_WITHIN_S = 10.0, 2.0, 60.0
 
 
 def feed(address: str, topic: str, rate: float, seconds: float) -> None:
-    """Sends so many records a second, in portions of two milliseconds."""
+    """Sends so many records a second."""
     import confluent_kafka
 
     producer = confluent_kafka.Producer(
-        {"bootstrap.servers": address, "linger.ms": 2, "queue.buffering.max.messages": 1_000_000}
+        {"bootstrap.servers": address, "linger.ms": PORTION_S * 1000, "queue.buffering.max.messages": 1_000_000}
     )
     send, keys = producer.produce, itertools.cycle([key_of(number) for number in range(KEYS)])
     began, sent = time.monotonic(), 0
@@ -43,12 +47,12 @@ def feed(address: str, topic: str, rate: float, seconds: float) -> None:
             send(topic, value, key)
         sent = max(sent, due)
         producer.poll(0)
-        time.sleep(0.002)
+        time.sleep(PORTION_S)
     producer.flush()
 
 
 class _Reader:
-    """Reads what is committed in a topic; a record's latency is the time from `feed` to here (ms)."""
+    """Reads what is committed in a partition of a topic; a record's latency is the time from `feed` to here (ms)."""
 
     def __init__(self, address: str, topic: str) -> None:
         import confluent_kafka
@@ -58,7 +62,7 @@ class _Reader:
              "enable.auto.commit": False, "fetch.wait.max.ms": 5, "fetch.queue.backoff.ms": 2}
         )  # fmt: skip
         self._skip = 0  # records, until the next that is looked at
-        self._consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
+        self._consumer.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
 
     def until_first(self) -> None:
         """Returns when something has come.
@@ -71,17 +75,21 @@ class _Reader:
             if time.monotonic() > deadline:
                 raise Failed(f"nothing was committed within {STARTS_WITHIN_S:.0f} s")
 
-    def latencies(self, begin_ns: int, end_ns: int) -> list[float]:
-        """Of the records that were sent between two instants (ns since the epoch): of each tenth that comes."""
+    def latencies(self, begin_ns: int, end_ns: int) -> tuple[list[float], int]:
+        """Of the records that were sent between two instants (ns since the epoch), those of each tenth that comes, and
+        how many of them all partitions have (count): each key has as many as the others.
+        """
         found: list[float] = []
+        keys: set[bytes] = set()
         while time.time_ns() < end_ns + COOL_DOWN_S * 1e9:
             messages = self._consumer.consume(1_000, 0.005)
             now = time.time_ns()
             for message in messages[self._skip :: LOOKED_AT]:
                 if message.error() is None and begin_ns <= (sent := int(message.value()[:HEAD])) < end_ns:
                     found.append((now - sent) / 1e6)
+                    keys.add(message.key())
             self._skip = (self._skip - len(messages)) % LOOKED_AT
-        return found
+        return found, len(found) * LOOKED_AT * KEYS // max(len(keys), 1)
 
     def close(self) -> None:
         self._consumer.close()
@@ -109,16 +117,16 @@ def measure(way: str, client: str, cluster: Any, rate: float, seconds: float) ->
     with tempfile.TemporaryDirectory() as folder:
         run = command(sys.executable, way, client, cluster.address, source, target, folder, INTERVAL_MS)
         with child(run), contextlib.closing(reader):
-            produce(cluster.address, source, 1)
+            produce(cluster.address, source, KEYS)
             reader.until_first()
             feeder.start()
             begin_ns = time.time_ns() + int(WARM_UP_S * 1e9)
             try:
-                found = sorted(reader.latencies(begin_ns, begin_ns + int(seconds * 1e9)))
+                found, came = reader.latencies(begin_ns, begin_ns + int(seconds * 1e9))
             finally:
                 feeder.kill()
                 feeder.join()
-    came = len(found) * LOOKED_AT
+    found.sort()
     if came < 0.8 * rate * seconds:
         raise Failed(f"only {came} of the {rate * seconds:.0f} records sent came out in time")
     return Latency(found[int(len(found) * 0.99)], statistics.median(found), found[-1], came / seconds)
