@@ -314,7 +314,7 @@ class CheckpointStore:
         looks = self._named is None or not count or self._retained % _LOOKS_ONE_IN == 0
         self._retained += 1
         epochs = epochs_in(self._objects) if looks else sorted(self._named or ())
-        gone = epochs[: len(epochs) - count]
+        gone = epochs[: max(0, len(epochs) - count)]
         for epoch in gone:
             self._objects.remove(f"{folder_of(epoch)}/{MANIFEST}")
         if looks:
