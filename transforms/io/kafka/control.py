@@ -163,7 +163,7 @@ class Control:
 
     def first_offset(self, partition: Partition, producer: int) -> int | None:
         """Where the open transaction of a producer begins in a partition; None if that cannot be known."""
-        theirs = self._kafka.TopicPartition(*partition)
+        theirs, remembered = self._kafka.TopicPartition(*partition), partition in self._leaders
 
         def active(admin: Any) -> Any:
             # Left to itself, the client asks for the leader each time. One that cannot answer is not asked again.
@@ -178,6 +178,9 @@ class Control:
         except self._errors.AuthorizationError:
             return None
         starts = [each.current_transaction_start_offset for each in found if each.producer_id == producer]
+        if not starts and remembered:  # it may lead no more, and be behind
+            del self._leaders[partition]
+            return self.first_offset(partition, producer)
         return starts[0] if starts and starts[0] >= 0 else None
 
     def _leader(self, admin: Any, partition: Partition) -> int:
