@@ -84,7 +84,7 @@ class Later:
 
     @staticmethod
     def of(handle: Any) -> Any:
-        """What `commit` is called with for what `prepare` gave."""
+        """What a `Later` is about, once it is done; anything else as it is."""
         return handle.told() if isinstance(handle, Later) else handle
 
 

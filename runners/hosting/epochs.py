@@ -91,7 +91,7 @@ class Epochs:
             self._tell(Ended(self._worker))
 
     def close(self) -> None:
-        """Waits for what is being stored."""
+        """Waits for what is being stored and committed."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
 

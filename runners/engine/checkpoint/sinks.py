@@ -41,9 +41,9 @@ class TransactionalOp(ParDoOp):
 
     def prepare(self, epoch: int) -> list[Any]:
         """Prepares what was written; gives every handle that waits to be committed."""
-        while self._commits:
-            self._commits[0].told()
-            del self._commits[0]
+        for commit in self._commits:
+            commit.told()
+        self._commits.clear()
         for waiting in self._prepared:
             if isinstance(waiting, Later) and waiting.failed:
                 waiting.told()

@@ -136,7 +136,7 @@ class PolledRoot(StepRoot):
         self._sealed: list[tuple[SplitReader[Any], Any]] = []
         self._opened = False
         self._read: list[Batch] = []
-        self._read_as: Any = None  # the element of one of them
+        self._beside: tuple[Any, Any] = ((), None)  # their windows and pane
 
     def process_block(self, port: int, block: Block) -> None:
         for value in block.windowed_values():
@@ -203,16 +203,11 @@ class PolledRoot(StepRoot):
 
     def _take(self, element: WindowedValue, batch: Batch) -> None:
         """Puts what a split gave aside, to leave in one block with what others give in this turn."""
-        if self._read and not self._joins(element, batch):
+        beside = tuple(element.windows), element.pane_info
+        if self._read and not (beside == self._beside and _alike(self._read[0].timestamps, batch.timestamps)):
             self._send()
-        self._read_as = element
+        self._beside = beside
         self._read.append(batch)
-
-    def _joins(self, element: WindowedValue, batch: Batch) -> bool:
-        """Whether a batch can be in a block with those put aside."""
-        first, stamps = self._read[0].timestamps, batch.timestamps
-        alike = first == stamps if isinstance(stamps, int) else not isinstance(first, int)
-        return alike and _beside(self._read_as) == _beside(element)
 
     def _send(self) -> None:
         """Sends what was put aside."""
@@ -221,7 +216,7 @@ class PolledRoot(StepRoot):
             return
         values, micros = batches[0] if len(batches) == 1 else _joined(batches)
         stamps = _timestamp(micros) if isinstance(micros, int) else Stamps(micros)
-        self._output.receive_block(Block(values, stamps, *_beside(self._read_as)))
+        self._output.receive_block(Block(values, stamps, *self._beside))
 
     def wakeup(self) -> int | None:
         return min((split.due for split in self._splits), default=None)
@@ -282,6 +277,11 @@ class PolledRoot(StepRoot):
         super().close()
 
 
+def _alike(first: list[int] | int, other: list[int] | int) -> bool:
+    """Whether batches with these timestamps can be in one block."""
+    return first == other if isinstance(other, int) else not isinstance(first, int)
+
+
 def _joined(batches: list[Batch]) -> Batch:
     """Batches with one timestamp, the same, or with one for each of their values, as one."""
     values = [value for batch in batches for value in batch.values]
@@ -289,10 +289,6 @@ def _joined(batches: list[Batch]) -> Batch:
     if isinstance(first, int):
         return Batch(values, first)
     return Batch(values, [at for batch in batches if not isinstance(batch.timestamps, int) for at in batch.timestamps])
-
-
-def _beside(element: WindowedValue) -> tuple[Any, Any]:
-    return tuple(element.windows), element.pane_info
 
 
 def _timestamp(micros: int) -> Timestamp:

@@ -14,8 +14,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import CheckpointError, StepError
 from sage.runners.local import LocalRunner
-from sage.sources import Batch, ReadStream, SplitReader, StreamSource
+from sage.sources import ReadStream
 from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
+from tests.recovery.streams import SPLITS, Numbers
 
 TAKEN: list[list[int]] = []
 
@@ -81,38 +82,6 @@ class Finishing(Asking):
 
     def commit(self, handle: list[int]) -> Later:
         return Later(lambda: super(Finishing, self).commit(self.asked(handle)))
-
-
-class _Ticks(SplitReader[int]):
-    def __init__(self) -> None:
-        self.at = 0
-
-    def poll(self, limit: int) -> Batch | None:
-        if self.finished:
-            return None
-        time.sleep(0.01)
-        self.at += 1
-        return Batch([self.at], 0)
-
-    def position(self) -> int:
-        return self.at
-
-    def watermark(self) -> int:
-        return 0
-
-    @property
-    def finished(self) -> bool:
-        return self.at >= 40
-
-
-class Ticks(StreamSource[int]):
-    """The numbers from 1 to 40, one in ten milliseconds."""
-
-    def splits(self) -> Sequence[int]:
-        return [0]
-
-    def reader(self, split: int, position: Any) -> _Ticks:
-        return _Ticks()
 
 
 def doubled(n: int, rest_s: float) -> int:
@@ -192,21 +161,22 @@ def finished(folder: Path, refusals: int) -> list[list[str]]:
         [f"--checkpoint_dir={folder / 'checkpoints'}", "--checkpoint_interval=50ms"], streaming=True
     )
     pipeline = beam.Pipeline(LocalRunner(), options=options)
-    pipeline | ReadStream(Ticks()) | "Take" >> beam.ParDo(Finishing(str(folder / "notes"), refusals))
+    numbers = pipeline | ReadStream(Numbers(41, rate=100)) | beam.Values()
+    numbers | "Take" >> beam.ParDo(Finishing(str(folder / "notes"), refusals))
     pipeline.run().wait_until_finish()
     return [line.split() for line in (folder / "notes").read_text().splitlines()]
 
 
 def test_a_commit_may_be_done_beside_the_next_epoch_and_the_last_is_done_before_the_end(tmp_path: Path) -> None:
     notes = finished(tmp_path, 0)
-    assert sum(int(part) for part, _ in notes) == sum(range(41))
+    assert sum(int(part) for part, _ in notes) == len(SPLITS) * sum(range(41))
     assert notes[0][1] == "beside"
     assert notes[-1][1] == "mine"
 
 
 def test_a_commit_that_failed_beside_the_next_epoch_is_done_before_that_is_prepared(tmp_path: Path) -> None:
     notes = finished(tmp_path, 1)
-    assert sum(int(part) for part, _ in notes) == sum(range(41))
+    assert sum(int(part) for part, _ in notes) == len(SPLITS) * sum(range(41))
     assert notes[0][1] == "mine"
 
 
