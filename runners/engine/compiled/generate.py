@@ -17,6 +17,7 @@ from sage.runners.engine.blocks import Stamps, timestamp_of
 from sage.runners.engine.compiled.here import Columns, Here
 from sage.runners.engine.compiled.inline import gives_back, paired_with
 from sage.runners.engine.compiled.keyed import Whose, write_key, write_states, write_timer
+from sage.runners.engine.compiled.lists import taker_of, write_lists
 from sage.runners.engine.compiled.outputs import Ordinary, result_type
 from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg
 from sage.runners.engine.compiled.sinks import write_bulk, write_combine, write_edge
@@ -195,9 +196,10 @@ class Generator:
             return self._side(op, value, here, one) if isinstance(value, SideArg) else w.bind("a", value)
 
         parts = [constant_or_side(arg) for arg in call.args]
-        parts += [f"{name}={constant_or_side(value)}" for name, value in call.kwargs.items()]
+        named = [f"{name}={constant_or_side(value)}" for name, value in call.kwargs.items()]
         key = write_key(w, op, here) if call.keyed else ""
-        return "".join(f", {part}" for part in [*parts, *self._own(op, call, here, Whose(key, str(one)))])
+        parts += self._own(op, call, here, Whose(key, str(one)))
+        return "".join(f", {part}" for part in [*parts, *named])
 
     def _own(self, op: Any, call: PlainCall, here: Here, whose: Whose) -> list[str]:
         """The sources of the arguments that take something of the element's or the timer's own."""
@@ -207,13 +209,13 @@ class Generator:
             Special.TIMESTAMP: here.stamp, Special.WINDOW: whose.window, Special.PANE: here.pane,
             Special.KEY: whose.key, Special.TAG: f"{here.value}.tag",
         }  # fmt: skip
-        parts = [f"{name}={own[what]}" for name, what in call.specials.items() if isinstance(what, Special)]
+        found = {name: own[what] for name, what in call.specials.items() if isinstance(what, Special)}
         states = {name: what for name, what in call.specials.items() if isinstance(what, StateArg)}
         if states:
             by_clock = (what.timer and not TimeDomain.is_event_time(what.spec.time_domain) for what in states.values())
             micros = self._micros(here) if any(by_clock) else ""
-            parts += write_states(self._writer, op, states, whose, here, micros)
-        return parts
+            found.update(write_states(self._writer, op, states, whose, here, micros))
+        return [found[name] if call.placed else f"{name}={found[name]}" for name in call.specials]
 
     def _call(self, op: Any, call: PlainCall, here: Here, one: str | None) -> None:
         w, name = self._writer, op.step.name
@@ -230,6 +232,10 @@ class Generator:
             return
         arguments = self._arguments(op, call, here, one)
         called = f"{w.bind('f', call.function)}({here.value}{arguments})"
+        if (taker := taker_of(w, op, call, here, self._calls)) is not None:
+            write_lists(w, op, call, called, here, taker, self._take_over)
+            self.steps += taker.steps
+            return
         if call.shape is Shape.FILTER:
             with w.block(f"if {called}:", name):
                 self._made(op.outputs[None], here, counted=True)

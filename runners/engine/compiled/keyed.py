@@ -42,7 +42,7 @@ class Whose:
 
 def write_states(
     w: Writer, op: Any, states: Mapping[str, StateArg], whose: Whose, here: Here, micros: str
-) -> list[str]:
+) -> dict[str, str]:
     """State and timer handles, looked up anew when the key or the window is another object than before.
 
     A timer has one handle, which is told of the key at hand, and of the element if it makes a difference to it.
@@ -56,7 +56,7 @@ def write_states(
         micros: the source of its timestamp in microseconds.
 
     Returns:
-        The sources of the keyword arguments.
+        The sources of the arguments, by name.
     """
     names = {name: w.fresh("s") for name in states}
     timers = {names[name]: what.spec for name, what in states.items() if what.timer}
@@ -78,15 +78,17 @@ def write_states(
             w.line(f"{handle}.pane = {here.pane}")
         if not TimeDomain.is_event_time(spec.time_domain):
             w.line(f"{handle}.micros = {micros}")
-    return [f"{name}={local}" for name, local in names.items()]
+    return names
 
 
 def _look_up(w: Writer, op: Any, states: Mapping[str, StateArg], names: Mapping[str, str], whose: Whose) -> None:
     state, key, one = op.user_state, whose.key, whose.window
     near = one == _THE_ONE and not all(what.timer for what in states.values())
     if near:
-        plain = w.fresh("plain")
-        w.line(f"{plain} = {w.bind('type', type)}({key}) in {w.bind('direct', state.direct)}")
+        plain, last, kind = w.fresh("plain"), w.fresh("c"), f"{w.bind('type', type)}({key})"
+        w.start(f"{last} = None")
+        known = f"{kind} in {w.bind('direct', state.direct)} and ({last} := {kind}) is not None"
+        w.line(f"{plain} = {kind} is {last} or {known}")
     for name, what in states.items():
         handle, column = names[name], w.fresh("cells")
         if what.timer:

@@ -43,7 +43,8 @@ class PlainCall:
 
     ``specials`` names the keyword arguments that take something of the element's own; ``stamps`` says that the
     function is likely to give ``TimestampedValue``s, which decides speed and not meaning; ``checked`` that a
-    ``str``, ``bytes`` or ``dict`` as the result is the error Beam makes of it.
+    ``str``, ``bytes`` or ``dict`` as the result is the error Beam makes of it; ``placed`` that the arguments in
+    ``specials`` are given by their places, right behind ``args``, which costs less than by their names.
     """
 
     shape: Shape
@@ -54,6 +55,7 @@ class PlainCall:
     stamps: bool
     checked: bool
     keyed: bool = False
+    placed: bool = False
 
     @property
     def sees_window(self) -> bool:
@@ -148,6 +150,7 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     )
     return PlainCall(
         shape, function, tuple(args), kwargs, specials, _mentions(function), checked, keyed,
+        _in_place(function, specials, 1 + len(args)),
     )  # fmt: skip
 
 
@@ -177,8 +180,22 @@ def timer_calls(fn: Any) -> dict[str, PlainCall] | None:
             return None
         function = method.method_value
         checked = _CHECKS_RESULTS and not inspect.isgeneratorfunction(function)
-        calls[timer.name] = PlainCall(Shape.FLAT, function, (), {}, specials, _mentions(function), checked)
+        placed = _in_place(function, specials, 0)
+        calls[timer.name] = PlainCall(
+            Shape.FLAT, function, (), {}, specials, _mentions(function), checked, placed=placed
+        )
     return calls
+
+
+def _in_place(function: Any, specials: Mapping[str, Any], before: int) -> bool:
+    """Whether these are the parameters of a function behind so many others, in this order."""
+    bound = isinstance(function, MethodType)
+    plain = function.__func__ if bound else function
+    if not isinstance(plain, FunctionType):
+        return False
+    code = plain.__code__
+    names = code.co_varnames[: code.co_argcount][bound + before :]
+    return names[: len(specials)] == tuple(specials)
 
 
 def _specials(method: Any, known: Any = _SPECIALS) -> dict[str, Special | StateArg] | None:

@@ -9,6 +9,7 @@ from apache_beam.transforms import combiners
 
 from sage.runners.engine.blocks import Stamps
 from sage.runners.engine.compiled.here import Here
+from sage.runners.engine.compiled.lists import BULK
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.grouping.combine import WRAPPERS, PreCombineOp
@@ -16,7 +17,6 @@ from sage.runners.engine.grouping.combine import WRAPPERS, PreCombineOp
 _MISSING = object()
 # Beam's wrapper of a plain function calls it on every ten values or so; a longer list costs less per value.
 _BUFFER = 64
-_BULK = 128
 
 
 def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:
@@ -49,7 +49,7 @@ def write_bulk(w: Writer, take: Callable[[list[Any]], None], value: str, name: s
     send = f"{w.bind('take', take)}({rows})"
     w.start(f"{rows} = []")
     w.line(f"{rows}.append({value})")
-    with w.block(f"if len({rows}) >= {_BULK}:"):
+    with w.block(f"if len({rows}) >= {BULK}:"):
         w.line(send, name)
         w.line(f"{rows} = []")
     w.end(f"if {rows}: {send}", name)
