@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op
 
 BULK = 128
-"""How many elements a step is given that takes lists."""
+"""How many elements, or up to twice as many, a step is given that takes lists."""
 
 
 class Portions:
@@ -32,14 +32,20 @@ class Portions:
         self._known = Ordinary()
         self.missed = False
 
-    def of(self, rows: list[Any], most: int, *beside: Any) -> list[list[Any]]:
-        """The ordinary elements in lists of ``most``, or up to twice as many (count)."""
+    def of(self, rows: list[Any], room: Callable[[], int], *beside: Any) -> Iterator[list[Any]]:
+        """The ordinary elements in lists of what there is ``room`` for then (count), or one of up to twice as many."""
         known, self.missed = self._known, False
         if not known.issuperset(map(type, rows)):
             rows = self._sorted_out(rows, beside)
-        if len(rows) <= 2 * most:
-            return [rows] if rows else []
-        return [rows[at : at + most] for at in range(0, len(rows), most)]
+        if len(rows) <= 2 * room():
+            if rows:
+                yield rows
+            return
+        at = 0
+        while at < len(rows):
+            end = at + room()
+            yield rows[at:end]
+            at = end
 
     def _sorted_out(self, rows: list[Any], beside: tuple[Any, ...]) -> list[Any]:
         plain = []
@@ -58,7 +64,8 @@ class Taker:
 
     Attributes:
         take: the source of the call that takes the list of a name.
-        room: the source of how many elements the next list may have (count).
+        room: the source of what tells how many elements the next list may have (count).
+        enough: the source of that number when it was last asked for.
         step: the step whose user code that runs; None at the edge of a stage.
         begin: lines to run before the first element.
         again: lines to run when a list was taken.
@@ -66,6 +73,7 @@ class Taker:
 
     take: Callable[[str], str]
     room: str
+    enough: str
     step: spec.Step | None = None
     begin: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
@@ -95,12 +103,12 @@ def _taker(w: Writer, op: Op, here: Here, calls: Mapping[spec.StepId, PlainCall]
         take, room, limit = w.bind("take", op.take), w.bind("room", op.room), w.fresh("n")
         beside = f"{here.stamp}, {here.windows}, {here.pane}"
         again = (f"{limit} = {room}()",)
-        return Taker(lambda rows: f"{take}({rows}, {beside})", limit, None, again, again)
+        return Taker(lambda rows: f"{take}({rows}, {beside})", room, limit, None, again, again)
     call = calls.get(op.step.id)
     if call is None or call.shape is not Shape.BULK:
         return None
     take = w.bind("take", call.function)
-    return Taker(lambda rows: f"{take}({rows})", str(BULK), op.step)
+    return Taker(lambda rows: f"{take}({rows})", w.bind("room", lambda: BULK), str(BULK), op.step)
 
 
 def write_lists(
@@ -170,7 +178,7 @@ class _Gathered:
     def flush(self, missed: str = "") -> None:
         """Sends what was gathered if it is enough; ``missed`` is to run if some of it was not ordinary."""
         w = self._w
-        with w.block(f"if len({self.rows}) >= {self._taker.room}:"):
+        with w.block(f"if len({self.rows}) >= {self._taker.enough}:"):
             for line in self._send:
                 w.line(*line)
             w.line(f"{self.rows} = []")

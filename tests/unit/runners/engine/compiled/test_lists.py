@@ -1,6 +1,7 @@
 """Outputs that go on as lists: they are what they would be one by one."""
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints.
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -152,11 +153,16 @@ def test_arguments_are_given_by_place_and_by_name(given: tuple[tuple[int, ...], 
 def test_what_is_no_ordinary_element_is_handed_on_by_itself() -> None:
     special: list[Any] = []
     portions = Portions(lambda *each: special.append(each))
-    assert portions.of([1, "two", 3], 2, "at", "in", "pane") == [[1, "two", 3]]
+
+    def cut(rows: list[Any]) -> list[list[Any]]:
+        rooms = itertools.chain([2, 2], itertools.count(3))
+        return list(portions.of(rows, lambda: next(rooms), "at", "in", "pane"))
+
+    assert cut([1, "two", 3]) == [[1, "two", 3]]
     assert not portions.missed
     stamped = TimestampedValue(2, 0)
-    assert portions.of([1, stamped, 3], 2, "at", "in", "pane") == [[1, 3]]
+    assert cut([1, stamped, 3]) == [[1, 3]]
     assert portions.missed
     assert special == [(stamped, "at", "in", "pane")]
-    assert portions.of([stamped], 2, "at", "in", "pane") == []
-    assert portions.of(list(range(5)), 2, "at", "in", "pane") == [[0, 1], [2, 3], [4]]
+    assert cut([stamped]) == []
+    assert cut([*range(7)]) == [[0, 1], [2, 3, 4], [5, 6]]
