@@ -18,7 +18,7 @@ from sage.runners.engine.compiled.here import Columns, Here
 from sage.runners.engine.compiled.inline import gives_back, paired_with
 from sage.runners.engine.compiled.keyed import Whose, write_key, write_states, write_timer
 from sage.runners.engine.compiled.lists import taker_of, write_lists
-from sage.runners.engine.compiled.outputs import Ordinary, result_type
+from sage.runners.engine.compiled.outputs import Ordinary, write_whole
 from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg
 from sage.runners.engine.compiled.sinks import write_bulk, write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
@@ -253,15 +253,10 @@ class Generator:
         results, number = w.fresh("r"), w.fresh("n")
         w.line(f"{results} = {called}", name)
         w.start(f"{number} = 0")
-        whole, last, kind = w.fresh("r"), w.fresh("c"), w.bind("type", type)
-        rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
-        inner = replace(here, value=value, count=number, rest=rest)
         with w.block(f"if {results} is not None:"):
-            if call.checked:
-                w.start(f"{last} = None")
-                with w.block(f"if {kind}({results}) is not {last}:"):
-                    w.line(f"{last} = {w.bind('known', result_type)}({results})", name)
-            w.line(f"{whole} = {w.bind('iter', iter)}({results})", name)
+            whole = write_whole(w, results, call.checked, name)
+            rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
+            inner = replace(here, value=value, count=number, rest=rest)
             with w.block(f"for {value} in {whole}:", name):
                 w.line(f"{number} += 1")
                 self._outputs(op, call, inner)

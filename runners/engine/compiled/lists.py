@@ -8,14 +8,12 @@ from typing import Any
 
 from sage.runners.engine import spec
 from sage.runners.engine.compiled.here import Here
-from sage.runners.engine.compiled.outputs import Ordinary, result_type
+from sage.runners.engine.compiled.outputs import Ordinary, write_whole
 from sage.runners.engine.compiled.recognise import PlainCall, Shape
+from sage.runners.engine.compiled.sinks import BULK
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op
-
-BULK = 128
-"""How many elements, or up to twice as many, a step is given that takes lists."""
 
 
 class Portions:
@@ -65,18 +63,12 @@ class Taker:
     Attributes:
         take: the source of the call that takes the list of a name.
         room: the source of what tells how many elements the next list may have (count).
-        enough: the source of that number when it was last asked for.
         step: the step whose user code that runs; None at the edge of a stage.
-        begin: lines to run before the first element.
-        again: lines to run when a list was taken.
     """
 
     take: Callable[[str], str]
     room: str
-    enough: str
     step: spec.Step | None = None
-    begin: tuple[str, ...] = ()
-    again: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[spec.Step]:
@@ -100,15 +92,13 @@ def taker_of(
 
 def _taker(w: Writer, op: Op, here: Here, calls: Mapping[spec.StepId, PlainCall]) -> Taker | None:
     if isinstance(op, EdgeOp):
-        take, room, limit = w.bind("take", op.take), w.bind("room", op.room), w.fresh("n")
-        beside = f"{here.stamp}, {here.windows}, {here.pane}"
-        again = (f"{limit} = {room}()",)
-        return Taker(lambda rows: f"{take}({rows}, {beside})", room, limit, None, again, again)
+        take, beside = w.bind("take", op.take), f"{here.stamp}, {here.windows}, {here.pane}"
+        return Taker(lambda rows: f"{take}({rows}, {beside})", w.bind("room", op.room))
     call = calls.get(op.step.id)
     if call is None or call.shape is not Shape.BULK:
         return None
     take = w.bind("take", call.function)
-    return Taker(lambda rows: f"{take}({rows})", w.bind("room", lambda: BULK), str(BULK), op.step)
+    return Taker(lambda rows: f"{take}({rows})", w.bind("room", lambda: BULK), op.step)
 
 
 def write_lists(
@@ -127,22 +117,17 @@ def write_lists(
     """
     name, output = op.step.name, op.outputs[None]
     gathered = _Gathered(w, op, here, taker)
-    rows, kind = gathered.rows, w.bind("type", type)
+    rows = gathered.rows
     if call.shape is Shape.MAP:
         w.line(f"{rows}.append({called})", name)
         gathered.flush()
     else:
-        results, whole, value = w.fresh("r"), w.fresh("r"), w.fresh("v")
+        results, value = w.fresh("r"), w.fresh("v")
         w.line(f"{results} = {called}", name)
-        with w.block(f"if {kind}({results}) is {w.bind('list', list)}:"):
+        with w.block(f"if {w.bind('type', type)}({results}) is {w.bind('list', list)}:"):
             w.line(f"{rows} += {results}")
         with w.block(f"elif {results} is not None:"):
-            if call.checked:
-                last = w.fresh("c")
-                w.start(f"{last} = None")
-                with w.block(f"if {kind}({results}) is not {last}:"):
-                    w.line(f"{last} = {w.bind('known', result_type)}({results})", name)
-            w.line(f"{whole} = {w.bind('iter', iter)}({results})", name)
+            whole = write_whole(w, results, call.checked, name)
             rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
             with w.block(f"for {value} in {whole}:", name):
                 w.line(f"{rows}.append({value})")
@@ -160,12 +145,13 @@ class _Gathered:
     """
 
     def __init__(self, w: Writer, op: Any, here: Here, taker: Taker) -> None:
-        self._w, self._taker, self._name = w, taker, op.step.name
+        self._w, self._name = w, op.step.name
         self.rows, self.number = w.fresh("b"), w.fresh("n")
         w.start(f"{self.rows} = []")
         w.start(f"{self.number} = 0")
-        for line in taker.begin:
-            w.start(line)
+        self._limit = w.fresh("n")
+        self._ask = f"{self._limit} = {taker.room}()"
+        w.start(self._ask)
         portions = Portions(op.handle_special)
         self._portions = w.bind("portions", portions)
         cut = f"{w.bind('cut', portions.of)}({self.rows}, {taker.room}, {here.stamp}, {here.windows}, {here.pane})"
@@ -178,12 +164,11 @@ class _Gathered:
     def flush(self, missed: str = "") -> None:
         """Sends what was gathered if it is enough; ``missed`` is to run if some of it was not ordinary."""
         w = self._w
-        with w.block(f"if len({self.rows}) >= {self._taker.enough}:"):
+        with w.block(f"if len({self.rows}) >= {self._limit}:"):
             for line in self._send:
                 w.line(*line)
             w.line(f"{self.rows} = []")
-            for again in self._taker.again:
-                w.line(again)
+            w.line(self._ask)
             if missed:
                 with w.block(f"if {self._portions}.missed:"):
                     w.line(missed, self._name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from sage.runners.engine.compiled.recognise import is_ordinary
+from sage.runners.engine.compiled.source import Writer
 
 BAD_RESULTS = frozenset({str, bytes, dict})
 
@@ -41,6 +42,18 @@ def result_type(results: Any) -> type:
             f"Please use list({results!r}) if you really want this behavior."
         )
     return kind
+
+
+def write_whole(w: Writer, results: str, checked: bool, step: str) -> str:
+    """The iterator over what a call of a step gave, with a look at its class if that is to be ``checked``; its name."""
+    if checked:
+        last = w.fresh("c")
+        w.start(f"{last} = None")
+        with w.block(f"if {w.bind('type', type)}({results}) is not {last}:"):
+            w.line(f"{last} = {w.bind('known', result_type)}({results})", step)
+    whole = w.fresh("r")
+    w.line(f"{whole} = {w.bind('iter', iter)}({results})", step)
+    return whole
 
 
 def no_pair(value: Any) -> NoReturn:

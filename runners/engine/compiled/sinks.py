@@ -9,7 +9,6 @@ from apache_beam.transforms import combiners
 
 from sage.runners.engine.blocks import Stamps
 from sage.runners.engine.compiled.here import Here
-from sage.runners.engine.compiled.lists import BULK
 from sage.runners.engine.compiled.source import Writer
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.grouping.combine import WRAPPERS, PreCombineOp
@@ -17,6 +16,8 @@ from sage.runners.engine.grouping.combine import WRAPPERS, PreCombineOp
 _MISSING = object()
 # Beam's wrapper of a plain function calls it on every ten values or so; a longer list costs less per value.
 _BUFFER = 64
+BULK = 128
+"""How many elements, or up to twice as many, a step is given that takes lists."""
 
 
 def write_edge(w: Writer, op: EdgeOp, here: Here) -> None:

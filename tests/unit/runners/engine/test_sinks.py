@@ -22,7 +22,7 @@ TAKEN: list[list[int]] = []
 
 
 class Taking(BulkSink):
-    def __init__(self, refused: int = -1) -> None:
+    def __init__(self, refused: int | None = None) -> None:
         self.refused = refused
 
     def setup(self) -> None:

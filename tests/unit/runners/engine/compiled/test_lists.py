@@ -16,20 +16,12 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.errors import StepError
-from sage.runners.engine.compiled.lists import BULK, Portions
+from sage.runners.engine.compiled.lists import Portions
+from sage.runners.engine.compiled.sinks import BULK
 from sage.runners.local import LocalRunner
-from sage.transactions import BulkSink
+from tests.unit.runners.engine.test_sinks import TAKEN, Taking
 
 WAYS = ["auto", "general"]
-TAKEN: list[list[Any]] = []
-
-
-class Taking(BulkSink):
-    def setup(self) -> None:
-        TAKEN.clear()
-
-    def take(self, elements: list[Any]) -> None:
-        TAKEN.append(elements)
 
 
 class Giving(beam.DoFn):
