@@ -197,7 +197,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action=_Checked,
         default=50,
         metavar="TIME",
-        help="Longest time a bundle stays open in a streaming job (ms, as 50ms or 1s). Default: 50ms.",
+        help="How long an element of a streaming job may wait for others, or for a slow step that has more to do, "
+        "before it goes on (ms, as 50ms or 1s). Default: 50ms.",
     )
     parser.add_argument(
         "--execution_path",

@@ -12,7 +12,7 @@ from sage.errors import Location
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.keyed.store import KeyedStore
 from sage.runners.engine.metrics import StepMetrics, Tracker
-from sage.runners.engine.spec import Collection, CollectionId
+from sage.runners.engine.spec import Collection, CollectionId, Plan
 from sage.runners.engine.spilling.spill import Memory, SpillStore
 
 
@@ -46,9 +46,10 @@ class JobOptions:
         execution_path: ``auto``, or the only way that steps may run: ``compiled``, ``bound`` or ``general``.
         block_rows: the most values gathered before a block leaves a stage (count).
         memory_bytes: what the groupings of a worker may hold before they spill (bytes); None for no limit.
+        streaming: whether elements are not to wait for long, also where all input is bounded.
         draining: whether unbounded restrictions are truncated, as when a job is drained.
-        bundle_micros: how long an unbounded restriction is processed before it is split, and how long a bundle of an
-            unbounded job stays open (microseconds).
+        bundle_micros: how long elements of a stream may wait for what they came with (microseconds): an unbounded
+            restriction is split, and a bundle of a stream ends, after so long.
         job: the job's name.
         epochs: whether the host drives transactional sinks: at least once, when all input has ended.
         checkpoints: whether there will be snapshots before that, so that what changes between them is worth noting.
@@ -61,6 +62,7 @@ class JobOptions:
     execution_path: str = "auto"
     block_rows: int = 4096
     memory_bytes: int | None = None
+    streaming: bool = False
     draining: bool = False
     bundle_micros: int = 50_000
     job: str = "sage-job"
@@ -108,6 +110,11 @@ class JobContext:
         return self.containers[step]
 
 
+def streams(plan: Plan, options: JobOptions) -> bool:
+    """Whether elements of a job are not to wait for long: it is a stream, or asked to be run like one."""
+    return options.streaming or any(not collection.bounded for collection in plan.collections.values())
+
+
 @dataclass
 class TaskContext:
     """What the operators of one task see."""
@@ -115,6 +122,7 @@ class TaskContext:
     job: JobContext
     collections: Mapping[CollectionId, Collection]
     emit: Callable[[CollectionId, Block], None]
+    streams: bool = False
 
     @property
     def tracker(self) -> Tracker:

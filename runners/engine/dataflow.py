@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Some
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sage.runners.engine.blocks import MIN_MICROS, Block
+from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.checkpoint.alignment import Alignment
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot, StageState
-from sage.runners.engine.context import JobContext, TaskContext
-from sage.runners.engine.exchange import Exchange, Message, Partitioner, Route, routes_of, weight
-from sage.runners.engine.failures import RAISED, raise_step_error, unfit_key
-from sage.runners.engine.keyed.keys import key_coder
+from sage.runners.engine.context import JobContext, TaskContext, streams
+from sage.runners.engine.exchange import Exchange, Message, Route
+from sage.runners.engine.failures import RAISED, raise_step_error
+from sage.runners.engine.inboxes import Inboxes
+from sage.runners.engine.portion import TURNS_PER_BUNDLE
 from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.root import ImpulseRoot
+from sage.runners.engine.routing import Routing
 from sage.runners.engine.spec import CollectionId, Plan
-from sage.runners.engine.task import Task
+from sage.runners.engine.task import Task, feeding
 from sage.runtime import set_watermark, watermark
 from sage.transactions import Later
-
-INBOX_ROWS = 1 << 16
 
 
 @dataclass
@@ -35,6 +34,9 @@ class _Alone:
 
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         raise AssertionError("there is no other worker")
+
+    def attend(self) -> None:
+        pass
 
     def consumed(self, sender: int, stage: int, size: int) -> None:
         raise AssertionError("there is no other worker")
@@ -67,40 +69,22 @@ class Dataflow:
         }
         self._context = TaskContext(job, plan.collections, self._emit)
         self._makers = {c: step.name for stage in plan.stages for step in stage.steps for c in step.outputs.values()}
-        self._routes = routes_of(plan)
-        self._partitioners: dict[tuple[int, int], Partitioner] = {}
-        self._channels: dict[tuple[int, int], list[int]] = {}
-        for route in (r for routes in self._routes.values() for r in routes):
-            place = (route.stage, route.port)
-            if self._crosses(route):
-                self._partitioners[place] = Partitioner(route, self._exchange.workers)
-                self._channels[place] = [MIN_MICROS] * self._exchange.workers
-            else:
-                self._channels[place] = [MIN_MICROS]
-        self._inboxes: dict[int, deque[tuple[int, Message, int, int]]] = {i: deque() for i in self.tasks}
-        self._waiting = dict.fromkeys(self.tasks, 0)
-        self._ready: list[int] = []
-        self._queued: set[int] = set()
+        self._routing = Routing(plan, self._exchange.me, self._exchange.workers, self._context)
+        self._channels = {place: [MIN_MICROS] * count for place, count in self._routing.channels.items()}
+        self._inboxes = Inboxes(self.tasks)
         self._sent: dict[CollectionId, int] = {}
         self._inside = 0
         self._at = -1
         self._sources = deque(i for i, task in self.tasks.items() if task.is_source)
-        self._alignment = Alignment(self._channel_counts())
+        self._alignment = Alignment(self._routing.channels_of(self.tasks))
         self._wanted: deque[Barrier] = deque()
         self._taken: Callable[[Barrier, Mapping[int, StageSnapshot]], None] | None = None
-        self._unbounded = any(not collection.bounded for collection in plan.collections.values())
+        self._streams = streams(plan, job.options)
         self._bundles_end = 0
+        self._ends = 0
         self._begun = False
-
-    def _crosses(self, route: Route) -> bool:
-        return route.mode != "local" and self._exchange.workers > 1
-
-    def _channel_counts(self) -> dict[int, int]:
-        counts = dict.fromkeys(self.tasks, 0)
-        for (index, _), marks in self._channels.items():
-            if index in counts:
-                counts[index] += len(marks)
-        return counts
+        reading = [i for i, task in self.tasks.items() if task.root.reads]
+        self._feeding = sorted(feeding(plan, reading) & self.tasks.keys())
 
     def open(self, states: Mapping[int, StageState] | None = None) -> None:
         """Set-up of every task.
@@ -137,21 +121,8 @@ class Dataflow:
     # Messages.
 
     def _emit(self, collection: CollectionId, block: Block) -> None:
-        for route in self._routes.get(collection, ()):
-            partitioner = self._partitioners.get((route.stage, route.port))
-            if partitioner is None:
-                self._hand(self._exchange.me, route, block)
-            else:
-                for worker, part in self._parts(route, partitioner, block):
-                    self._hand(worker, route, part)
-
-    def _parts(self, route: Route, partitioner: Partitioner, block: Block) -> list[tuple[int, Block]]:
-        """A block in one part for each worker; keys that cannot be told apart are an error of the step they are for."""
-        try:
-            return list(partitioner.parts(block))
-        except RAISED as error:
-            cause = unfit_key(error, key_coder(route.collection.coder))
-            raise_step_error(self.plan.stages[route.stage].root.name, cause, self._context, keyed=True)
+        for route, worker, part in self._routing.parts(collection, block):
+            self._hand(worker, route, part)
 
     def _hand(self, worker: int, route: Route, message: Message) -> None:
         if worker == self._exchange.me and route.stage in self.tasks:
@@ -173,7 +144,6 @@ class Dataflow:
             size: what the sender counts a block for (bytes); where it is not 0, the exchange hears when the stage
                 takes the block up.
         """
-        inbox = self._inboxes[index]
         if isinstance(message, Barrier) or self._alignment.at_hand:
             channel = (port, sender if len(self._channels[index, port]) > 1 else 0)
             if self._alignment.holds(index, channel, (port, message, sender, size)):
@@ -183,25 +153,30 @@ class Dataflow:
                     self._order_snapshot(index)
                 return
         if isinstance(message, Block):
-            inbox.append((port, message, sender, size))
-            self._waiting[index] += weight(message)
-            if self._waiting[index] > INBOX_ROWS and index > self._at:
-                self._drain(index)
-                return
-        else:
-            marks = self._channels[index, port]
-            before = min(marks)
-            at = sender if len(marks) > 1 else 0
-            marks[at] = max(marks[at], message)
-            if min(marks) <= before:
-                return
-            inbox.append((port, min(marks), sender, 0))
-        self._queue(index)
+            self._inboxes.put(index, (port, message, sender, size))
+            if index > self._at:
+                self._make_way(index)
+            return
+        marks = self._channels[index, port]
+        before = min(marks)
+        at = sender if len(marks) > 1 else 0
+        marks[at] = max(marks[at], message)
+        if min(marks) > before:
+            self._inboxes.put(index, (port, min(marks), sender, 0))
 
-    def _queue(self, index: int) -> None:
-        if index not in self._queued:
-            self._queued.add(index)
-            heapq.heappush(self._ready, -index)
+    def _make_way(self, index: int) -> None:
+        """Runs what is further downstream than the stage at work, where that must not wait until the stage is through:
+        the next stage has more waiting than it should, or what waits has waited for as long as a bundle may be open.
+        """
+        while self._inboxes.full(index) and self.run_ready():
+            pass
+        if self._at >= 0 and self._streams and self._job.clock.now_micros() >= self._ends:
+            self._ends = MAX_MICROS
+            self._exchange.attend()
+            while self.run_ready() or self.end_bundles():
+                pass
+            self._wake(self._at + 1)
+            self._ends = self._job.clock.now_micros() + self._job.options.bundle_micros
 
     @contextmanager
     def _at_work(self, task: Task) -> Iterator[None]:
@@ -210,32 +185,47 @@ class Dataflow:
         outer, self._inside = self._inside, 0
         started = now()
         under, self._at = self._at, task.stage.index
+        ends, self._ends = self._ends, started + self._job.options.bundle_micros
         behind = watermark()
         set_watermark(task.told)
         try:
             yield
         finally:
             set_watermark(behind)
-            self._at = under
+            self._at, self._ends = under, ends
             spent = now() - started
             task.busy_micros += spent - self._inside
             self._inside = outer + spent
 
     def _drain(self, index: int) -> None:
-        task, inbox = self.tasks[index], self._inboxes[index]
+        """Takes what waits for a stage: all of it, or in a stream what there is time for in a turn."""
+        task, now = self.tasks[index], self._job.clock.now_micros
         with self._at_work(task):
-            while inbox:
-                port, message, sender, size = inbox.popleft()
+            ends = now() + self._job.options.bundle_micros // TURNS_PER_BUNDLE
+            while (entry := self._inboxes.take(index)) is not None:
+                port, message, sender, size = entry
                 if isinstance(message, Block):
-                    self._waiting[index] -= weight(message)
-                    if size:
-                        self._exchange.consumed(sender, index, size)
-                    task.receive(port, message)
+                    self._receive(task, port, message, sender, size)
+                    if self._streams and now() >= ends:
+                        self._inboxes.queue(index)
+                        return
                 elif isinstance(message, Barrier):
                     self._snapshot(task, message)
                 else:
                     task.advance(port, message)
                     self._propagate(task)
+
+    def _receive(self, task: Task, port: int, block: Block, sender: int, size: int) -> None:
+        """Hands a block to a stage: as much as it has room for. The sender hears when the last of it is taken up."""
+        rows = task.room(port)
+        if len(block) > rows:
+            self._inboxes.put_back(task.stage.index, (port, block.pick(slice(rows, None)), sender, size))
+            block, size = block.pick(slice(rows)), 0
+        if size:
+            self._exchange.consumed(sender, task.stage.index, size)
+        began, inside = self._job.clock.now_micros(), self._inside
+        task.receive(port, block)
+        task.portion.took(len(block), self._job.clock.now_micros() - began - (self._inside - inside))
 
     def _propagate(self, task: Task) -> None:
         if task.stage.index in self._sources and not isinstance(task.root, TestStreamRoot):
@@ -246,10 +236,8 @@ class Dataflow:
         for collection, mark in marks.items():
             if mark > self._sent.get(collection, MIN_MICROS):
                 self._sent[collection] = mark
-                for route in self._routes[collection]:
-                    targets = range(self._exchange.workers) if self._crosses(route) else (self._exchange.me,)
-                    for worker in targets:
-                        self._hand(worker, route, mark)
+                for route, worker in self._routing.all(collection):
+                    self._hand(worker, route, mark)
 
     # Checkpoints.
 
@@ -275,17 +263,14 @@ class Dataflow:
     def _order_snapshot(self, index: int) -> None:
         """Has a stage take its snapshot when it has seen what is in its inbox: all of that came before the barrier."""
         assert self._alignment.barrier is not None
-        self._inboxes[index].append((-1, self._alignment.barrier, self._exchange.me, 0))
-        self._queue(index)
+        self._inboxes.put(index, (-1, self._alignment.barrier, self._exchange.me, 0))
 
     def _snapshot(self, task: Task, barrier: Barrier) -> None:
         snapshot = task.snapshot(barrier.epoch, barrier.whole)
         self._propagate(task)
         for collection in task.leaving:
-            for route in self._routes[collection]:
-                targets = range(self._exchange.workers) if self._crosses(route) else (self._exchange.me,)
-                for worker in targets:
-                    self._hand(worker, route, barrier)
+            for route, worker in self._routing.all(collection):
+                self._hand(worker, route, barrier)
         index = task.stage.index
         for port, message, sender, size in self._alignment.taken(index, snapshot):
             self.deliver(index, port, message, sender, size)
@@ -318,6 +303,8 @@ class Dataflow:
         if self._wanted:
             self._begin_checkpoint()
             return True
+        if self._inboxes:
+            self._wake_in_time()
         if self.run_ready():
             return True
         # What an impulse begins may be what a stream that never rests waits for.
@@ -334,9 +321,12 @@ class Dataflow:
         """What reads from outside has its first turn ahead of any barrier: every checkpoint knows where it began."""
         if self._sources and isinstance(self.tasks[self._sources[0]].root, ImpulseRoot):
             return self._poll()
-        if not self.run_ready():
-            self._begun = True
-            self._wake()
+        for index in self._feeding:
+            if self._inboxes.holds(index):
+                self._drain(index)
+                return True
+        self._begun = True
+        self._wake()
         return True
 
     def run_ready(self) -> bool:
@@ -345,10 +335,9 @@ class Dataflow:
         While a stage is at work, as when it waits to send, only stages further downstream run. So what is at work
         is always what is furthest downstream, and no stage waits under one that waits for the same stage elsewhere.
         """
-        if not self._ready or -self._ready[0] <= self._at:
+        index = self._inboxes.next(self._at)
+        if index is None:
             return False
-        index = -heapq.heappop(self._ready)
-        self._queued.discard(index)
         self._drain(index)
         return True
 
@@ -363,23 +352,31 @@ class Dataflow:
         return True
 
     def end_bundles(self) -> bool:
-        """Ends all open bundles; whether there were any."""
-        was_open = [task for task in self.tasks.values() if task.in_bundle]
+        """Ends all bundles that are open further downstream than the stage at work; whether there were any."""
+        was_open = [task for task in self.tasks.values() if task.in_bundle and task.stage.index > self._at]
         for task in was_open:
             with self._at_work(task):
                 task.end_bundle()
                 self._propagate(task)
         return bool(was_open)
 
-    def _wake(self) -> bool:
+    def _wake_in_time(self) -> None:
+        """Does what time calls for though there is other work, once for each time that a bundle may be open. Work that
+        waits further downstream comes before what would make more of it.
+        """
+        if self._streams and self._job.clock.now_micros() >= self._bundles_end:
+            self._wake(self._inboxes.furthest)
+
+    def _wake(self, first: int = 0) -> bool:
+        """Ends bundles that were open for long, and fires what is due of the stages from ``first`` on."""
         now = self._job.clock.now_micros()
         woken = False
-        if self._unbounded and now >= self._bundles_end:
+        if self._streams and now >= self._bundles_end:
             self._bundles_end = now + self._job.options.bundle_micros
             woken = self.end_bundles()
-        for task in self.tasks.values():
+        for index, task in self.tasks.items():
             due = task.root.wakeup()
-            if due is not None and due <= now:
+            if due is not None and due <= now and index >= first:
                 with self._at_work(task):
                     task.fire()
                     self._propagate(task)
@@ -397,4 +394,4 @@ class Dataflow:
     @property
     def finished(self) -> bool:
         """Whether every stage has seen the end of its input and has nothing left to put out."""
-        return not self._ready and all(self.ended(t) and t.root.wakeup() is None for t in self.tasks.values())
+        return not self._inboxes and all(self.ended(t) and t.root.wakeup() is None for t in self.tasks.values())

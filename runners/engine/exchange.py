@@ -34,6 +34,9 @@ class Exchange(Protocol):
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         """Sends to a stage of another worker; may wait, and lets this worker take messages while it does."""
 
+    def attend(self) -> None:
+        """Takes up messages that have come; called where much time passes between a worker's own looks for them."""
+
     def consumed(self, sender: int, stage: int, size: int) -> None:
         """A stage here took up a block that ``sender`` sent; ``size`` is what `Dataflow.deliver` was told of it."""
 

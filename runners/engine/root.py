@@ -26,6 +26,10 @@ class Root:
     """The head of a stage."""
 
     watermark: int = MIN_MICROS
+    reads: bool = False
+    """Whether it may read from outside, of its own accord."""
+    steps_at_once: bool = False
+    """Whether steps that take one element after another run as a block comes: it may come in portions."""
     entry: Output | None = None
     """Where the elements enter, for a root that only hands them to a step; compiled code may stand in front."""
 
@@ -92,6 +96,8 @@ class Root:
 class PassRoot(Root):
     """Hands blocks on: a flatten, or the far side of an exchange."""
 
+    steps_at_once = True
+
     def __init__(self, output: Output) -> None:
         self._output = output
 
@@ -126,6 +132,7 @@ class OpRoot(StepRoot):
     """A step at the head of a stage that needs nothing but its elements."""
 
     entry: Output
+    steps_at_once = True
 
     def __init__(self, op: Op, source: CollectionId) -> None:
         super().__init__(op)

@@ -33,6 +33,7 @@ class GatedRoot(Root):
         self._inner = inner
         self._step = step
         self.entry = inner.entry
+        self.reads, self.steps_at_once = inner.reads, inner.steps_at_once
         self._first = len(step.inputs)
         self._views = views
         self._sources = [context.collections[c] for c in step.inputs]
@@ -167,6 +168,9 @@ class GatedRoot(Root):
         return min(self._waiting.earliest, self._inner.hold())
 
     def finish_bundle(self) -> None:
+        opened = [view.settle() for view in self._views]
+        if any(opened):
+            self._offer_held()
         self._inner.finish_bundle()
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
@@ -11,14 +11,17 @@ from sage.runners.engine.build import make_op, make_root
 from sage.runners.engine.checkpoint.sinks import TransactionalOp
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot, StageState
 from sage.runners.engine.compiled import compile_stage
-from sage.runners.engine.context import JobContext, TaskContext
+from sage.runners.engine.context import JobContext, TaskContext, streams
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output
+from sage.runners.engine.portion import TURNS_PER_BUNDLE, Portion
 from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.root import Root, SourceRoot
 from sage.runners.engine.sides import GatedRoot
 from sage.runners.engine.spec import CollectionId
 from sage.transactions import Later
+
+MOST_ROWS = 1 << 16
 
 
 class Task:
@@ -45,7 +48,8 @@ class Task:
         self.received = 0
         self.told = MIN_MICROS  # the output watermark, as far as the stages behind know it
         self.busy_micros = 0
-        context = TaskContext(job, plan.collections, emit)
+        self.portion = Portion(MOST_ROWS, job.options.bundle_micros // TURNS_PER_BUNDLE)
+        context = TaskContext(job, plan.collections, emit, streams(plan, job.options))
         self._tracker = job.tracker
         self._metrics = job.metrics_of(stage.root.name)
         self.outputs = {c: Output(c) for step in stage.steps for c in step.outputs.values()}
@@ -60,6 +64,7 @@ class Task:
             self.outputs[collection].consumers.append(edge)
             self.ops.append(edge)
         self.root = make_root(stage.root, self.outputs, context)
+        self._in_portions = context.streams and self.root.steps_at_once
         self._steps: list[Op] = [*self.root.ops, *self.ops]
         self._sinks = [op for op in self._steps if isinstance(op, TransactionalOp)]
         self._worker = job.worker
@@ -120,7 +125,8 @@ class Task:
     def end_bundle(self) -> None:
         """Ends the open bundle, if there is one."""
         if self._in_bundle:
-            self.root.finish_bundle()
+            with self._tracker.within(self._metrics):
+                self.root.finish_bundle()
             for op in self.ops:
                 op.finish_bundle()
             self._in_bundle = False
@@ -163,6 +169,10 @@ class Task:
         """What the task reads of its own accord ends here."""
         self.end_bundle()
         self.root.drain()
+
+    def room(self, port: int) -> int:
+        """How many elements it should be given at a time (count)."""
+        return self.portion.size if self._in_portions and port < self._main_ports else MOST_ROWS
 
     def receive(self, port: int, block: Block) -> None:
         """Takes a block."""
@@ -229,3 +239,16 @@ def leaving(stage: spec.Stage, plan: spec.Plan) -> tuple[CollectionId, ...]:
     """The collections a stage makes that other stages read."""
     read = {c for other in plan.stages for c in ports_of(other)}
     return tuple(c for step in stage.steps for c in step.outputs.values() if c in read)
+
+
+def feeding(plan: spec.Plan, stages: Iterable[int]) -> set[int]:
+    """These stages, and all that what they read comes from."""
+    makers = {c: stage.index for stage in plan.stages for c in leaving(stage, plan)}
+    found: set[int] = set()
+    wanted = list(stages)
+    while wanted:
+        index = wanted.pop()
+        if index not in found:
+            found.add(index)
+            wanted += [makers[collection] for collection in ports_of(plan.stages[index])]
+    return found

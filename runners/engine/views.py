@@ -93,6 +93,10 @@ class SideView:
         self._packed: dict[Any, bytes] = {}
         self._forms = WindowForms(collection.windowing.windowfn)
 
+    def settle(self) -> bool:
+        """The bundle ends in which values came; whether a window can be read that could not."""
+        return False
+
     def add(self, block: Block) -> bool:
         """Takes values of the side collection; whether a window can be read that could not."""
         for value, windows in block.windowed():
@@ -238,7 +242,7 @@ class RefreshedView(SideView):
     It can be read from the first pane on. A pane of an accumulating side input has all that there was so far; of that,
     a singleton is the latest value, and a dictionary has the latest value of each key.
 
-    State: beside the view's, the elements that no pane has taken for good.
+    State: beside the view's, the elements that no pane has taken for good, and those that came in the open bundle.
     """
 
     def __init__(self, side: spec.SideInput, collection: spec.Collection, context: TaskContext) -> None:
@@ -249,10 +253,17 @@ class RefreshedView(SideView):
         self._all = KeyPanes()
         self._clocks = DueTimes()
         self._rows = KeyedRows(collection, collection.coder)
+        self._came: list[Any] = []
 
     def add(self, block: Block) -> bool:
+        self._came += _elements(block)
+        return False
+
+    def settle(self) -> bool:
         known = len(self._values)
-        self._take(self._driver.process(self._all, list(_elements(block)), Timestamp(micros=self.watermark)))
+        came, self._came = self._came, []
+        if came:
+            self._take(self._driver.process(self._all, came, Timestamp(micros=self.watermark)))
         return len(self._values) > known
 
     def advance(self, watermark: int) -> None:
@@ -316,7 +327,7 @@ def _elements(block: Block) -> Iterator[tuple[Any, Timestamp, Any]]:
 def _once_gathered(collection: spec.Collection) -> Any:
     """The windowing of a side input: behind a grouping that fires by the clock, what comes at once is one pane.
 
-    Beam's trigger for that place fires "at the runner's discretion"; at each block would show parts of panes. Beam
+    Beam's trigger for that place fires "at the runner's discretion"; at each bundle would show parts of panes. Beam
     2.61 has no trigger for that place: there, what was counted for a pane is not counted again.
     """
     windowing = collection.windowing

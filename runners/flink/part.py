@@ -57,6 +57,9 @@ class _Outbox:
         body = encode_block(message, self.coders[stage][port]) if isinstance(message, Block) else message
         self.records.append(Record(worker, self.levels[stage], (stage, port, self.me, body)))
 
+    def attend(self) -> None:
+        """Messages come by calls of the host only."""
+
     def consumed(self, sender: int, stage: int, size: int) -> None:
         """Nobody counts: how much is on its way is up to the host."""
 

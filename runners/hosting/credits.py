@@ -18,6 +18,7 @@ from sage.runners.engine.task import ports_of
 from sage.runners.engine.wire import decode_block, encode_block
 
 CREDIT_BYTES = 8 << 20
+MOST_TAKEN = 64  # messages at a time
 DRIVER = -1
 
 _BLOCK, _MARK, _CREDIT, _BARRIER = range(4)
@@ -103,6 +104,12 @@ class CreditExchange:
         """A stage here took up a block: its sender may send more."""
         with contextlib.suppress(WorkerLost):  # a peer that has ended needs no credit
             self._write(sender, _HEAD.pack(_CREDIT, stage, 0) + _NUMBER.pack(size))
+
+    def attend(self) -> None:
+        """Takes what messages there are, but not so many that timers and sources wait for long."""
+        for _ in range(MOST_TAKEN):
+            if not self.take(0):
+                return
 
     def take(self, timeout: float | None) -> bool:
         """Takes one message, waiting at most ``timeout`` (s; None without end); whether there was one."""

@@ -111,6 +111,7 @@ class HostRunner(PipelineRunner):
             locations=dict(self._locations),
             execution_path=sage.execution_path,
             memory_bytes=None if sage.memory_limit is None else sage.memory_limit // workers,
+            streaming=options.view_as(StandardOptions).streaming,
             draining=self._draining,
             bundle_micros=sage.max_bundle_time * 1_000,
             job=job_name(options),

@@ -24,7 +24,6 @@ from sage.runtime import set_subtask
 PROGRESS_SECONDS = 0.25
 SWITCH_SECONDS = 0.0002
 CANCEL = b"cancel"
-MOST_TAKEN = 64  # messages between two steps, so that timers and sources have their turn
 
 
 def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
@@ -134,9 +133,7 @@ def _telling(flow: Dataflow, job: JobContext, report: Callable[[bytes], None]) -
 
 def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange, epochs: Epochs | None) -> None:
     while not (flow.finished if epochs is None else epochs.over):
-        for _ in range(MOST_TAKEN):
-            if not exchange.take(0):
-                break
+        exchange.attend()
         if epochs is not None:
             epochs.attend()
             if epochs.over:

@@ -12,7 +12,7 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.coders import VarIntCoder
+from apache_beam.coders import PickleCoder, VarIntCoder
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -28,6 +28,7 @@ from sage.runners.local import LocalRunner
 
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 20.0
+SLOW_SECONDS = 0.02
 
 
 class Endless(beam.RestrictionProvider):
@@ -120,6 +121,68 @@ def test_25114_records_are_handed_on_while_the_read_goes_on(tmp_path: Path) -> N
         pipeline | beam.Impulse() | "read" >> beam.ParDo(Poll()) | note(path)
 
     assert seen_while_it_runs(build, tmp_path / "seen")[:3] == ["0", "1", "2"]
+
+
+class Slow(beam.DoFn):
+    """Takes longer for an element than a bundle may be open, and notes each."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def process(self, element: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        line(self.path, "plain", element)
+        time.sleep(SLOW_SECONDS)
+        yield element
+
+
+class Stateful(beam.DoFn):
+    """Hands on what it gets, and notes each."""
+
+    VALUES = ReadModifyWriteStateSpec("values", PickleCoder())
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def process(
+        self, element: tuple[int, int], values: Any = beam.DoFn.StateParam(VALUES)
+    ) -> Iterator[tuple[int, int]]:
+        line(self.path, "stateful", element)
+        yield element
+
+
+def line(path: str, *words: Any) -> None:
+    """Appends a line to a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(" ".join(map(str, words)) + "\n")
+
+
+def handed_on(path: Path, *options: str) -> list[str]:
+    """The steps' names in the order in which ten elements of a key came to them: one that is slow, one with state and a
+    last one.
+    """
+    given = ["--streaming", f"--max_bundle_time={SLOW_SECONDS / 2}s", *options]
+    with beam.Pipeline(LocalRunner(), options=PipelineOptions(given)) as pipeline:
+        (
+            pipeline
+            | beam.Create([(1, number) for number in range(10)])
+            | "plain" >> beam.ParDo(Slow(str(path)))
+            | "stateful" >> beam.ParDo(Stateful(str(path)))
+            | "last" >> beam.Map(lambda element: line(str(path), "last", element))
+        )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert sorted(lines) == sorted(f"{step} (1, {n})" for step in ("plain", "stateful", "last") for n in range(10))
+    return [text.split()[0] for text in lines]
+
+
+def test_25709_a_stateful_step_has_each_element_before_the_step_ahead_has_the_next(tmp_path: Path) -> None:
+    """Reported: the stateful step gets nothing before the one ahead of it is through with all there is."""
+    assert handed_on(tmp_path / "seen") == ["plain", "stateful", "last"] * 10
+
+
+def test_25709_at_another_worker_too_elements_come_while_there_are_more(tmp_path: Path) -> None:
+    """The same: what is worked on here and there comes together at the worker that has the key."""
+    steps = handed_on(tmp_path / "seen", "--workers=2")
+    assert steps[: steps.index("last")].count("plain") < 10
 
 
 class Batch(beam.DoFn):

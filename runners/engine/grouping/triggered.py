@@ -30,13 +30,14 @@ Element = tuple[Any, Timestamp, Any]
 
 
 class TriggeredRoot(PaneRoot):
-    """State: for each key, what its windows hold and which timers its triggers set; when which window is due.
+    """State: for each key, what its windows hold and which timers its triggers set; when which window is due; of the
+    bundle that is open, what came for each key.
 
     When a window is over for good, what no pane has had yet comes out in a last one, unless the trigger is one of
     those that Beam counts as unsafe, which may lose data.
 
     A bounded input is gathered whole and then handed over in one piece, since a trigger that counts elements sees
-    the end of a batch only then; an unbounded one goes to the trigger as it comes.
+    the end of a batch only then; of an unbounded one, what came for a key in a bundle.
     """
 
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
@@ -54,6 +55,7 @@ class TriggeredRoot(PaneRoot):
         self._events = DueTimes()
         self._clocks = DueTimes()
         self._holds = DueTimes()
+        self._came: dict[Any, list[Any]] = {}
         self._notes = context.job.options.checkpoints
         self._changed: dict[Any, Any] = {}
         self._rows = KeyedRows(source, self._held_coder)
@@ -62,20 +64,22 @@ class TriggeredRoot(PaneRoot):
         if self._bounded:
             self._gather(block)
             return
-        touched: dict[Any, list[Any]] = {}
-        of = self._ids.of
+        came, of = self._came, self._ids.of
         try:
             for (key, value), stamp, windows, _ in block.rows():
                 identity = of(key)
-                found = touched.get(identity)
+                found = came.get(identity)
                 if found is None:
-                    touched[identity] = [key, (value, stamp, windows)]
+                    came[identity] = [key, (value, stamp, windows)]
                 else:
                     found.append((value, stamp, windows))
         except RAISED as error:
             raise_step_error(self.step.name, error, self._context, keyed=True)
+
+    def finish_bundle(self) -> None:
+        came, self._came = self._came, {}
         watermark = Timestamp(micros=self.watermark)
-        for identity, (key, *elements) in touched.items():
+        for identity, (key, *elements) in came.items():
             state = self._states.get(identity)
             if state is None:
                 state = self._states[identity] = KeyPanes(identity, key)

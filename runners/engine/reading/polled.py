@@ -19,13 +19,13 @@ from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Output, ParDoOp
+from sage.runners.engine.portion import TURNS_PER_BUNDLE, Portion
 from sage.runners.engine.root import StepRoot
 from sage.runners.engine.wire import decode_row, encode_row
 from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader, StreamSource
 
 SHORTEST_WAIT_MICROS = 500
 LONGEST_WAIT_MICROS = 10_000
-FIRST_PORTION = 16  # elements
 _POLLS_PER_BUNDLE = 5
 """What a turn costs beside its elements is shared by those that come in a fifth of the time that they may wait."""
 
@@ -84,31 +84,6 @@ def _check(source: StreamSource[Any], splits: Iterable[Any]) -> None:
         raise CheckpointError.unfit(problem)
 
 
-class Portion:
-    """How many elements to read at a time: as many as reading them, and the steps behind, take a turn for.
-
-    So a barrier, or what has come from elsewhere, waits for a turn and not for a block's worth of slow calls. It begins
-    small, and at most doubles at a time: what an element costs is known when some have gone through.
-
-    Args:
-        most: the largest portion (count).
-        turn: how long one may take (microseconds).
-
-    Attributes:
-        size: the next one (count).
-    """
-
-    def __init__(self, most: int, turn: int) -> None:
-        self._most = most
-        self._turn = turn
-        self.size = min(FIRST_PORTION, most)
-
-    def took(self, rows: int, micros: int) -> None:
-        """So many elements took so long (microseconds)."""
-        if rows >= self.size or micros > self._turn:
-            self.size = max(1, min(rows * self._turn // max(micros, 1), 2 * self.size, self._most))
-
-
 class PolledRoot(StepRoot):
     """Reads splits from their positions.
 
@@ -118,6 +93,7 @@ class PolledRoot(StepRoot):
     """
 
     op: ParDoOp
+    reads = True
 
     def __init__(self, step: spec.ParDo, outputs: dict[str | None, Output], context: TaskContext) -> None:
         super().__init__(ParDoOp(step, outputs, context))
@@ -126,7 +102,7 @@ class PolledRoot(StepRoot):
         self._source = step.dofn.fn.source
         self._output = outputs[None]
         bundle = context.job.options.bundle_micros
-        self._turn = bundle // 4
+        self._turn = bundle // TURNS_PER_BUNDLE
         self._wait = min(max(bundle // _POLLS_PER_BUNDLE, SHORTEST_WAIT_MICROS), LONGEST_WAIT_MICROS)
         most = self._source.most_at_a_time or context.block_rows
         self._portion = Portion(min(most, context.block_rows), self._turn)

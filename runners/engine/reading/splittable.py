@@ -63,16 +63,16 @@ class SplitRestrictionsOp(Op):
 class _Watched(Receiver):
     """An output that tells of every so many elements."""
 
-    def __init__(self, output: Output, tick: Callable[[], None]) -> None:
+    def __init__(self, output: Output, tick: Callable[[], None], every: int) -> None:
         self._output = output
         self._tick = tick
-        self._left = OUTPUTS_PER_TICK
+        self._every = self._left = every
 
     def receive(self, windowed_value: WindowedValue) -> None:
         self._output.receive(windowed_value)
         self._left -= 1
         if not self._left:
-            self._left = OUTPUTS_PER_TICK
+            self._left = self._every
             self._tick()
 
 
@@ -86,6 +86,7 @@ class SplittableRoot(StepRoot):
     """
 
     op: ParDoOp
+    reads = True
 
     def __init__(
         self,
@@ -95,7 +96,8 @@ class SplittableRoot(StepRoot):
         side_inputs: Sequence[Any] = (),
     ) -> None:
         batches = getattr(step.dofn.fn, "output_batch_converter", None)
-        watched: Any = outputs if batches else {tag: _Watched(out, self._tick) for tag, out in outputs.items()}
+        every = 1 if context.streams else OUTPUTS_PER_TICK  # a step behind may take long for each
+        watched: Any = outputs if batches else {t: _Watched(out, self._tick, every) for t, out in outputs.items()}
         super().__init__(ParDoOp(step, watched, context, side_inputs))
         self._context = context
         self._bounded = all(context.collections[out.collection].bounded for out in outputs.values())

@@ -263,6 +263,7 @@ def test_what_waits_for_a_first_pane_goes_on_with_it() -> None:
     harness.advance(5 * 10**6)
     assert not told(harness)
     harness.root.process_block(1, in_window(0, "side"))
+    harness.root.finish_bundle()
     assert told(harness) == ["waits"]
     assert inner.marks[-1] == 0
     harness.wake(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +13,7 @@ from apache_beam.transforms import environments
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
+from sage.runners.engine.spec import Plan
 from sage.runners.engine.wire import decode_row
 from sage.runners.plan import plan_pipeline
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
@@ -44,22 +46,47 @@ class Topic(StreamSource[int]):
         return _Latest(position)
 
 
-@pytest.mark.parametrize("discovery_ms", [None, 10])
-def test_it_knows_where_reading_began(discovery_ms: int | None) -> None:
+CLOCK = VirtualClock()
+
+
+def slow(number: int) -> None:
+    """Takes a second."""
+    CLOCK.micros += 1_000_000
+
+
+def _plan(build: Callable[[beam.Pipeline], Any]) -> Plan:
     pickler.set_library(pickler.USE_CLOUDPICKLE)
     pipeline = beam.Pipeline()
-    pipeline | ReadStream(Topic(discovery_ms))
+    build(pipeline)
     proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
-    plan = plan_pipeline(proto, 1)
-    flow = Dataflow(plan, JobContext(VirtualClock(), JobOptions(epochs=True, checkpoints=True)))
+    return plan_pipeline(proto, 2)  # one runs: but what is shared between two is where a stage ends
+
+
+def _first(plan: Plan) -> dict[int, StageSnapshot]:
+    """The first checkpoint, which is wanted before anything has run."""
+    flow = Dataflow(plan, JobContext(CLOCK, JobOptions(epochs=True, checkpoints=True)))
     taken: dict[int, StageSnapshot] = {}
     flow.on_snapshots(lambda barrier, snapshots: taken.update(snapshots))
-
     flow.open()
     flow.checkpoint(Barrier(1, whole=True))
     while not taken:
         assert flow.step()
     flow.close()
+    return taken
+
+
+@pytest.mark.parametrize("discovery_ms", [None, 10])
+@pytest.mark.parametrize("beside", [False, True])
+def test_it_knows_where_reading_began(discovery_ms: int | None, beside: bool) -> None:
+    """Also where a step of another branch has much to do."""
+
+    def build(pipeline: beam.Pipeline) -> None:
+        pipeline | ReadStream(Topic(discovery_ms))
+        if beside:
+            pipeline | beam.Create(range(5)) | beam.Map(slow)
+
+    plan = _plan(build)
+    taken = _first(plan)
 
     (reads,) = (stage.index for stage in plan.stages if stage.root.name.endswith("/Read"))
     (row,) = taken[reads].root.spread

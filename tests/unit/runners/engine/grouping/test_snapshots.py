@@ -44,6 +44,7 @@ def harness_of(root: Any, windowing: Windowing, step: Any = GROUP, checkpoints: 
 
 def feed(harness: Harness, pairs: list[Any]) -> None:
     harness.root.process_block(0, Block(pairs, Timestamp(1), (WINDOW,)))
+    harness.root.finish_bundle()
 
 
 def restored(harness: Harness, chunks: list[bytes], root: Any, windowing: Windowing, step: Any = GROUP) -> Harness:
