@@ -144,6 +144,24 @@ class Block:
 
         return Block(part(self.values), part(self.timestamps), part(self.windows), part(self.panes))
 
+    def joined(self, behind: Block) -> Block | None:
+        """This block and another behind it as one, if what they share is the same; else None."""
+        columns: list[Any] = []
+        for here, there in zip(self._beside, behind._beside, strict=True):
+            if isinstance(here, Stamps) and isinstance(there, Stamps):
+                columns.append(Stamps([*here.micros, *there.micros]))
+            elif type(here) is list and type(there) is list:
+                columns.append(here + there)
+            elif isinstance(here, list) or isinstance(there, list) or here != there:
+                return None
+            else:
+                columns.append(here)
+        return Block(self.values + behind.values, *columns)
+
+    @property
+    def _beside(self) -> tuple[Any, Any, Any]:
+        return self.timestamps, self.windows, self.panes
+
     @staticmethod
     def of(values: Iterable[WindowedValue]) -> Block:
         """A block of windowed values, shared columns found by identity."""

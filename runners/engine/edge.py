@@ -19,7 +19,7 @@ FIRST_ROWS = 64
 class EdgeOp(Op):
     """Gathers the elements of one collection and sends them on, cut by count and by size, and in a stream by time.
 
-    State: the open block, as rows or as values that share the rest. The count at which it is cut grows from a few to
+    State: the open block, or its rows. The count at which it is cut grows from a few to
     the job's ``block_rows`` while a look at single values says that it stays within `TARGET_BYTES`. In a stream an
     element waits no longer than a bundle may be open: until a block was cut by count or by time, the clock is
     looked at when one is there, two, four and so on; then the count is what comes in that time.
@@ -29,8 +29,7 @@ class EdgeOp(Op):
         self.collection = collection
         self._emit = context.emit
         self._rows: list[WindowedValue] = []
-        self._values: list[Any] = []
-        self._beside: tuple[Any, Any, Any] = (None, None, None)
+        self._block: Block | None = None
         self._most = context.block_rows
         self._limit = min(FIRST_ROWS, self._most)
         self._now = context.clock.now_micros if context.streams else None
@@ -44,7 +43,7 @@ class EdgeOp(Op):
             self._began = self._now()
 
     def process(self, value: WindowedValue) -> None:
-        if self._values:
+        if self._block is not None:
             self._flush()
         self._rows.append(value)
         if len(self._rows) >= self._look:
@@ -60,15 +59,17 @@ class EdgeOp(Op):
 
     def take(self, values: list[Any], stamp: Any, windows: Any, pane: Any) -> None:
         """Takes values; of the rest, each is shared by all of them or a list."""
-        beside = stamp, windows, pane
-        if self._rows or (self._values and beside != self._beside):
+        block = Block(values, stamp, windows, pane)
+        if self._timed:
             self._flush()
-        self._values = self._values + values if self._values else values
-        self._beside = beside
-        if self._timed or any(isinstance(column, list) for column in beside):
+            self._send(block)
+            return
+        joined = None if self._block is None or self._rows else self._block.joined(block)
+        if joined is None:
             self._flush()
-        elif len(self._values) >= self._look:
-            self._look_at_clock(len(self._values))
+        self._block = joined or block
+        if len(self._block) >= self._look:
+            self._look_at_clock(len(self._block))
 
     def finish_bundle(self) -> None:
         self._flush()
@@ -84,12 +85,12 @@ class EdgeOp(Op):
     def _flush(self) -> None:
         if self._rows:
             rows, self._rows = self._rows, []
-            block = Block.of(rows)
-        elif self._values:
-            values, self._values = self._values, []
-            block = Block(values, *self._beside)
-        else:
-            return
+            self._send(Block.of(rows))
+        elif self._block is not None:
+            block, self._block = self._block, None
+            self._send(block)
+
+    def _send(self, block: Block) -> None:
         self._measure(block.values)
         self._emit(self.collection, block)
 

@@ -129,7 +129,11 @@ class GatedRoot(Root):
     def advance_side(self, port: int, watermark: int) -> bool:
         """A side input's watermark moved on; whether `fire` should be called."""
         self._views[port - self._first].advance(watermark)
-        return bool(self._waiting)
+        return self._opens()
+
+    def _opens(self) -> bool:
+        """Whether something waits for a window that is ready now."""
+        return any(map(self._ready, self._waiting.windows))
 
     def advance(self, watermark: int) -> bool:
         self.watermark = watermark
@@ -148,7 +152,8 @@ class GatedRoot(Root):
         for view in self._views:
             if view.wakeup() is not None:
                 view.wake()
-        self._offer_held()
+        if self._opens():
+            self._offer_held()
         self._inner.fire()
         # What was held back is out: the watermark behind the gate may follow.
         if self._inner.watermark < self.watermark and self._follow():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from apache_beam import coders
 
@@ -17,7 +18,7 @@ COLUMN_BYTES = 120  # a timestamp, a tuple of windows or a pane of its own
 
 
 class Backlog:
-    """State: blocks with their port, the older ones on disk, and the earliest timestamp among them.
+    """State: blocks with their port, the older ones on disk; the earliest timestamp among them, and their windows.
 
     Args:
         sources: the collection behind each port.
@@ -33,6 +34,7 @@ class Backlog:
         self._spilled: list[tuple[SpillArea, int, int]] = []
         self._blocks: list[tuple[int, Block]] = []
         self.earliest = MAX_MICROS
+        self.windows: set[Any] = set()
         memory.join(self)
 
     def __bool__(self) -> bool:
@@ -47,6 +49,8 @@ class Backlog:
         else:
             first = int((min(stamps) if isinstance(stamps, list) else stamps).micros)
         self.earliest = min(self.earliest, first)
+        for windows in set(block.windows) if isinstance(block.windows, list) else {block.windows}:
+            self.windows.update(windows)
         if self._memory.limited:
             columns = sum(isinstance(column, list) for column in (stamps, block.windows, block.panes))
             self._memory.grow(self, size_of_values(block.values) + COLUMN_BYTES * columns * len(block))
@@ -75,7 +79,7 @@ class Backlog:
         """Takes out every block that is there, in order; what is appended meanwhile stays."""
         spilled, self._spilled = self._spilled, []
         blocks, self._blocks = self._blocks, []
-        self.earliest = MAX_MICROS
+        self.earliest, self.windows = MAX_MICROS, set()
         lent = self.held
         self._memory.lend(self, lent)
         for area, place, size in spilled:

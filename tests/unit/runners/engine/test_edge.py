@@ -76,7 +76,18 @@ def test_lists_go_on_together_where_they_share_the_rest_and_in_order_where_they_
     edge.op.take([2], Timestamp(0), GLOBAL_WINDOWS, NO_FIRING)
     edge.op.take([3], Timestamp(1), GLOBAL_WINDOWS, NO_FIRING)
     edge.op.process(WindowedValue(4, Timestamp(1), GLOBAL_WINDOWS, NO_FIRING))
-    edge.op.take([5], Stamps([7]), GLOBAL_WINDOWS, NO_FIRING)
-    edge.op.take([6], Stamps([7]), GLOBAL_WINDOWS, NO_FIRING)
+    edge.op.take([5], Stamps([5_000]), GLOBAL_WINDOWS, NO_FIRING)
+    edge.op.take([6], Stamps([6_000]), GLOBAL_WINDOWS, NO_FIRING)
     edge.op.process_block(Block([7]))
-    assert [block.values for block in edge.blocks] == [[1, 2], [3], [4], [5], [6], [7]]
+    assert [block.values for block in edge.blocks] == [[1, 2], [3], [4], [5, 6], [7]]
+    stamps = edge.blocks[3].timestamps
+    assert isinstance(stamps, Stamps)
+    assert list(stamps.micros) == [5_000, 6_000]
+
+
+def test_lists_with_a_timestamp_each_grow_as_others_do() -> None:
+    edge = Edge(streams=True)
+    for number in range(1_000):
+        count = edge.op.room()
+        edge.op.take([number] * count, Stamps([number] * count), GLOBAL_WINDOWS, NO_FIRING)
+    assert edge.op.room() == 1_000

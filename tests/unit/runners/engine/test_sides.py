@@ -217,6 +217,20 @@ def test_views_of_windows_that_are_over_are_forgotten() -> None:
     assert len(told(harness)) == 100
 
 
+def test_what_waits_is_looked_at_only_when_a_window_of_it_opens() -> None:
+    harness, _, _ = gated()
+    root = harness.root
+    assert isinstance(root, GatedRoot)
+    root.process_block(0, in_window(0, "waits"))
+    root.process_block(0, in_window(20, "waits longer"))
+    assert [root.advance_side(1, end * 10**6) for end in (5, 9)] == [False, False]
+    assert root.advance_side(1, 10 * 10**6)
+    root.fire()
+    assert [root.advance_side(1, end * 10**6) for end in (15, 29, 30)] == [False, False, True]
+    root.fire()
+    assert told(harness) == ["waits", "waits longer"]
+
+
 def test_a_view_stays_while_an_element_waits_that_reads_it() -> None:
     harness, view, _ = gated()
     harness.root.process_block(1, in_window(0, "side"))
