@@ -76,6 +76,11 @@ class Finishing(Asking):
         refusals: how often a commit fails (count).
     """
 
+    def recover(self, context: SinkContext, prepared: Sequence[Any]) -> None:
+        super().recover(context, prepared)
+        for rows in prepared:  # where the sink's own thread was the first to ask, the job has begun again
+            super().commit([rows, "mine"])
+
     def prepare(self, epoch: int) -> list[int] | None:
         rows, self.rows = self.rows, []
         return rows or None
