@@ -59,7 +59,12 @@ def test_a_driver_that_is_killed_before_there_are_workers_leaves_no_process(tmp_
 
 def test_ctrl_c_while_the_zygote_begins_is_told_by_the_driver_only(tmp_path: Path) -> None:
     driver = subprocess.Popen(
-        [*SAGE, job_of(tmp_path, WAITS), "--workers=2"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*SAGE, job_of(tmp_path, WAITS), "--workers=2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What a shell begins in the background is to ignore it, and so is all that this begins.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until(lambda: bool(children_of(driver.pid)))
 
