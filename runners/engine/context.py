@@ -112,7 +112,7 @@ class JobContext:
 
 def streams(plan: Plan, options: JobOptions) -> bool:
     """Whether elements of a job are not to wait for long: it is a stream, or asked to be run like one."""
-    return options.streaming or any(not collection.bounded for collection in plan.collections.values())
+    return options.streaming or plan.unbounded
 
 
 @dataclass

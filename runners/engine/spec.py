@@ -5,6 +5,7 @@ The plan builds these; every host runs them. All are frozen and printable.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NewType
@@ -225,6 +226,11 @@ class Plan:
 
     stages: tuple[Stage, ...]
     collections: Mapping[CollectionId, Collection]
+
+    @functools.cached_property
+    def unbounded(self) -> bool:
+        """Whether any of it is a stream."""
+        return any(not collection.bounded for collection in self.collections.values())
 
     def consumers(self) -> dict[CollectionId, list[tuple[Stage, Step]]]:
         """Who takes each collection as a main input."""

@@ -243,7 +243,7 @@ def leaving(stage: spec.Stage, plan: spec.Plan) -> tuple[CollectionId, ...]:
 
 def feeding(plan: spec.Plan, stages: Iterable[int]) -> set[int]:
     """These stages, and all that what they read comes from."""
-    makers = {c: stage.index for stage in plan.stages for c in leaving(stage, plan)}
+    makers = {c: stage.index for stage in plan.stages for step in stage.steps for c in step.outputs.values()}
     found: set[int] = set()
     wanted = list(stages)
     while wanted:

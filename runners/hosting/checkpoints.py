@@ -75,7 +75,7 @@ def warn_of(plan: Plan, durability: Durability) -> None:
                 "function or Beam's version changes: %s. Name them, as 'Total' >> beam.CombinePerKey(sum)",
                 ", ".join(map(repr, names)),
             )
-    elif not all(collection.bounded for collection in plan.collections.values()):
+    elif plan.unbounded:
         sinks = [step.name for stage in plan.stages for step in stage.steps if is_transactional(step)]
         if sinks:
             _log.warning(
