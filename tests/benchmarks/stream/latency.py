@@ -1,14 +1,13 @@
 """How long a record takes to a ``read_committed`` reader, at half of a bare loop's rate, with frequent checkpoints.
 
 Three processes: what sends, the job or the loop of `tests.benchmarks.stream.counting`, and the reader, which is this
-one. A record says when it was sent. The job is up when the first record comes through; what is sent in the first
-seconds after that does not count. Behind the last record that counts, sending goes on until it has come.
+one. A record says when it was due to be sent. The job is up when the first record comes through; what is sent in the
+first seconds after that does not count. Behind the last record that counts, sending goes on until it has come.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import multiprocessing
 import statistics
 import sys
@@ -18,37 +17,17 @@ from typing import Any, NamedTuple
 
 from tests.benchmarks.measure import Failed, Row, Settings, human
 from tests.benchmarks.stream.brokers import broker, child
-from tests.benchmarks.stream.counting import CLIENTS, HEAD, KEYS, PARTITIONS, command, key_of, produce, value_of
+from tests.benchmarks.stream.counting import CLIENTS, HEAD, KEYS, PARTITIONS, command, produce
 from tests.benchmarks.stream.kafka import pace_of, records
+from tests.benchmarks.stream.pacing import feed
 
 NAME = "latency"
 INTERVAL_MS = 100
 LOOKED_AT = 10
-"""One record in so many tells its latency."""
-PORTION_S = 0.005
-"""Records are sent in portions of so long. What measures is to take little from what it measures, with which it shares
-the machine: so they are not sent one by one, and of the partitions the reader reads one.
+"""One record in so many tells its latency. What measures is to take little from what it measures, with which it shares
+the machine: so of the partitions the reader reads one, and what sends is `tests.benchmarks.stream.pacing`.
 """
 WARM_UP_S, COOL_DOWN_S, STARTS_WITHIN_S = 10.0, 2.0, 60.0
-
-
-def feed(address: str, topic: str, rate: float, seconds: float) -> None:
-    """Sends so many records a second."""
-    import confluent_kafka
-
-    producer = confluent_kafka.Producer(
-        {"bootstrap.servers": address, "linger.ms": PORTION_S * 1000, "queue.buffering.max.messages": 1_000_000}
-    )
-    send, keys = producer.produce, itertools.cycle([key_of(number) for number in range(KEYS)])
-    began, sent = time.monotonic(), 0
-    while (past := time.monotonic() - began) < seconds:
-        due, value = int(past * rate), value_of(time.time_ns())
-        for key in itertools.islice(keys, max(0, due - sent)):
-            send(topic, value, key)
-        sent = max(sent, due)
-        producer.poll(0)
-        time.sleep(PORTION_S)
-    producer.flush()
 
 
 class _Reader:
@@ -76,18 +55,19 @@ class _Reader:
                 raise Failed(f"nothing was committed within {STARTS_WITHIN_S:.0f} s")
 
     def latencies(self, begin_ns: int, end_ns: int) -> tuple[list[float], int]:
-        """Of the records that were sent between two instants (ns since the epoch), those of each tenth that comes, and
+        """Of the records that were due between two instants (ns since the epoch), those of each tenth that comes, and
         how many of them all partitions have (count): each key has as many as the others.
         """
         found: list[float] = []
-        keys: set[bytes] = set()
+        keys: set[bytes] = set()  # of the partition that is read: all of them come before the first instant
         while time.time_ns() < end_ns + COOL_DOWN_S * 1e9:
-            messages = self._consumer.consume(1_000, 0.005)
+            messages = [message for message in self._consumer.consume(1_000, 0.005) if message.error() is None]
             now = time.time_ns()
+            if now < begin_ns:
+                keys.update([message.key() for message in messages])
             for message in messages[self._skip :: LOOKED_AT]:
-                if message.error() is None and begin_ns <= (sent := int(message.value()[:HEAD])) < end_ns:
-                    found.append((now - sent) / 1e6)
-                    keys.add(message.key())
+                if begin_ns <= (due := int(message.value()[:HEAD])) < end_ns:
+                    found.append((now - due) / 1e6)
             self._skip = (self._skip - len(messages)) % LOOKED_AT
         return found, len(found) * LOOKED_AT * KEYS // max(len(keys), 1)
 
