@@ -100,15 +100,27 @@ class IncompatibleEnvironment(SageError, RuntimeError):
 
 
 class CheckpointError(SageError, RuntimeError):
-    """A checkpoint cannot be written, read, or restored into this pipeline; the message names the file or the step."""
+    """A checkpoint cannot be written, read, or restored into this pipeline; the message names the file or the step.
+
+    Attributes:
+        lasting: whether another attempt would find the same, so that the job is not begun again.
+    """
 
     fault = Fault.ENVIRONMENT
+    lasting = False
 
     @classmethod
     def unfit(cls, message: str) -> CheckpointError:
-        """The error of a pipeline that does not fit the checkpoint: another attempt would find the same."""
-        error = cls(message)
+        """The error of a pipeline that does not fit the checkpoint."""
+        error = cls.damaged(message)
         error.fault = Fault.CONFIGURATION
+        return error
+
+    @classmethod
+    def damaged(cls, message: str) -> CheckpointError:
+        """The error of a checkpoint that is not there as it was written."""
+        error = cls(message)
+        error.lasting = True
         return error
 
 

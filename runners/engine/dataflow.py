@@ -20,7 +20,7 @@ from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.root import ImpulseRoot
 from sage.runners.engine.routing import Routing
 from sage.runners.engine.spec import CollectionId, Plan
-from sage.runners.engine.task import Task, feeding
+from sage.runners.engine.task import Task
 from sage.runtime import set_watermark, watermark
 from sage.transactions import Later
 
@@ -84,7 +84,7 @@ class Dataflow:
         self._ends = 0
         self._begun = False
         reading = [i for i, task in self.tasks.items() if task.root.reads]
-        self._feeding = sorted(feeding(plan, reading) & self.tasks.keys())
+        self._feeding = sorted(plan.feeding(reading) & self.tasks.keys())
 
     def open(self, states: Mapping[int, StageState] | None = None) -> None:
         """Set-up of every task.

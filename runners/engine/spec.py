@@ -214,6 +214,12 @@ class Stage:
         return (self.root, *self.fused)
 
     @property
+    def ports(self) -> tuple[CollectionId, ...]:
+        """The collections the stage reads, in order of its ports: its main inputs, then its side inputs."""
+        sides = self.root.side_inputs if isinstance(self.root, ParDo) else ()
+        return (*self.root.inputs, *(side.collection for side in sides))
+
+    @property
     def name(self) -> str:
         """A short label for people: the first and the last step."""
         names = [step.name for step in self.steps]
@@ -231,6 +237,27 @@ class Plan:
     def unbounded(self) -> bool:
         """Whether any of it is a stream."""
         return any(not collection.bounded for collection in self.collections.values())
+
+    @functools.cached_property
+    def read(self) -> frozenset[CollectionId]:
+        """The collections that stages read: those that leave the stage that makes them."""
+        return frozenset(collection for stage in self.stages for collection in stage.ports)
+
+    def leaving(self, stage: Stage) -> tuple[CollectionId, ...]:
+        """The collections a stage makes that stages read."""
+        return tuple(c for step in stage.steps for c in step.outputs.values() if c in self.read)
+
+    def feeding(self, stages: Iterable[int]) -> set[int]:
+        """These stages, and all that what they read comes from, by index."""
+        makers = {c: stage.index for stage in self.stages for step in stage.steps for c in step.outputs.values()}
+        found: set[int] = set()
+        wanted = list(stages)
+        while wanted:
+            index = wanted.pop()
+            if index not in found:
+                found.add(index)
+                wanted += [makers[collection] for collection in self.stages[index].ports]
+        return found
 
     def consumers(self) -> dict[CollectionId, list[tuple[Stage, Step]]]:
         """Who takes each collection as a main input."""

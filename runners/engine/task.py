@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
@@ -40,7 +40,7 @@ class Task:
         self, stage: spec.Stage, plan: spec.Plan, job: JobContext, emit: Callable[[CollectionId, Block], None]
     ) -> None:
         self.stage = stage
-        self.inputs = ports_of(stage)
+        self.inputs = stage.ports
         self._main_ports = len(stage.root.inputs)
         self._watermarks = [MIN_MICROS] * len(self.inputs)
         self._in_bundle = False
@@ -58,7 +58,7 @@ class Task:
             op = make_op(step, self.outputs, context)
             self.outputs[step.inputs[0]].consumers.append(op)
             self.ops.append(op)
-        self.leaving = leaving(stage, plan)
+        self.leaving = plan.leaving(stage)
         for collection in self.leaving:
             edge = EdgeOp(collection, context)
             self.outputs[collection].consumers.append(edge)
@@ -226,29 +226,3 @@ class Task:
             marks = self.root.watermarks
             return marks[tags[collection]] if collection in tags else min(marks.values())
         return min(self.input_watermark, self.root.hold())
-
-
-def ports_of(stage: spec.Stage) -> tuple[CollectionId, ...]:
-    """The collections a stage reads, in order of its ports."""
-    root = stage.root
-    sides = root.side_inputs if isinstance(root, spec.ParDo) else ()
-    return (*root.inputs, *(side.collection for side in sides))
-
-
-def leaving(stage: spec.Stage, plan: spec.Plan) -> tuple[CollectionId, ...]:
-    """The collections a stage makes that other stages read."""
-    read = {c for other in plan.stages for c in ports_of(other)}
-    return tuple(c for step in stage.steps for c in step.outputs.values() if c in read)
-
-
-def feeding(plan: spec.Plan, stages: Iterable[int]) -> set[int]:
-    """These stages, and all that what they read comes from."""
-    makers = {c: stage.index for stage in plan.stages for step in stage.steps for c in step.outputs.values()}
-    found: set[int] = set()
-    wanted = list(stages)
-    while wanted:
-        index = wanted.pop()
-        if index not in found:
-            found.add(index)
-            wanted += [makers[collection] for collection in ports_of(plan.stages[index])]
-    return found

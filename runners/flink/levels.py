@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sage.runners.engine.exchange import Route, routes_of
 from sage.runners.engine.spec import Plan
-from sage.runners.engine.task import leaving
 
 
 def levels_of(plan: Plan) -> tuple[int, ...]:
@@ -16,7 +15,7 @@ def levels_of(plan: Plan) -> tuple[int, ...]:
     levels = [0] * len(plan.stages)
     routes = routes_of(plan)
     for stage in plan.stages:
-        for collection in leaving(stage, plan):
+        for collection in plan.leaving(stage):
             for route in routes[collection]:
                 # Stages are in topological order: this one's level is known, its readers' are still to come.
                 least = levels[stage.index] + (route.mode != "local")
@@ -35,7 +34,7 @@ def inputs_of(plan: Plan, levels: tuple[int, ...], level: int) -> list[tuple[int
     return [
         (stage.index, route)
         for stage in plan.stages
-        for collection in leaving(stage, plan)
+        for collection in plan.leaving(stage)
         for route in routes[collection]
         if levels[stage.index] < level == levels[route.stage]
     ]

@@ -15,7 +15,6 @@ from sage.runners.engine.context import JobContext
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.exchange import Message
 from sage.runners.engine.spec import Plan
-from sage.runners.engine.task import ports_of
 from sage.runners.engine.wire import decode_block, encode_block
 from sage.runners.flink.levels import depth, inputs_of, levels_of
 from sage.runners.hosting.keyed_state import keyed_stores
@@ -176,7 +175,7 @@ class Part:
         order = replace(order, options=replace(order.options, memory_bytes=share))
         job = order.context(self._resources.enter_context(spill_store(share, order.spill_dir)))
         job.keyed = self._resources.enter_context(keyed_stores(order.options))
-        coders = [[plan.collections[c].coder for c in ports_of(stage)] for stage in plan.stages]
+        coders = [[plan.collections[c].coder for c in stage.ports] for stage in plan.stages]
         outbox = _Outbox(order.worker, order.workers, levels, coders)
         flow = Dataflow(plan, job, outbox, [index for index, at in enumerate(levels) if at == self._level])
         running = _Running(job, outbox, flow, _last_marks(plan, levels, self._level, order))

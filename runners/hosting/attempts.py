@@ -68,7 +68,7 @@ class Attempts:
             try:
                 return attempt(kept or self._next())
             except (StepError, WorkerLost, CheckpointError) as error:
-                if error.fault is Fault.CONFIGURATION:
+                if error.fault is Fault.CONFIGURATION or (isinstance(error, CheckpointError) and error.lasting):
                     raise  # it is wrong the next time too
                 self._failures.append(time.time_ns() // 1_000)
                 wait = self._policy.delay(self._failures)

@@ -14,7 +14,6 @@ from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.exchange import Message
 from sage.runners.engine.spec import Plan
-from sage.runners.engine.task import ports_of
 from sage.runners.engine.wire import decode_block, encode_block
 
 CREDIT_BYTES = 8 << 20
@@ -73,9 +72,7 @@ class CreditExchange:
         self._inbox = inbox
         self._credit = credit
         self._owed: defaultdict[tuple[int, int], int] = defaultdict(int)
-        self._coders = [
-            [plan.collections[collection].coder for collection in ports_of(stage)] for stage in plan.stages
-        ]
+        self._coders = [[plan.collections[collection].coder for collection in stage.ports] for stage in plan.stages]
         self._flow: Dataflow | None = None
         self._on_driver: Callable[[bytes | None], None] | None = None
 

@@ -14,7 +14,6 @@ from apache_beam.transforms import environments
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
 from sage.runners.engine.checkpoint.sinks import is_transactional
-from sage.runners.engine.task import ports_of
 from sage.runners.features import refuse
 from sage.runners.plan import plan_pipeline
 from sage.runners.plan.uses import uses_of
@@ -48,7 +47,7 @@ def watched_steps(plan: spec.Plan) -> list[spec.Step]:
     """The steps whose input, or else whose output, is what a job puts out."""
     steps = [step for stage in plan.stages for step in stage.steps]
     sinks = [step for step in steps if is_transactional(step)]
-    read = {c for stage in plan.stages for c in ports_of(stage)} | {c for step in steps for c in step.inputs}
+    read = plan.read | {c for step in steps for c in step.inputs}
     return sinks or [step for step in steps if not read & set(step.outputs.values())]
 
 

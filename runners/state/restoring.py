@@ -46,13 +46,15 @@ def read_manifest(objects: Objects, folder: str) -> Manifest:
         manifest = manifest_of(objects.get(f"{folder}/{MANIFEST}"), f"{objects.url}/{folder}")
     except FileNotFoundError as error:
         raise CheckpointError(_nothing_in(posixpath.join(objects.url, folder).removesuffix("/."))) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise _unusable(objects, folder, MANIFEST, error) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise _unusable(objects, folder, MANIFEST, f"cannot be read: {error}") from error
     for path, size in sorted(manifest.objects.items()):
         try:
             found = objects.size(name_of(folder, path))
         except OSError as error:
-            raise _unusable(objects, folder, path, "is missing") from error
+            raise _unusable(objects, folder, path, error) from error
         if found != size:
             raise _unusable(objects, folder, path, f"is torn: it has {found} of {size} bytes")
     return manifest
@@ -122,7 +124,7 @@ class _Reader:
         try:
             data = self._objects.get(name_of(self._folder, receipt.path))
         except OSError as error:
-            raise _unusable(self._objects, self._folder, receipt.path, f"cannot be read: {error}") from error
+            raise _unusable(self._objects, self._folder, receipt.path, error) from error
         if len(data) != receipt.size or zlib.crc32(data) != receipt.checksum:
             raise _unusable(self._objects, self._folder, receipt.path, "is not what was written")
         return data
@@ -137,7 +139,7 @@ class _Reader:
                 try:
                     self._objects.fetch(name_of(self._folder, path), target)
                 except OSError as error:
-                    raise _unusable(self._objects, self._folder, path, f"cannot be read: {error}") from error
+                    raise _unusable(self._objects, self._folder, path, error) from error
                 found.setdefault(stage, {})[name] = target
         return found
 
@@ -169,17 +171,23 @@ def _nothing_in(url: str) -> str:
     return f"{text}; below it there are {', '.join(below[-_LISTED:])}{more}: name one of them"
 
 
-def _unusable(objects: Objects, folder: str, path: str, what: str) -> CheckpointError:
+def _unusable(objects: Objects, folder: str, path: str, why: str | OSError) -> CheckpointError:
+    """The error of a file that cannot be used. What is gone or not whole is so at the next attempt, too."""
+    gone = isinstance(why, FileNotFoundError)
+    what = "is missing" if gone else f"cannot be read: {why}" if isinstance(why, OSError) else why
     url = f"{objects.url}/{folder}"
     text = f"checkpoint {url} cannot be used: {objects.url}/{name_of(folder, path)} {what}."
     epoch = epoch_of(f"{folder}/")
-    if epoch is None:
-        return CheckpointError(text)
-    older = _whole_before(objects, epoch)
+    if epoch is not None:
+        text += _instead(_whole_before(objects, epoch))
+    return CheckpointError.damaged(text) if gone or isinstance(why, str) else CheckpointError(text)
+
+
+def _instead(older: str | None) -> str:
     if older is None:
-        return CheckpointError(f"{text} There is no older one that is whole")
-    return CheckpointError(
-        f"{text} The newest older checkpoint that is whole is {older}. To begin from it, give --restore_from={older}: "
+        return " There is no older one that is whole"
+    return (
+        f" The newest older checkpoint that is whole is {older}. To begin from it, give --restore_from={older}: "
         "what the job has put out since then is put out again"
     )
 

@@ -159,8 +159,10 @@ class RocksStore:
             self._db.flush()  # in a file, ranges that were removed slow down nobody who reads
             for old in held[1:]:
                 self._add(old, ranges or [(b"", _LAST)])
+        except OSError as error:
+            raise CheckpointError(f"keyed state cannot be put in {self._path}: {error}") from error
         except Exception as error:
-            raise CheckpointError(f"keyed state cannot be read back from its files: {error}") from error
+            raise CheckpointError.damaged(f"keyed state cannot be read back from its files: {error}") from error
         self._names = {_local(name): name for name in held[0] if name.endswith(_DATA)}
 
     def _add(self, old: Mapping[str, str], ranges: Sequence[tuple[bytes, bytes]]) -> None:

@@ -111,6 +111,22 @@ def test_a_step_that_always_raises_ends_the_job_when_the_policy_says_so(tmp_path
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_a_checkpoint_that_was_changed_ends_the_job_whatever_the_policy_says(
+    workers: int, tmp_path: Path, out: Path
+) -> None:
+    kept = {"checkpoint_dir": str(tmp_path / "kept"), "checkpoint_interval": "50ms", "workers": workers}
+    job = start(lambda p: build(p, "sums", UPTO, 4_000, out), **kept)
+    wait_for(lambda: job.vitals().checkpoint)
+    savepoint = job.stop("half-way")
+    job.wait_until_finish()
+    (part, *_) = sorted(Path(savepoint).rglob("*.bin"))
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    job = start(lambda p: build(p, "sums", UPTO, 0, out), restart="exponential:1ms:1s", **kept)
+    with pytest.raises(CheckpointError, match=r"\.bin is not what was written"):
+        job.wait_until_finish(30_000)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_drain_fires_what_is_open_and_ends_the_job(workers: int, tmp_path: Path, out: Path) -> None:
     job = start(
         lambda p: build(p, "sums", 1_000_000, 2_000, out), workers=workers, checkpoint_dir=str(tmp_path / "kept"),

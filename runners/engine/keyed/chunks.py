@@ -64,7 +64,7 @@ class Declared:
 
     def _misfit(self, kind: str, name: str, declared: Mapping[str, Any]) -> CheckpointError:
         names = ", ".join(repr(_told(known)) for known in sorted(declared)) or "none"
-        return CheckpointError(
+        return CheckpointError.unfit(
             f"step '{self.step}': the checkpoint holds {kind} {_told(name)!r}, which the step does not declare "
             f"(it declares: {names}). Give the {kind} its old name, or begin without this checkpoint"
         )
@@ -135,7 +135,7 @@ class Chunk:
     def __init__(self, declared: Declared, data: bytes) -> None:
         version, windows, self._columns, self._timers = pickle.loads(data)
         if version != _VERSION:
-            raise CheckpointError(
+            raise CheckpointError.unfit(
                 f"step '{declared.step}': its state was written by another version of Sage (format {version}, "
                 f"this one reads {_VERSION})"
             )

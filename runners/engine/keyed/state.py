@@ -269,7 +269,7 @@ class KeyedState(userstate.UserStateContext):
 
     def _restore_files(self, state: RootState) -> None:
         if any(state.files):
-            raise CheckpointError(
+            raise CheckpointError.unfit(
                 f"step '{self.declared.step}': the checkpoint holds its state in the files of a store: "
                 "run the job with --state_backend=rocksdb, as when it was taken"
             )

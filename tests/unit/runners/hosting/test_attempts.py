@@ -22,6 +22,7 @@ from sage.runners.state.manifests import Manifest
         (StepError("Parse", ValueError("a bad row")), 3),
         (WorkerLost("worker 1 ended without a report"), 3),
         (CheckpointError("three checkpoints in a row failed"), 3),
+        (CheckpointError.damaged("it is not what was written"), 1),
         (StepError("Write", ConfigError("the folder has files of an earlier run")), 1),
         (KeyError("not of the job"), 1),
     ],
