@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sage.errors import CheckpointError
+from sage.errors import CheckpointError, Fault
 from sage.options import SageOptions
 from sage.runners.engine.checkpoint.identity import compatible, describe, stage_ids, unnamed
 from sage.runners.engine.checkpoint.protocol import Publish, Receipt
@@ -17,7 +17,7 @@ from sage.runners.engine.spec import Plan
 from sage.runners.hosting.epochs import Write
 from sage.runners.hosting.keyed_state import state_folder
 from sage.runners.state.manifests import Manifest
-from sage.runners.state.restoring import load
+from sage.runners.state.restoring import damaged, load
 from sage.runners.state.snapshots import CheckpointStore
 
 _log = logging.getLogger(__name__)
@@ -146,11 +146,20 @@ class Checkpoints:
 
     @contextmanager
     def loaded(self, plan: Plan, worker: int, workers: int) -> Iterator[dict[int, StageState] | None]:
-        """What a worker's stages begin from, by stage; None for the beginning. Its files stay while this is open."""
+        """What a worker's stages begin from, by stage; None for the beginning. Its files stay while this is open.
+
+        Raises:
+            CheckpointError: some of it is missing, or not what was written, as a stage that takes it up may find first.
+        """
         if self.begin is None:
             yield None
             return
         ids = stage_ids(plan)
         with state_folder(self.durability.state_dir) as scratch:
             found = load(self.begin, worker, workers, ids.values(), scratch)
-            yield {index: found[id] for index, id in ids.items() if id in found}
+            try:
+                yield {index: found[id] for index, id in ids.items() if id in found}
+            except CheckpointError as error:
+                if error.lasting and error.fault is Fault.ENVIRONMENT:
+                    raise damaged(self.begin, str(error)) from error
+                raise

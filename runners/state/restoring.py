@@ -69,6 +69,11 @@ def manifest_at(path: str) -> Manifest:
     return read_manifest(*_place(path))
 
 
+def damaged(manifest: Manifest, why: str) -> CheckpointError:
+    """The error of a checkpoint whose files were found and are not what they were; it says what can be used instead."""
+    return CheckpointError.damaged(_cannot(*_place(manifest.url), why))
+
+
 def verified(manifest: Manifest) -> list[bytes]:
     """Reads all that a checkpoint has stored of each worker, and gives the last part of each (see `decode_part`).
 
@@ -175,12 +180,14 @@ def _unusable(objects: Objects, folder: str, path: str, why: str | OSError) -> C
     """The error of a file that cannot be used. What is gone or not whole is so at the next attempt, too."""
     gone = isinstance(why, FileNotFoundError)
     what = "is missing" if gone else f"cannot be read: {why}" if isinstance(why, OSError) else why
-    url = f"{objects.url}/{folder}"
-    text = f"checkpoint {url} cannot be used: {objects.url}/{name_of(folder, path)} {what}."
-    epoch = epoch_of(f"{folder}/")
-    if epoch is not None:
-        text += _instead(_whole_before(objects, epoch))
+    text = _cannot(objects, folder, f"{objects.url}/{name_of(folder, path)} {what}")
     return CheckpointError.damaged(text) if gone or isinstance(why, str) else CheckpointError(text)
+
+
+def _cannot(objects: Objects, folder: str, why: str) -> str:
+    text = f"checkpoint {objects.url}/{folder} cannot be used: {why.rstrip('.')}."
+    epoch = epoch_of(f"{folder}/")
+    return text if epoch is None else text + _instead(_whole_before(objects, epoch))
 
 
 def _instead(older: str | None) -> str:

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
+from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.protocol import Kind
 from sage.runners.hosting.checkpoints import Checkpoints, Durability, warn_of
 from sage.runners.state.snapshots import CheckpointStore
@@ -58,3 +59,14 @@ def test_a_checkpoint_is_copied_to_the_folder_of_the_state(tmp_path: Path) -> No
     with Checkpoints(Durability("job", state_dir=str(state)), begin=begin).loaded(planned(_counted), 0, 1):
         assert [path.name.startswith("sage-state-") for path in state.iterdir()] == [True]
     assert not list(state.iterdir())
+
+
+def test_what_a_stage_finds_damaged_is_told_with_the_checkpoint_it_was_in(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path), "job", "run")
+    older, begin = (store.publish(n, {0: store.write(n, 0, {})}, {}, Kind.PERIODIC, "") for n in (1, 2))
+    loaded = Checkpoints(Durability("job"), begin=begin).loaded(planned(_counted), 0, 1)
+    with pytest.raises(CheckpointError) as caught, loaded:
+        raise CheckpointError.damaged("keyed state cannot be read back")
+    assert f"checkpoint {begin.url} cannot be used: keyed state cannot be read back." in str(caught.value)
+    assert f"--restore_from={older.url}" in str(caught.value)
+    assert caught.value.lasting
