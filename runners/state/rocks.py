@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sage.errors import CheckpointError, MissingExtra
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 BLOCK_CACHE_BYTES = 128 << 20
 WRITE_BUFFER_BYTES = 32 << 20
 CELLS_BYTES = 64 << 20
+BLOOM_SHARE = 0.05
+"""How much of the write buffer the filter of its keys may take: most keys that are asked for are not in it."""
 _BATCH_ROWS = 10_000
 _LAST = b"\xff" * 8  # behind every row: none begins with a group like this
 _DATA = ".sst"
@@ -100,6 +103,19 @@ class RocksStore:
     def delete(self, row: bytes) -> None:
         """Removes a row, if it is there."""
         self._db.delete(row)
+
+    def write(self, rows: list[tuple[bytes, bytes | None]]) -> None:
+        """Writes rows, or removes those whose data is None; of two with the same place the later one stays."""
+        from rocksdict import WriteBatch
+
+        batch = WriteBatch(raw_mode=True)
+        # In order of their places: each is then found from where the one before was put.
+        for row, data in sorted(rows, key=itemgetter(0)):
+            if data is None:
+                batch.delete(row)
+            else:
+                batch.put(row, data)
+        self._db.write(batch)
 
     def delete_range(self, begin: bytes, end: bytes) -> None:
         """Removes all rows from ``begin`` on and before ``end``."""
@@ -219,6 +235,8 @@ def _options(cache: Any) -> Options:
     options.create_if_missing(True)
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(BLOOM_SHARE)
     options.set_max_background_jobs(2)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(1)

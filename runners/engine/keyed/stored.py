@@ -111,7 +111,8 @@ class StoredState(KeyedState):
 
     def _flush(self) -> tuple[int, int]:
         """Writes all that was touched to the store; how many bytes in how many cells."""
-        store, size, count = self._store, 0, 0
+        rows: list[tuple[bytes, bytes | None]] = []
+        size, count = 0, 0
         for cells in self._cells.values():
             touched = cells.take_touched()
             count += len(touched)
@@ -119,34 +120,32 @@ class StoredState(KeyedState):
                 cell.touched = False
                 self._used.add(cell.name)
                 if isinstance(cell, MapCell):
-                    size += self._flush_map(cell)
+                    size += self._flush_map(cell, rows)
                     continue
                 content = cell.dump()
-                if content is None:
-                    store.delete(cell.row)
-                else:
-                    data = self.declared.codecs[cell.name].pack_one(content)
-                    size += len(data)
-                    store.put(cell.row, data)
+                data = None if content is None else self.declared.codecs[cell.name].pack_one(content)
+                size += len(data or b"")
+                rows.append((cell.row, data))
+        self._store.write(rows)
         return size, count
 
-    def _flush_map(self, cell: MapCell) -> int:
+    def _flush_map(self, cell: MapCell, rows: list[tuple[bytes, bytes | None]]) -> int:
+        """Adds what is to be written of a map to ``rows``; gives how much that is (bytes)."""
         cleared, kept, gone = cell.take_changes()
         shelf = cell.shelf
         assert isinstance(shelf, _StoredEntries), "cells are bound to the store when they are made"
         if cleared:
-            rows = [row for row, _ in islice(self._store.scan(cell.row, after(cell.row)), FEW_ROWS)]
-            for row in rows:
-                self._store.delete(row)
-            if len(rows) == FEW_ROWS:
+            there = [row for row, _ in islice(self._store.scan(cell.row, after(cell.row)), FEW_ROWS)]
+            if len(there) == FEW_ROWS:
                 self._store.delete_range(cell.row, after(cell.row))
-        for key in gone:
-            self._store.delete(shelf.row_of(key))
+            else:
+                rows += [(row, None) for row in there]
+        rows += [(shelf.row_of(key), None) for key in gone]
         size = 0
         for entry in kept:
             data = self._entries[cell.name].pack_one(entry)
             size += len(data)
-            self._store.put(shelf.row_of(entry[0]), data)
+            rows.append((shelf.row_of(entry[0]), data))
         return size
 
     def expire(self, watermark: int, lateness_micros: int) -> None:
@@ -171,8 +170,7 @@ class StoredState(KeyedState):
         left = PURGED_ROWS
         for group in range(KEY_GROUPS):
             rows = list(islice(self._store.scan(*ended_range(group, self._watermark - self._lateness)), left))
-            for row, _ in rows:
-                self._store.delete(row)
+            self._store.write([(row, None) for row, _ in rows])
             left -= len(rows)
             if not left:
                 return

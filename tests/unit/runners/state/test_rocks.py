@@ -51,6 +51,16 @@ def test_rows_are_in_order_and_go_one_by_one_or_by_range(make: Make) -> None:
     assert (store.get(b"a"), store.get(b"b")) == (b"aa", None)
 
 
+def test_many_rows_are_written_and_removed_at_once_the_later_of_two_with_one_place_stays(make: Make) -> None:
+    store = make()
+    for row in (b"a", b"b", b"c"):
+        store.put(row, b"old")
+    store.write([(b"d", b"1"), (b"a", None), (b"c", b"1"), (b"b", None), (b"b", b"2"), (b"d", None), (b"never", None)])
+    assert rows(store) == {b"b": b"2", b"c": b"1"}
+    store.write([])
+    assert rows(store) == {b"b": b"2", b"c": b"1"}
+
+
 def test_a_checkpoint_adds_files_for_what_is_new_and_leaves_the_others(make: Make) -> None:
     store = make()
     store.put(b"a", b"1")
