@@ -303,9 +303,7 @@ class Dataflow:
         if self._wanted:
             self._begin_checkpoint()
             return True
-        if self._inboxes:
-            self._wake_in_time()
-        if self.run_ready():
+        if self._wake_in_time() or self.run_ready():
             return True
         # What an impulse begins may be what a stream that never rests waits for.
         plays = self._sources and isinstance(self.tasks[self._sources[0]].root, TestStreamRoot)
@@ -360,12 +358,17 @@ class Dataflow:
                 self._propagate(task)
         return bool(was_open)
 
-    def _wake_in_time(self) -> None:
-        """Does what time calls for though there is other work, once for each time that a bundle may be open. Work that
-        waits further downstream comes before what would make more of it.
+    def _wake_in_time(self) -> bool:
+        """Does what time calls for though there is other work, once for each time that a bundle may be open; whether
+        there was any. Work that waits further downstream comes before what would make more of it, and what waits for
+        that stage itself right behind: else a barrier there might wait for as long as time keeps the others busy.
         """
-        if self._streams and self._job.clock.now_micros() >= self._bundles_end:
-            self._wake(self._inboxes.furthest)
+        first, woken = self._inboxes.furthest, False
+        if first >= 0 and self._streams and self._job.clock.now_micros() >= self._bundles_end:
+            woken = self._wake(first)
+            if woken and self._inboxes.holds(first):
+                self._drain(first)
+        return woken
 
     def _wake(self, first: int = 0) -> bool:
         """Ends bundles that were open for long, and fires what is due of the stages from ``first`` on."""

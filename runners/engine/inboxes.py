@@ -31,11 +31,13 @@ class Inboxes:
         self._queued: set[int] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._ready)
+        return self.furthest >= 0
 
     @property
     def furthest(self) -> int:
         """The stage furthest downstream that has its turn to come; -1 if none has."""
+        while self._ready and not self._entries[-self._ready[0]]:  # it was emptied out of turn
+            self._queued.discard(-heapq.heappop(self._ready))
         return -self._ready[0] if self._ready else -1
 
     def put(self, stage: int, entry: Entry) -> None:

@@ -101,12 +101,15 @@ class StatefulRoot(OpRoot):
         self._state.expire(self.watermark, self._lateness)
 
     def _due(self, jumps: bool) -> Iterator[Timer]:
-        """The timers that are due, each to be called back before the next is asked for."""
+        """The timers that are due now, each to be called back before the next is asked for. Those that become due
+        meanwhile are for the next time: else one that sets itself again would have no end where callbacks are slow.
+        """
         state = self._state
+        now = MAX_MICROS if jumps else self._context.clock.now_micros()
         while True:
             timer = state.event_timers.pop_due(self.watermark)
             if timer is None:
-                timer = state.clock_timers.pop_due(MAX_MICROS if jumps else self._context.clock.now_micros())
+                timer = state.clock_timers.pop_due(now)
             if timer is None:
                 return
             yield timer

@@ -15,13 +15,16 @@ from apache_beam.transforms import environments
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec, on_timer
 
+from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.plan import plan_pipeline
+from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 
 ROWS = 200
 PLANNED_WORKERS = 2  # one runs: but what is shared between two is where a stage ends
 SLOW_MICROS = 10_000
+VERY_SLOW_MICROS = 60_000
 BUNDLE_MICROS = 50_000
 PATIENCE_MICROS = 2 * BUNDLE_MICROS
 CLOCK = VirtualClock()
@@ -133,3 +136,80 @@ def test_a_timer_of_a_step_behind_a_slow_one_is_called_back_in_time(shared: bool
     _run(_flow(build))
     ((_, at),) = SEEN
     assert at <= 4 * SLOW_MICROS + PATIENCE_MICROS
+
+
+class _Reader(SplitReader[int]):
+    """Gives as many elements as the slow step takes in the time that has passed."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def poll(self, limit: int) -> Batch | None:
+        begin, self.at = self.at, CLOCK.micros // VERY_SLOW_MICROS + 1
+        return Batch(list(range(begin, self.at)), 0) if begin < self.at else None
+
+    def position(self) -> int:
+        return self.at
+
+    def watermark(self) -> int:
+        return 0
+
+
+class Ticks(StreamSource[int]):
+    """Never ends."""
+
+    def splits(self) -> list[str]:
+        return ["only"]
+
+    def reader(self, split: Any, position: Any) -> _Reader:
+        return _Reader()
+
+
+class Again(beam.DoFn):
+    """Calls itself back a moment after it was called back, and gives an element each time."""
+
+    RINGS = TimerSpec("rings", TimeDomain.REAL_TIME)
+
+    def process(self, element: tuple[str, int], rings: Any = beam.DoFn.TimerParam(RINGS)) -> None:
+        if element[1] == 0:
+            rings.set(CLOCK.now_seconds())
+
+    @on_timer(RINGS)
+    def ring(self, rings: Any = beam.DoFn.TimerParam(RINGS)) -> Iterator[int]:
+        rings.set(CLOCK.now_seconds() + SLOW_MICROS / 1e6)
+        yield len(DONE)
+
+
+def very_slow(number: int) -> int:
+    """Takes longer than a bundle may be open."""
+    CLOCK.micros += VERY_SLOW_MICROS - SLOW_MICROS
+    return slow(number)
+
+
+def _ticking(rows: Any) -> Any:
+    return rows
+
+
+def _ringing(rows: Any) -> Any:
+    pairs = beam.Map(lambda number: ("k", number)).with_output_types(tuple[str, int])
+    return rows | pairs | beam.ParDo(Again())
+
+
+@pytest.mark.parametrize("keeps_busy", [_ticking, _ringing])
+def test_a_barrier_comes_through_though_a_slow_step_is_kept_busy(keeps_busy: Callable[[Any], Any]) -> None:
+    """By what is read, or by timers: there is always work that is further downstream than the barrier."""
+
+    def build(rows: Any) -> None:
+        keeps_busy(rows.pipeline | ReadStream(Ticks())) | beam.Reshuffle() | beam.Map(very_slow)
+
+    flow = _flow(build)
+    taken: list[int] = []
+    flow.on_snapshots(lambda barrier, snapshots: taken.append(len(DONE)))
+    while len(DONE) < 20:
+        flow.step()
+    flow.checkpoint(Barrier(1))
+    while not taken and len(DONE) < 40:
+        flow.step()
+    assert taken
+    assert taken[0] < 30
+    flow.close()
