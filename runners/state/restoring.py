@@ -195,7 +195,8 @@ def _instead(older: str | None) -> str:
         return " There is no older one that is whole"
     return (
         f" The newest older checkpoint that is whole is {older}. To begin from it, give --restore_from={older}: "
-        "what the job has put out since then is put out again"
+        "what the job has put out since then is made again (files are replaced, rows with keys are written over, a "
+        "table of rows without keys refuses, Kafka has the records twice)"
     )
 
 

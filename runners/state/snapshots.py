@@ -83,6 +83,7 @@ class CheckpointStore:
         self._last: Manifest | None = None
         self._named: dict[int, set[str]] | None = None
         self._retained = 0
+        self._superseded: set[int] = set()
 
     # The driver: who may write.
 
@@ -260,6 +261,8 @@ class CheckpointStore:
             self._settle(chosen)
         else:
             chosen = manifest_at(restore_from)
+            mine = chosen.job == self.job
+            self._superseded = {e for e in epochs_in(self._objects) if not (mine and e <= chosen.epoch)}
         self.origin = restore_from or (chosen.origin if chosen is not None else "")
         return chosen
 
@@ -308,13 +311,17 @@ class CheckpointStore:
     def retain(self, count: int) -> None:
         """Removes all but the last ``count`` checkpoints, and now and then what is left of those that were given up.
 
-        Savepoints stay, and so does what later parts may still name.
+        Those that are later than the one that the job was told to begin from go with the first that it has made since:
+        what they hold was taken back. Savepoints stay, and so does what later parts may still name.
         """
         # What it has published itself it need not look for: that takes longer than a checkpoint of little state.
         looks = self._named is None or not count or self._retained % _LOOKS_ONE_IN == 0
         self._retained += 1
         epochs = epochs_in(self._objects) if looks else sorted(self._named or ())
-        gone = epochs[: max(0, len(epochs) - count)]
+        superseded = self._superseded.intersection(epochs if self._last is not None else ())
+        kept = [epoch for epoch in epochs if epoch not in superseded]
+        gone = [*superseded, *kept[: max(0, len(kept) - count)]]
+        self._superseded -= superseded
         for epoch in gone:
             self._objects.remove(f"{folder_of(epoch)}/{MANIFEST}")
         if looks:

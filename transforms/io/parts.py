@@ -10,7 +10,7 @@ What lies in the folder::
         owner                          which step and job these are
         0-b41c77aa-12.tmp              a file of an epoch that is not committed
         done-0                         the last epoch that subtask 0 committed, of each of its starts
-        stale-0                        files of an earlier run that subtask 0 removes when it commits for the first time
+        stale-0-b41c77aa               files that this start of subtask 0 removes when it commits for the first time
 """
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
@@ -168,12 +168,13 @@ class WriteParts(TransactionalDoFn):
 
     def commit(self, handle: Prepared) -> None:
         if handle.replaces:
-            self._remove_stale(f"{handle.home}/stale-{handle.subtask}")
+            self._remove_stale(handle)
         if handle.files:
             self._publish(handle)
         if handle.start == self._start and not self._swept:
             self._swept = True
             self._remove_hidden([self._subtask], beyond=self._subtask == 0)
+            self._forget_stale()
 
     def teardown(self) -> None:
         for part in self._open.values():
@@ -254,7 +255,7 @@ class WriteParts(TransactionalDoFn):
         self._folder.remove(leftovers)
 
     def _rewind(self, earlier: tuple[int, ...], prepared: Sequence[Prepared]) -> None:
-        """Removes files of epochs after the checkpoint: a resumed job makes them again.
+        """Supersedes files of epochs after the checkpoint: a resumed job makes them again.
 
         There are some only where the job goes on from an older checkpoint than its last.
         """
@@ -265,8 +266,36 @@ class WriteParts(TransactionalDoFn):
             if label in labels and subtask in earlier and epoch > last
         ]
         if later:
-            _LOG.warning("%s: %d files of epochs after %d are written again", self._path, len(later), last)
-            self._folder.remove(later)
+            told = "%s: %d files of epochs after %d are written again, and stay until the next checkpoint"
+            _LOG.warning(told, self._path, len(later), last)
+            self._supersede(later, earlier, last)
+
+    def _supersede(self, files: Sequence[str], subtasks: Sequence[int], after: int) -> None:
+        """Has files that subtasks committed in epochs after one removed when this start commits for the first time:
+        until then the job may still go on from a checkpoint that counts on them.
+        """
+        self._replaces = True
+        stale = {"files": files, "subtasks": subtasks, "after": after}
+        self._note(f"{self._hidden}/stale-{self._subtask}-{self._start}", stale)
+
+    def _remove_stale(self, handle: Prepared) -> None:
+        note = f"{handle.home}/stale-{handle.subtask}-{handle.start}"
+        data = self._folder.read(note)
+        if data is None:
+            return
+        stale = json.loads(data)
+        for subtask in stale["subtasks"]:
+            # Who goes on from a checkpoint that holds them is to hear of it, and not to think that a reader took them.
+            name = f"{handle.home}/done-{subtask}"
+            done = json.loads(self._folder.read(name) or b"{}")
+            self._note(name, {start: min(epoch, stale["after"]) for start, epoch in done.items()})
+        self._folder.remove(stale["files"])
+        self._folder.remove([note])
+
+    def _forget_stale(self) -> None:
+        """Removes the notes of starts that did not come to their first commit."""
+        notes = [name for name in self._folder.files(self._hidden) if f"/stale-{self._subtask}-" in name]
+        self._folder.remove([name for name in notes if not name.endswith(f"-{self._start}")])
 
     def _claim(self, context: SinkContext) -> None:
         """Makes the folder this step's, or refuses it."""
@@ -307,15 +336,8 @@ class WriteParts(TransactionalDoFn):
             )
         # Only subtask n makes names with n, so each removes what it may write anew.
         stale = [name for name, n in ours.items() if (n if n < context.subtasks else 0) == context.subtask]
-        self._replaces = bool(stale)
         if stale:
-            self._note(f"{self._hidden}/stale-{context.subtask}", stale)
-
-    def _remove_stale(self, note: str) -> None:
-        stale = self._folder.read(note)
-        if stale is not None:
-            self._folder.remove(json.loads(stale))
-            self._folder.remove([note])
+            self._supersede(stale, (context.subtask,), -1)
 
     def _note(self, name: str, content: Any) -> None:
         # Under a hidden name that `recover` removes, if that is as far as it gets.

@@ -1,6 +1,7 @@
 """The steps that write rows into a table: upserted by key, or added in the transaction of a checkpoint."""
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+import logging
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from sage.transactions import BulkSink, SinkContext, TransactionalDoFn
 from sage.transforms.io.tables import BATCH_ROWS, LEDGER_COLUMNS, STAGED_COLUMNS, Database, Table, as_row
 
 __all__ = ["AddRows", "TableSink", "UpsertRows"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class TableSink(beam.PTransform):
@@ -117,7 +120,7 @@ class AddRows(BulkSink, TransactionalDoFn):
         self._database.make(self._table)
         self._database.make_staging(self._table)
         if self._managed:
-            self._refuse_rewind(prepared)
+            self._look_at_what_is_there(prepared)
             for handle in prepared:
                 self.commit(handle)
             self._unstage(context.earlier)
@@ -212,11 +215,21 @@ class AddRows(BulkSink, TransactionalDoFn):
                     (self._job, self._step, self._run, *numbers),
                 )
 
-    def _refuse_rewind(self, prepared: Sequence[Staged]) -> None:
-        """Rows of epochs after the checkpoint cannot be told from others, and would be there twice."""
-        if not prepared:
-            return
+    def _look_at_what_is_there(self, prepared: Sequence[Staged]) -> None:
+        """Tells a job that begins anew of rows that it put out before; refuses one that goes on from an older
+        checkpoint: rows of epochs after it cannot be told from others, and would be there twice.
+        """
         sql = self._database.dialect
+        if not prepared:
+            with self._database.transaction() as cursor:
+                cursor.execute(
+                    f"SELECT COUNT(*) FROM {sql.table(self._ledger)} WHERE job = {sql.mark} AND step = {sql.mark}",
+                    (self._job, self._step),
+                )
+                if cursor.fetchone()[0] and self._subtask == 0:
+                    told = "table %r has rows of an earlier run of this job: it begins anew, and adds to them"
+                    _LOG.info(told, self._table.name)
+            return
         last = max(handle.epoch for handle in prepared)
         with self._database.transaction() as cursor:
             cursor.execute(
@@ -225,9 +238,10 @@ class AddRows(BulkSink, TransactionalDoFn):
             )
             later = cursor.fetchone()[0]
         if later is not None:
-            raise CheckpointError(
+            raise CheckpointError.unfit(
                 f"table {self._table.name!r} has rows of epochs up to {later}, and the job is to go on from epoch "
-                f"{last}: what it makes again would be there twice. Go on from the latest checkpoint; or remove the "
-                f"rows of the later epochs, and from {self._ledger!r} the notes with origin {self._origin!r} and "
-                f"epoch > {last}."
+                f"{last}: what it makes again would be there twice, for rows without a key do not tell their epoch. "
+                "Go on from the latest checkpoint; or bring the table to what it was, such as from a backup, and "
+                f"remove from {self._ledger!r} the notes with origin {self._origin!r} and epoch > {last}; or write "
+                "with key=, by which a row that comes again is the same row."
             )

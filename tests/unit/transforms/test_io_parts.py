@@ -294,9 +294,29 @@ def test_going_on_from_an_older_checkpoint_takes_back_what_came_after(tmp_path: 
     assert _lines(tmp_path / "out") == elements
     (tmp_path / "checkpoint").write_bytes(older)
     driver.start(driver.load())
-    assert _lines(tmp_path / "out") == ["a", "b"]
     driver.run(elements)
     assert _lines(tmp_path / "out") == elements
+
+
+def test_what_came_after_an_older_checkpoint_stays_until_the_first_that_is_made_anew(tmp_path: Path) -> None:
+    sink = _recovered(_text(tmp_path))
+    first, second, third = (_epoch(sink, number, element) for number, element in enumerate("abc", 1))
+    for handle in (first, second, third):
+        sink.commit(handle)
+    fell = _recovered(_text(tmp_path), [first])
+    fell.prepare(4)
+    assert _lines(tmp_path) == ["a", "b", "c"]
+
+    went_on = _recovered(_text(tmp_path), [third])
+    went_on.commit(_epoch(went_on, 5, "d"))
+    assert _lines(tmp_path) == ["a", "b", "c", "d"]
+    assert not list(tmp_path.rglob("stale-*"))
+
+    again = _recovered(_text(tmp_path), [second])
+    again.commit(_epoch(again, 6, "C"))
+    assert _lines(tmp_path) == ["C", "a", "b"]
+    with pytest.raises(DataLoss, match=r"that the checkpoint holds are gone, such as 'part-0-3\.txt'"):
+        _recovered(_text(tmp_path), [third])
 
 
 def test_a_job_that_goes_on_from_anothers_savepoint_writes_beside_it(tmp_path: Path) -> None:

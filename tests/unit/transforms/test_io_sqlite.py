@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -247,3 +248,16 @@ def test_what_no_checkpoint_holds_is_unstaged(tmp_path: Path) -> None:
         assert database.execute(f"SELECT id, sage_step FROM {staged}").fetchall() == [(3, "Other")]
     other.commit(of_other)
     assert [row[0] for row in _rows(path)] == [1, 3]
+
+
+def test_a_job_that_begins_anew_is_told_of_the_rows_it_adds_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.sqlite"
+    told = "table 'people' has rows of an earlier run of this job"
+    with caplog.at_level(logging.INFO, "sage.transforms.io.rows"):
+        _write([{"id": 1, "name": "Ada"}], path, key=None)
+        assert told not in caplog.text
+        _write([{"id": 1, "name": "Ada"}], path, key=None)
+    assert caplog.text.count(told) == 1
+    assert len(_rows(path)) == 2
