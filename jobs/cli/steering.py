@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from sage.jobs.cli.progress import vitals_text
 __all__ = ["drain", "jobs", "savepoint", "stop"]
 
 _BETWEEN_LOOKS_S = 0.5
+_TOLD_OF_WAITING_S = 2.0
 _JOB = "JOB is the job's name or its process id; it may be left out where one job runs."
 
 
@@ -107,7 +110,8 @@ def drain(job: str | None) -> int:
 def _steer(text: str | None, verb: str, told: Callable[[Any], str], **more: Any) -> int:
     try:
         job: RunningJob = find_job(text)
-        answer = ask(job.path, do=verb, job=job.name, **more)
+        with _told_of_waiting(f"{job.name}: waiting until each step is through with what came before"):
+            answer = ask(job.path, do=verb, job=job.name, **more)
     except (SageError, OSError) as error:
         # Whoever could not stop a job in good order may want it to stop all the same.
         besides = "; --now ends it where it stands" if verb == "stop" and isinstance(error, CheckpointError) else ""
@@ -115,3 +119,15 @@ def _steer(text: str | None, verb: str, told: Callable[[Any], str], **more: Any)
         return exit_code_of(error)
     click.echo(f"{job.name}: {told(answer)}")
     return 0
+
+
+@contextlib.contextmanager
+def _told_of_waiting(what: str) -> Iterator[None]:
+    """Says what is waited for, if it takes a while: a slow step may keep a checkpoint waiting for long."""
+    told = threading.Timer(_TOLD_OF_WAITING_S, click.echo, (what,), {"err": True})
+    told.daemon = True
+    told.start()
+    try:
+        yield
+    finally:
+        told.cancel()

@@ -8,6 +8,8 @@ Protocol: EndTxn and InitProducerId of KIP-98, DescribeTransactions and Describe
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,11 +24,13 @@ from sage.transforms.io.kafka.quiet import quieten
 __all__ = ["Control", "Fenced", "Transaction"]
 
 Out = TypeVar("Out")
+_LOG = logging.getLogger(__name__)
 _EARLIEST, _LATEST = -2, -1
 _ASK_AGAIN_S = 0.1
 _SOON_S = 0.005
 _NEW_TOPIC_S = 2.0
 _FENCE_TIMEOUT_MS = 10_000
+_SOON_TOLD_MS = 2_000
 _INTERNAL = "__"
 # What sets a transaction's fate, as the coordinator names it.
 ONGOING, COMMITTED, ABORTED = "Ongoing", ("PrepareCommit", "CompleteCommit"), ("PrepareAbort", "CompleteAbort")
@@ -306,8 +310,14 @@ class Control:
     def _connected(self) -> Any:
         given = {"reconnect_backoff_max_ms": 1_000}
         given.update(for_kafka_python(self._config, self._kafka.KafkaAdminClient.DEFAULT_CONFIG))
-        given.setdefault("bootstrap_timeout_ms", round(self._patience * 1000))
+        patience = given.pop("bootstrap_timeout_ms", round(self._patience * 1000))
+        nobody = f"no Kafka broker answers at {self._servers} (bootstrap.servers)"
+        if patience > _SOON_TOLD_MS:
+            with contextlib.suppress(self._errors.KafkaTimeoutError):
+                return self._kafka.KafkaAdminClient(**given, bootstrap_timeout_ms=_SOON_TOLD_MS)
+            _LOG.warning("%s so far; it is asked for %.0f s in all", nobody, patience / 1000)
+            patience -= _SOON_TOLD_MS
         try:
-            return self._kafka.KafkaAdminClient(**given)
+            return self._kafka.KafkaAdminClient(**given, bootstrap_timeout_ms=patience)
         except self._errors.KafkaTimeoutError as error:
-            raise ConnectionError(f"no Kafka broker answers at {self._servers} (bootstrap.servers): {error}") from error
+            raise ConnectionError(f"{nobody}: {error}") from error

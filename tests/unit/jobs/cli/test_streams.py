@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from sage.handle import JobHandle, observe_jobs
-from sage.jobs.cli import main
+from sage.jobs.cli import main, steering
 from sage.jobs.cli.control import ask, registry
 from sage.jobs.cli.progress import LiveDisplay
 from sage.runners.local import LocalRunner
@@ -95,6 +95,18 @@ def test_a_job_that_keeps_no_checkpoints_is_stopped_where_it_stands(sage, script
     assert ran.code == 130
     assert "error: the job has no place for checkpoints: run it with --checkpoint_dir; --now ends it" in ran.err
     assert "job: stopped without a checkpoint\n" in ran.out
+
+
+def test_who_stops_a_job_is_told_that_a_slow_step_keeps_it_waiting(sage, script, tmp_path, monkeypatch):
+    monkeypatch.setattr(steering, "_TOLD_OF_WAITING_S", 0.01)
+    slow = endless(script, seen="import time; time.sleep(0.3)")
+
+    with when_it_reads(lambda job: main(["stop", str(os.getpid())])):
+        ran = sage("run", slow, "--checkpoint-dir", tmp_path / "kept")
+
+    assert ran.code == 0
+    assert "job: waiting until each step is through with what came before\n" in ran.err
+    assert "job: stopped with its state in " in ran.out
 
 
 def test_one_signal_ends_a_job_that_keeps_no_checkpoints(sage, script):
