@@ -175,7 +175,7 @@ def finished(folder: Path, refusals: int) -> list[list[str]]:
 def test_a_commit_may_be_done_beside_the_next_epoch_and_the_last_is_done_before_the_end(tmp_path: Path) -> None:
     notes = finished(tmp_path, 0)
     assert sum(int(part) for part, _ in notes) == len(SPLITS) * sum(range(41))
-    assert notes[0][1] == "beside"
+    assert "beside" in {thread for _, thread in notes}  # of a busy machine, not each
     assert notes[-1][1] == "mine"
 
 
