@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ class RocksStore:
         """Removes a row, if it is there."""
         self._db.delete(row)
 
-    def write(self, rows: list[tuple[bytes, bytes | None]]) -> None:
+    def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Writes rows, or removes those whose data is None; of two with the same place the later one stays."""
         from rocksdict import WriteBatch
 
@@ -182,20 +183,13 @@ class RocksStore:
         self._names = {_local(name): name for name in held[0] if name.endswith(_DATA)}
 
     def _add(self, old: Mapping[str, str], ranges: Sequence[tuple[bytes, bytes]]) -> None:
-        from rocksdict import WriteBatch
-
         path = os.path.join(self._folder, "old")
         _place(old, path)
         source = _opened(path, self._cache)
         try:
-            batch = WriteBatch(raw_mode=True)
-            for begin, end in ranges:
-                for row, data in _scan(source, begin, end):
-                    batch.put(row, data)
-                    if batch.len() >= _BATCH_ROWS:
-                        self._db.write(batch)
-                        batch = WriteBatch(raw_mode=True)
-            self._db.write(batch)
+            rows = chain.from_iterable(_scan(source, *each) for each in ranges)
+            while some := list(islice(rows, _BATCH_ROWS)):
+                self.write(some)
         finally:
             source.close()
             shutil.rmtree(path)

@@ -120,7 +120,10 @@ class AddRows(BulkSink, TransactionalDoFn):
         self._database.make(self._table)
         self._database.make_staging(self._table)
         if self._managed:
-            self._look_at_what_is_there(prepared)
+            if prepared:
+                self._refuse_rewind(prepared)
+            elif self._subtask == 0:
+                self._tell_of_earlier()
             for handle in prepared:
                 self.commit(handle)
             self._unstage(context.earlier)
@@ -215,21 +218,22 @@ class AddRows(BulkSink, TransactionalDoFn):
                     (self._job, self._step, self._run, *numbers),
                 )
 
-    def _look_at_what_is_there(self, prepared: Sequence[Staged]) -> None:
-        """Tells a job that begins anew of rows that it put out before; refuses one that goes on from an older
-        checkpoint: rows of epochs after it cannot be told from others, and would be there twice.
-        """
+    def _tell_of_earlier(self) -> None:
+        """Tells a job that begins anew of the rows that it put out before."""
         sql = self._database.dialect
-        if not prepared:
-            with self._database.transaction() as cursor:
-                cursor.execute(
-                    f"SELECT COUNT(*) FROM {sql.table(self._ledger)} WHERE job = {sql.mark} AND step = {sql.mark}",
-                    (self._job, self._step),
-                )
-                if cursor.fetchone()[0] and self._subtask == 0:
-                    told = "table %r has rows of an earlier run of this job: it begins anew, and adds to them"
-                    _LOG.info(told, self._table.name)
-            return
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                f"SELECT COUNT(*) FROM {sql.table(self._ledger)} WHERE job = {sql.mark} AND step = {sql.mark}",
+                (self._job, self._step),
+            )
+            found = cursor.fetchone()[0]
+        if found:
+            told = "table %r has rows of an earlier run of this job: it begins anew, and adds to them"
+            _LOG.info(told, self._table.name)
+
+    def _refuse_rewind(self, prepared: Sequence[Staged]) -> None:
+        """Rows of epochs after the checkpoint cannot be told from others, and would be there twice."""
+        sql = self._database.dialect
         last = max(handle.epoch for handle in prepared)
         with self._database.transaction() as cursor:
             cursor.execute(

@@ -35,7 +35,7 @@ class KeyedStore(Protocol):
     def delete(self, row: bytes) -> None:
         """Removes a row, if it is there."""
 
-    def write(self, rows: list[tuple[bytes, bytes | None]]) -> None:
+    def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Writes rows, or removes those whose data is None; of two with the same place the later one stays."""
 
     def delete_range(self, begin: bytes, end: bytes) -> None:

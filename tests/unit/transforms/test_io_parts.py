@@ -294,6 +294,7 @@ def test_going_on_from_an_older_checkpoint_takes_back_what_came_after(tmp_path: 
     assert _lines(tmp_path / "out") == elements
     (tmp_path / "checkpoint").write_bytes(older)
     driver.start(driver.load())
+    assert _lines(tmp_path / "out") == elements
     driver.run(elements)
     assert _lines(tmp_path / "out") == elements
 

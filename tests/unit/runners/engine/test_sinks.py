@@ -163,10 +163,10 @@ def test_what_cannot_be_asked_for_names_the_sink(noted: Callable[..., list[str]]
 def finished(folder: Path, refusals: int) -> list[list[str]]:
     """What `Finishing` notes, by checkpoint: a sum and a thread."""
     options = PipelineOptions(
-        [f"--checkpoint_dir={folder / 'checkpoints'}", "--checkpoint_interval=50ms"], streaming=True
+        [f"--checkpoint_dir={folder / 'checkpoints'}", "--checkpoint_interval=200ms"], streaming=True
     )
     pipeline = beam.Pipeline(LocalRunner(), options=options)
-    numbers = pipeline | ReadStream(Numbers(41, rate=100)) | beam.Values()
+    numbers = pipeline | ReadStream(Numbers(41, rate=40)) | beam.Values()
     numbers | "Take" >> beam.ParDo(Finishing(str(folder / "notes"), refusals))
     pipeline.run().wait_until_finish()
     return [line.split() for line in (folder / "notes").read_text().splitlines()]
@@ -175,7 +175,7 @@ def finished(folder: Path, refusals: int) -> list[list[str]]:
 def test_a_commit_may_be_done_beside_the_next_epoch_and_the_last_is_done_before_the_end(tmp_path: Path) -> None:
     notes = finished(tmp_path, 0)
     assert sum(int(part) for part, _ in notes) == len(SPLITS) * sum(range(41))
-    assert "beside" in {thread for _, thread in notes}  # of a busy machine, not each
+    assert notes[0][1] == "beside"
     assert notes[-1][1] == "mine"
 
 
