@@ -1,11 +1,14 @@
 """Rows into a PostgreSQL table, upserted by key or added exactly once."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sage.errors import ConfigError, MissingExtra
+from sage.transforms.dead_letter import shorten
 from sage.transforms.io.rows import TableSink
+from sage.transforms.io.scalars import plain, type_name
 from sage.transforms.io.tables import Database, Dialect, Table
 
 __all__ = ["WriteToPostgres"]
@@ -125,12 +128,28 @@ class _Postgres(Database):
                     (),
                 )
 
-    def plain(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        if any(isinstance(value, dict) for value in row):
+    def storable(self, value: Any) -> Any:
+        if isinstance(value, dict):
             from psycopg.types.json import Jsonb
 
-            return tuple([Jsonb(value) if isinstance(value, dict) else value for value in row])
-        return row
+            return Jsonb(value, dumps=_JSON)
+        if isinstance(value, list):
+            return [item if item.__class__ in self.native else self.storable(item) for item in value]
+        return plain(value)
+
+    def unstorable(self, value: Any) -> str:
+        from psycopg.adapt import PyFormat, Transformer
+
+        if isinstance(value, str) and "\0" in value:
+            return "PostgreSQL's text has no NUL characters; remove it, or write bytes into a bytea column"
+        reason = super().unstorable(value)
+        if value is None or reason:
+            return reason
+        try:
+            Transformer().get_dumper(value, PyFormat.AUTO).dump(value)
+        except (_psycopg().Error, ValueError, TypeError) as error:
+            return f"{error}; make it a number, text, bytes, a time, or a dict or list of such"
+        return ""
 
     def add(self, cursor: Any, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         sql = self.dialect
@@ -156,6 +175,7 @@ class _Postgres(Database):
             except psycopg.OperationalError:
                 connection.close()
         self._connection = psycopg.connect(self._dsn, autocommit=True, application_name="sage")
+        _send_numbers_as_literals(self._connection)
         return self._connection
 
     def _there(self, cursor: Any, name: str) -> bool:
@@ -184,6 +204,8 @@ class _Postgres(Database):
             ) from error
         except errors.DiskFull as error:
             raise OSError(f"{self._where}: the server's disk is full: {_said(error)}. Free some space") from error
+        except (TypeError, UnicodeEncodeError) as error:
+            raise ValueError(f"{self._where}: a value cannot be stored: {error}") from error
         except (errors.DataError, errors.IntegrityError, errors.DatatypeMismatch) as error:
             raise ValueError(f"{self._where}: a row does not fit its table: {_said(error)}") from error
         except errors.ProgrammingError as error:
@@ -194,6 +216,41 @@ class _Postgres(Database):
             raise OSError(
                 f"{self._where} cannot be used: {_said(error)}. Check that the server runs and the dsn is right"
             ) from error
+
+
+def _send_numbers_as_literals(connection: Any) -> None:
+    """Has floats and decimals take the type of their column, as literals do.
+
+    A parameter of a type of its own is cast, and a cast to an integer rounds 1.5 without a word.
+    """
+    import decimal
+
+    from psycopg.types.numeric import DecimalDumper, FloatDumper
+
+    class FloatLiteral(FloatDumper):
+        oid = 0
+
+        def dump(self, obj: float) -> Any:
+            # 3.0 is the integer 3, which an integer column takes.
+            return b"%.0f" % obj if abs(obj) < 1e15 and obj.is_integer() else super().dump(obj)
+
+    class DecimalLiteral(DecimalDumper):
+        oid = 0
+
+    connection.adapters.register_dumper(float, FloatLiteral)
+    connection.adapters.register_dumper(decimal.Decimal, DecimalLiteral)
+
+
+def _json_value(value: Any) -> Any:
+    made = plain(value)
+    if made.__class__ is not value.__class__:
+        return made
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"{type_name(value)} {shorten(repr(value), 100)} has no JSON form; make it a str or a number")
+
+
+_JSON = json.JSONEncoder(default=_json_value).encode
 
 
 def _said(error: Any) -> str:

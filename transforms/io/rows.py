@@ -1,6 +1,7 @@
 """The steps that write rows into a table: upserted by key, or added in the transaction of a checkpoint."""
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+import itertools
 import logging
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -11,7 +12,9 @@ from apache_beam.transforms.window import GlobalWindows
 
 from sage.errors import CheckpointError, DataLoss
 from sage.transactions import BulkSink, SinkContext, TransactionalDoFn
-from sage.transforms.io.tables import BATCH_ROWS, LEDGER_COLUMNS, STAGED_COLUMNS, Database, Table, as_row
+from sage.transforms.io.misfits import first_refused, naming_row
+from sage.transforms.io.scalars import shown
+from sage.transforms.io.tables import BATCH_ROWS, LEDGER_COLUMNS, STAGED_COLUMNS, Database, Table
 
 __all__ = ["AddRows", "TableSink", "UpsertRows"]
 
@@ -61,7 +64,7 @@ class UpsertRows(beam.DoFn):
         self._rows = []
 
     def process(self, row: Any, _ready: str) -> Iterator[int]:
-        self._rows.append(self._database.plain(as_row(self._table, row)))
+        self._rows.append(self._database.row(self._table, row))
         if len(self._rows) >= BATCH_ROWS:
             yield self._flush()
 
@@ -76,9 +79,13 @@ class UpsertRows(beam.DoFn):
         rows, self._rows = self._rows, []
         # In one order everywhere, so that two workers with the same keys wait for each other and never both.
         rows.sort(key=self._key_of)
-        with self._database.transaction() as cursor:
-            cursor.executemany(self._sql, rows)
+        naming = naming_row(self._database, self._table, rows, self._upsert)
+        with naming, self._database.transaction() as cursor:
+            self._upsert(cursor, rows)
         return len(rows)
+
+    def _upsert(self, cursor: Any, rows: list[tuple[Any, ...]]) -> None:
+        cursor.executemany(self._sql, rows)
 
     def _key_of(self, row: tuple[Any, ...]) -> tuple[str, ...]:
         return tuple(repr(row[place]) for place in self._places)
@@ -129,7 +136,8 @@ class AddRows(BulkSink, TransactionalDoFn):
             self._unstage(context.earlier)
 
     def take(self, elements: list[Any]) -> None:
-        self._rows += [self._database.plain(as_row(self._table, row)) for row in elements]
+        as_row, table = self._database.row, self._table
+        self._rows += [as_row(table, row) for row in elements]
         if len(self._rows) >= BATCH_ROWS:
             self._stage()
 
@@ -149,7 +157,7 @@ class AddRows(BulkSink, TransactionalDoFn):
             except ValueError as error:
                 raise ValueError(
                     f"{error} (the rows wait in table {self._staging!r}: mend them there, or what they conflict with, "
-                    "and start the job again)"
+                    f"and start the job again){self._first_unmoved(handle)}"
                 ) from error
         if handle.run == self._run and not self._swept:
             self._swept = True
@@ -192,10 +200,34 @@ class AddRows(BulkSink, TransactionalDoFn):
     def _stage(self) -> None:
         rows, self._rows = self._rows, []
         about = (self._job, self._step, self._subtask, self._run, self._batch)
-        numbered = [(*about, number, *row) for number, row in enumerate(rows, start=self._staged)]
-        with self._database.transaction() as cursor:
-            self._database.add(cursor, self._staging, (*STAGED_COLUMNS, *self._table.columns), numbered)
+        columns = (*STAGED_COLUMNS, *self._table.columns)
+
+        # Rows that are written again, one by one, to find the one that is refused, must not clash either.
+        numbers = itertools.count(self._staged)
+
+        def stage(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+            numbered = [(*about, number, *row) for number, row in zip(numbers, rows, strict=False)]
+            self._database.add(cursor, self._staging, columns, numbered)
+
+        with naming_row(self._database, self._table, rows, stage), self._database.transaction() as cursor:
+            stage(cursor, rows)
         self._staged += len(rows)
+
+    def _first_unmoved(self, handle: Staged) -> str:
+        """Returns the part of a message that shows the first staged row that the table refuses."""
+        sql = self._database.dialect
+        columns, names = sql.listed(self._table.columns), self._table.columns
+        which = " AND ".join(f"{sql.quoted(name)} = {sql.mark}" for name in ("sage_run", "sage_batch"))
+        with self._database.transaction() as cursor:
+            select = f"SELECT {columns} FROM {sql.table(self._staging)} WHERE {which} ORDER BY sage_row"
+            cursor.execute(select, (handle.run, handle.batch))
+            rows = [tuple(row) for row in cursor.fetchall()]
+
+        def insert(cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+            cursor.executemany(sql.insert(self._table.name, names), rows)
+
+        found = first_refused(self._database, rows, insert)
+        return f". The row: {shown(dict(zip(names, found[0], strict=True)))}" if found else ""
 
     def _unstage(self, subtasks: Collection[int], beyond: int | None = None) -> None:
         """Removes the rows that earlier starts staged and no checkpoint holds.

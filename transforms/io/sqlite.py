@@ -1,19 +1,31 @@
 """Rows into a SQLite table, upserted by key or added exactly once."""
 
 import contextlib
+import datetime
+import decimal
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sage.errors import ConfigError
 from sage.transforms.io.rows import TableSink
+from sage.transforms.io.scalars import plain
 from sage.transforms.io.tables import LEDGER_COLUMNS, STAGED_COLUMNS, Database, Dialect, Table
 
 __all__ = ["WriteToSqlite"]
 
 # SQLite lets one writer in at a time; the others wait this long (seconds) before they give up.
 _LOCK_WAIT_S = 120.0
+_VALUE_ERRORS = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError, OverflowError)
+_ADVICE = {
+    decimal.Decimal: "SQLite has no decimal numbers; write it as text, or as an integer of its smallest unit",
+    uuid.UUID: "SQLite has no UUIDs; write its str or its bytes",
+    datetime.timedelta: "SQLite has no durations; write its total_seconds()",
+    dict: "SQLite has no such values; write it as JSON text",
+    list: "SQLite has no such values; write it as JSON text",
+}
 
 
 class WriteToSqlite(TableSink):
@@ -31,8 +43,10 @@ class WriteToSqlite(TableSink):
     one transaction, and a bundle that is repeated may add them twice. A job that begins anew adds to what is there.
 
     Input: mappings or NamedTuples with the columns of the table (a missing one is NULL; an unknown one, or
-    NULL in the key, fails the step); dates and times are stored as ISO 8601 text, booleans as 0 and 1. Output: with a
-    key how many rows each transaction carried (count), once it is committed; without one nothing.
+    NULL in the key, fails the step); dates and times are stored as ISO 8601 text, booleans as 0 and 1, scalars of NumPy
+    and pandas as the numbers and texts that they are, NaT and ``pandas.NA`` as NULL. What SQLite has no value for, such
+    as a Decimal, NaN or an integer of more than 64 bits, fails the step, with the column and the row in the message.
+    Output: with a key how many rows each transaction carried (count), once it is committed; without one nothing.
 
     The database is a file that all workers see: workers on several machines need a shared disk with locks.
 
@@ -61,6 +75,7 @@ class _Sqlite(Database):
     """One file. A connection is opened for each transaction: it survives neither a fork nor a pickle."""
 
     dialect = Dialect(mark="?", differs="IS NOT", schemas=False)
+    native = frozenset({int, str, bytes, bool, type(None)})
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -106,11 +121,15 @@ class _Sqlite(Database):
 
     def make_staging(self, table: Table) -> None:
         sql = self.dialect
-        # Columns without a type keep values as they are; the table's own types apply when rows are moved.
         with self.transaction() as cursor:
+            # Columns without a type keep values as they are; the table's own types apply when rows are moved. That a
+            # column takes no NULL is checked before the checkpoint, though, and not after it.
+            present = cursor.execute(f"PRAGMA table_info({sql.quoted(table.name)})").fetchall()
+            filled = {column[1] for column in present if column[3]}
+            columns = [f"{sql.quoted(name)}{' NOT NULL' * (name in filled)}" for name in table.columns]
             cursor.execute(
                 f"CREATE TABLE IF NOT EXISTS {sql.table(sql.staging(table))} "
-                f"({sql.listed((*STAGED_COLUMNS, *table.columns))}, "
+                f"({', '.join([sql.listed(STAGED_COLUMNS), *columns])}, "
                 "PRIMARY KEY (sage_run, sage_batch, sage_row)) WITHOUT ROWID"
             )
             cursor.execute(
@@ -118,8 +137,22 @@ class _Sqlite(Database):
                 f"({sql.listed(LEDGER_COLUMNS)}, PRIMARY KEY (run))"
             )
 
-    def plain(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple([value.isoformat() if hasattr(value, "isoformat") else value for value in row])
+    def storable(self, value: Any) -> Any:
+        value = plain(value)
+        if value.__class__ is float:
+            if value != value:
+                raise ValueError("SQLite has no NaN; write None or a str")
+            return value
+        if value.__class__ in self.native:
+            return value
+        if isinstance(value, (datetime.date, datetime.time)):
+            return value.isoformat()
+        raise ValueError(_ADVICE.get(type(value), "make it a number, text or bytes"))
+
+    def unstorable(self, value: Any) -> str:
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            return "SQLite's integers have 64 bits; write it as text"
+        return super().unstorable(value)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -128,10 +161,9 @@ class _Sqlite(Database):
         try:
             yield
         except sqlite3.IntegrityError as error:
-            raise ValueError(
-                f"{where}: a row does not fit its table: {error}. Rows that may be there already want key="
-            ) from error
-        except (sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError) as error:
+            again = ". Rows that may be there already want key=" if "UNIQUE" in str(error) else ""
+            raise ValueError(f"{where}: a row does not fit its table: {error}{again}") from error
+        except (*_VALUE_ERRORS, UnicodeEncodeError) as error:
             raise ValueError(f"{where}: a value cannot be stored: {error}. Make it a number, text or bytes") from error
         except sqlite3.DatabaseError as error:
             raise OSError(f"{where} {_cause(str(error))}") from error
@@ -140,6 +172,8 @@ class _Sqlite(Database):
 
 
 def _cause(text: str) -> str:
+    if "no such table" in text or "no such column" in text or "no column named" in text:
+        return f"has changed while the job ran: {text}; start the job again, which makes a table that is missing"
     if "locked" in text:
         return f"is locked by another program (waited {_LOCK_WAIT_S:g} s); end it, and start the job again"
     if "full" in text:

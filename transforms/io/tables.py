@@ -22,9 +22,9 @@ from typing import Any
 
 from sage.checks import suggestion
 from sage.errors import ConfigError
-from sage.transforms.dead_letter import shorten
+from sage.transforms.io.scalars import PLAIN_TYPES, SURROGATE, misfit, plain, shown, type_name
 
-__all__ = ["BATCH_ROWS", "LEDGER_COLUMNS", "STAGED_COLUMNS", "Database", "Dialect", "Table", "as_row"]
+__all__ = ["BATCH_ROWS", "LEDGER_COLUMNS", "STAGED_COLUMNS", "Database", "Dialect", "Table"]
 
 # How many rows one statement carries: enough to make its cost small, few enough to keep in memory.
 BATCH_ROWS = 5_000
@@ -70,31 +70,6 @@ class Table:
                 "leave it out to add rows"
             )
         return cls(name, names, types, tuple(key or ()))
-
-
-def as_row(table: Table, record: Any) -> tuple[Any, ...]:
-    """The values of a mapping or NamedTuple, in the order of the table's columns; a missing one is None.
-
-    Raises:
-        ValueError: it has a column that the table is not written with, or none in its key.
-    """
-    fields: Mapping[str, Any] = record._asdict() if hasattr(record, "_asdict") else record
-    row = tuple(map(fields.get, table.columns))
-    if len(fields) > len(row) or None in row:
-        for name in fields:
-            if name not in table.columns:
-                near = suggestion(name, table.columns) or "."
-                raise ValueError(
-                    f"a row has a column {name!r}, and table {table.name!r} is written with "
-                    f"{', '.join(table.columns)}{near} The row: {shorten(repr(dict(fields)), 500)}"
-                )
-        for name in table.key:
-            if fields.get(name) is None:  # NULL equals no key: each repetition would add the row again
-                raise ValueError(
-                    f"a row has no {name!r}, which is in the key of table {table.name!r}. "
-                    f"The row: {shorten(repr(dict(fields)), 500)}"
-                )
-    return row
 
 
 @dataclass(frozen=True)
@@ -167,9 +142,61 @@ class Dialect:
 
 
 class Database:
-    """A database to write to: picklable, and opened where it is used."""
+    """A database to write to: picklable, and opened where it is used.
+
+    Attributes:
+        dialect: how it writes SQL.
+        native: the types whose values its driver takes as they are.
+    """
 
     dialect: Dialect
+    native: frozenset[type] = PLAIN_TYPES
+
+    def row(self, table: Table, record: Any) -> tuple[Any, ...]:
+        """Returns the values of a mapping or NamedTuple in the order of the table's columns, as the driver takes them.
+
+        A missing value is None.
+
+        Raises:
+            ValueError: the record has a column that the table is not written with, none in its key, or a value that
+                cannot be stored.
+        """
+        fields: Any = record._asdict() if hasattr(record, "_asdict") else record
+        if fields.__class__ is not dict and not isinstance(fields, Mapping):
+            raise ValueError(
+                f"table {table.name!r} is written with mappings or NamedTuples, not {type_name(record)} {shown(record)}"
+            )
+        row = tuple(map(fields.get, table.columns))
+        if not self.native.issuperset(map(type, row)):
+            row = self._storable_row(table, fields, row)
+        if len(fields) > len(row) or None in row:
+            _check_columns(table, fields, row)
+        return row
+
+    def _storable_row(self, table: Table, fields: Mapping[str, Any], row: tuple[Any, ...]) -> tuple[Any, ...]:
+        made = []
+        for column, value in zip(table.columns, row, strict=True):
+            if value.__class__ not in self.native:
+                try:
+                    value = self.storable(value)
+                except (ValueError, TypeError) as error:
+                    raise misfit(f"table {table.name!r}", column, value, error, fields) from None
+            made.append(value)
+        return tuple(made)
+
+    def storable(self, value: Any) -> Any:
+        """Returns the value that the driver takes for a value of a type that is not in `native`.
+
+        Raises:
+            ValueError: there is none that is equal; the message is the reason and the advice.
+        """
+        return plain(value)
+
+    def unstorable(self, value: Any) -> str:
+        """Returns why the driver refuses a value that `storable` made, or an empty text."""
+        if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+            return SURROGATE
+        return ""
 
     def transaction(self) -> contextlib.AbstractContextManager[Any]:
         """A cursor in a transaction: committed at the end of the block, rolled back when the block raises.
@@ -193,16 +220,27 @@ class Database:
         """Makes the tables for rows that are staged, and for what was moved, where they are missing."""
         raise NotImplementedError
 
-    def plain(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The row in values that the database's driver takes."""
-        return row
-
     def add(self, cursor: Any, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Adds rows to a table."""
         cursor.executemany(self.dialect.insert(name, columns), rows)
 
     def close(self) -> None:
         """Lets go of what is open; a database that holds nothing open has nothing to do."""
+
+
+def _check_columns(table: Table, fields: Mapping[str, Any], row: tuple[Any, ...]) -> None:
+    for name in fields:
+        if name not in table.columns:
+            near = suggestion(name, table.columns) or "."
+            raise ValueError(
+                f"a row has a column {name!r}, and table {table.name!r} is written with "
+                f"{', '.join(table.columns)}{near} The row: {shown(fields)}"
+            )
+    for name in table.key:
+        if row[table.columns.index(name)] is None:  # NULL equals no key: each repetition would add the row again
+            raise ValueError(
+                f"a row has no {name!r}, which is in the key of table {table.name!r}. The row: {shown(fields)}"
+            )
 
 
 def _digest(text: str) -> str:
