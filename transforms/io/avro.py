@@ -12,6 +12,7 @@ from sage.errors import ConfigError, MissingExtra
 from sage.transforms.dead_letter import shorten
 from sage.transforms.io.files import FileSink
 from sage.transforms.io.formats import FileFormat, FileWriter, as_record
+from sage.transforms.io.ordering import sort_by_key
 from sage.transforms.io.text import line_order
 
 __all__ = ["WriteAvro"]
@@ -34,7 +35,7 @@ class WriteAvro(FileSink):
     Args:
         path: the file or the folder, local or any that fsspec knows.
         schema: an Avro schema, as Python values or as JSON text.
-        sort_by: for one file, what to sort by (default: the records as JSON text).
+        sort_by: for one file, what to sort by (default: the records as JSON text); None and NaN come last.
         codec: how blocks are compressed: ``null``, ``deflate``, or another that fastavro has.
         parts: for a folder, ``destination``, ``suffix``, ``max_file_bytes`` and ``existing``, as `FileSink` has them.
 
@@ -67,26 +68,28 @@ class WriteAvro(FileSink):
         self._sort_by = line_order(self, sort_by)
 
     def whole(self) -> beam.PTransform:
-        return _Sorted(self._avro, self._sort_by)
+        return _Sorted(self.path, self._avro, self._sort_by)
 
 
 class _Sorted(beam.PTransform):
     """All records as one list with the bytes of an Avro file."""
 
-    def __init__(self, format: "_Avro", sort_by: Callable[[Any], Any] | None) -> None:
+    def __init__(self, path: str, format: "_Avro", sort_by: Callable[[Any], Any] | None) -> None:
         super().__init__()
+        self._path = path
         self._format = format
         self._sort_by = sort_by
 
     def expand(self, records: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        return records | "Gather" >> beam.combiners.ToList() | "Sort" >> beam.Map(_to_avro, self._format, self._sort_by)
+        whole = beam.Map(_to_avro, self._format, self._sort_by, self._path)
+        return records | "Gather" >> beam.combiners.ToList() | "Sort" >> whole
 
 
 # The functions are Any here: Beam 2.61 checks arguments against their annotations and fails on a Callable's.
-def _to_avro(records: list[Any], format: Any, sort_by: Any) -> list[bytes]:
+def _to_avro(records: list[Any], format: Any, sort_by: Any, path: str) -> list[bytes]:
     ordered = sorted(records, key=lambda record: json.dumps(as_record(record), default=str, sort_keys=True))
     if sort_by:
-        ordered.sort(key=sort_by)
+        sort_by_key(ordered, sort_by, path)
     file = io.BytesIO()
     # What marks the blocks of a file is random unless it is given; equal input is to give equal bytes.
     writer = _AvroWriter(file, format.schema, format.codec, sync=b"sage-block-mark.")

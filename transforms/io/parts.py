@@ -30,7 +30,7 @@ import apache_beam as beam
 from sage.errors import ConfigError, DataLoss
 from sage.transactions import SinkContext, TransactionalDoFn
 from sage.transforms.io.formats import FileFormat, FileWriter
-from sage.transforms.io.storage import Folder, cannot_write, writing
+from sage.transforms.io.storage import Folder, cannot_write, naming_file, not_stored, writing
 
 __all__ = ["PartOptions", "WriteParts", "WriteTimedParts"]
 
@@ -213,6 +213,8 @@ class WriteParts(TransactionalDoFn):
             size = part.writer.write(element)
         except OSError as error:
             raise cannot_write(f"{self._path}/{destination}", error) from error
+        except (TypeError, ValueError) as error:
+            raise not_stored(f"{self._path}/{destination}", error) from error
         if limit is not None and size >= limit:
             self._finish(destination)
 
@@ -228,7 +230,7 @@ class WriteParts(TransactionalDoFn):
 
     def _finish(self, destination: str) -> None:
         part = self._open[destination]
-        with writing(f"{self._path}/{destination}"):
+        with writing(f"{self._path}/{destination}"), naming_file(f"{self._path}/{destination}"):
             part.writer.close()
         self._folder.seal(part.hidden, part.file)
         del self._open[destination]

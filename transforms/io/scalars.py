@@ -117,14 +117,14 @@ def _from_datetime64(value: Any) -> Any:
     numpy = sys.modules["numpy"]
     if numpy.isnat(value):
         return None
+    # NumPy wraps a time around that is out of a unit's range, so the years are looked at first.
+    if not 1 <= int(value.astype("datetime64[Y]").astype("int64")) + 1970 <= 9999:
+        raise ValueError("the time is outside of the years 1 to 9999")
     days = numpy.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D")
     rounded = value.astype("datetime64[D]" if days else "datetime64[us]")
     if rounded != value:
         raise ValueError("the time is finer than a microsecond; round it")
-    made = rounded.item()
-    if isinstance(made, int):
-        raise ValueError("the time is outside of the years 1 to 9999")
-    return made
+    return rounded.item()
 
 
 def _from_timedelta64(value: Any) -> Any:
@@ -133,13 +133,12 @@ def _from_timedelta64(value: Any) -> Any:
         return None
     if numpy.datetime_data(value.dtype)[0] in ("generic", "Y", "M"):
         raise ValueError("the duration is in no fixed unit; make it one in days, seconds or parts of a second")
+    if abs(int(value.astype("timedelta64[W]").astype("int64"))) > 142_857_000:
+        raise ValueError("the duration is longer than a datetime.timedelta can be")
     rounded = value.astype("timedelta64[us]")
     if rounded != value:
         raise ValueError("the duration is finer than a microsecond; round it")
-    made = rounded.item()
-    if isinstance(made, int):
-        raise ValueError("the duration is longer than a datetime.timedelta can be")
-    return made
+    return rounded.item()
 
 
 def _from_pandas_timestamp(value: Any) -> datetime.datetime:

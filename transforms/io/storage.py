@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from sage.errors import ConfigError
 
-__all__ = ["Folder", "cannot_write", "parent_and_name", "writing"]
+__all__ = ["Folder", "cannot_write", "naming_file", "not_stored", "parent_and_name", "writing"]
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space, or write somewhere else, and start the job again",
@@ -43,6 +43,23 @@ def writing(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def naming_file(path: str) -> Iterator[None]:
+    """Adds the path to what the block raises of an element that the file cannot store."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise not_stored(path, error) from error
+
+
+def not_stored(path: str, error: Exception) -> Exception:
+    """Returns the error of a file about an element that it cannot store."""
+    if isinstance(error, ConfigError):
+        return error
+    where = f"file {path!r}: " if path else ""
+    return (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}{error}")
 
 
 def cannot_write(path: str, error: OSError) -> OSError:

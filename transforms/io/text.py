@@ -1,6 +1,7 @@
 """Text, a line for each element, and what every format of lines does to write one sorted file."""
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import apache_beam as beam
 from sage.errors import ConfigError
 from sage.transforms.io.files import FileSink
 from sage.transforms.io.formats import Lines, encoded_lines
+from sage.transforms.io.ordering import sort_by_key
+from sage.transforms.io.storage import naming_file, not_stored
 
 __all__ = ["SortedLines", "WriteText", "line_order"]
 
@@ -26,7 +29,7 @@ class WriteText(FileSink):
 
     Args:
         path: the file or the folder, local or any that fsspec knows.
-        sort_by: for one file, what to sort by (default: the text of the lines).
+        sort_by: for one file, what to sort by (default: the text of the lines); None and NaN come last.
         parts: for a folder, ``destination``, ``suffix`` (default ``".txt"``; ``".txt.gz"`` compresses),
             ``max_file_bytes`` and ``existing``, as `FileSink` has them.
 
@@ -39,7 +42,7 @@ class WriteText(FileSink):
         self._sort_by = line_order(self, sort_by)
 
     def whole(self) -> beam.PTransform:
-        return SortedLines(_Text(), self._sort_by)
+        return SortedLines(_Text(), self._sort_by, self.path)
 
 
 class _Text(Lines):
@@ -67,32 +70,39 @@ class SortedLines(beam.PTransform):
 
     Args:
         format: how an element becomes its line.
-        sort_by: what to sort the elements by (default: their lines).
+        sort_by: what to sort the elements by (default: their lines); None and NaN come last.
+        path: the file, for messages.
     """
 
-    def __init__(self, format: Lines, sort_by: Callable[[Any], Any] | None) -> None:
+    def __init__(self, format: Lines, sort_by: Callable[[Any], Any] | None, path: str = "") -> None:
         super().__init__()
+        self._path = path
         self._format = format
         self._sort_by = sort_by
 
     def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[list[bytes]]:
         return (
             elements
-            | "ToLine" >> beam.Map(_to_line, self._format, self._sort_by)
+            | "ToLine" >> beam.Map(_to_line, self._format, self._sort_by, self._path)
             | "Gather" >> beam.combiners.ToList()
-            | "Sort" >> beam.Map(_sorted_lines)
+            | "Sort" >> beam.Map(_sorted_lines, bool(self._sort_by), self._path)
         )
 
 
 # The function is Any here: Beam 2.61 checks arguments against their annotations and fails on a Callable's.
-def _to_line(element: Any, format: Any, sort_by: Any) -> tuple[Any, str]:
-    return (sort_by(element) if sort_by else None), format.line(element)
+def _to_line(element: Any, format: Any, sort_by: Any, path: str) -> tuple[Any, str]:
+    try:
+        line = format.line(element)
+    except (TypeError, ValueError) as error:
+        raise not_stored(path, error) from error
+    return (sort_by(element) if sort_by else None), line
 
 
-def _sorted_lines(lines: list[tuple[Any, str]]) -> list[bytes]:
+def _sorted_lines(lines: list[tuple[Any, str]], keyed: bool, path: str) -> list[bytes]:
     ordered = list(lines)
     # Lines first: records that ``sort_by`` finds equal then still come in an order of their own.
     ordered.sort(key=lambda pair: pair[1])
-    if ordered and ordered[0][0] is not None:
-        ordered.sort(key=lambda pair: pair[0])
-    return [encoded_lines([line for _, line in ordered])] if ordered else []
+    if keyed:
+        sort_by_key(ordered, operator.itemgetter(0), path)
+    with naming_file(path):
+        return [encoded_lines([line for _, line in ordered])] if ordered else []

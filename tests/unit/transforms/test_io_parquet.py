@@ -97,7 +97,7 @@ def test_a_schema_is_inferred_from_the_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        ([{"id": 1}, {"id": "seven"}], r"column 'id' is int64, and 'seven' is not .*\{'id': 'seven'\}"),
+        ([{"id": 1}, {"id": "seven"}], r"column 'id' is int64, and str 'seven' is not .*\{'id': 'seven'\}"),
         ([{"id": 1}, {"id": 2**70, "name": "big"}], r"column 'id' is int64, .*'name': 'big'"),
         ([{"id": 1, "nmae": "Ada"}], r"a row has a column 'nmae' that the schema lacks \(id, name, on\)"),
     ],
@@ -119,7 +119,7 @@ def test_rows_inside_of_rows_are_structs(tmp_path: Path) -> None:
 
 def test_what_must_be_there_must_be_there(tmp_path: Path) -> None:
     schema = pa.schema([pa.field("id", pa.int64(), nullable=False)])
-    with pytest.raises(Exception, match="column 'id' must not be null, and in 1 rows it is"):
+    with pytest.raises(Exception, match="column 'id' must not be null, and it is in"):
         _write_parts([{"id": 1}, {}], tmp_path / "out", schema=schema)
 
 

@@ -81,6 +81,11 @@ VALUES: list[tuple[Any, Any, str, Any]] = [
     (np.datetime64("2024-02-29T12", "ns"), "2024-02-29T12:00:00", "timestamp", NOON),
     (np.datetime64(5, "ns"), FINE, "timestamp", FINE),
     (np.datetime64("NaT"), None, "timestamp", None),
+    *[
+        (np.datetime64(10**n, unit), Refused("years 1 to 9999"), "timestamp", Refused("years 1 to 9999"))
+        for n, unit in ((18, "s"), (18, "us"), (10, "D"))
+    ],
+    (np.timedelta64(10**18, "s"), Refused("longer than"), "interval", Refused("longer than")),
     (np.timedelta64(5, "s"), Refused("total_seconds"), "interval", datetime.timedelta(seconds=5)),
     (np.timedelta64(5, "ns"), FINE, "interval", FINE),
     (np.timedelta64(5, "M"), Refused("no fixed unit"), "interval", Refused("no fixed unit")),
