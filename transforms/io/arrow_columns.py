@@ -28,6 +28,7 @@ CONVERSION_ERRORS = (pa.ArrowException, OverflowError, TypeError, AttributeError
 """What Arrow raises of values that it cannot convert."""
 
 _NULL = type(None)
+_FINE_UNITS = ("us", "ns")
 _FINER = "it is finer than the column's unit; round it"
 
 
@@ -56,9 +57,14 @@ def arrow_column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
     try:
         if kind is None:
             # What is inferred is checked as a given type is: a column of times with and without zone is neither.
-            values = [value if value.__class__ in PLAIN_TYPES else _deeply_plain(value) for value in values]
-            kind = pa.array(values).type
-        array = pa.array(_fit(values, kind), kind)
+            if not PLAIN_TYPES.issuperset(map(type, values)):
+                values = [value if value.__class__ in PLAIN_TYPES else _deeply_plain(value) for value in values]
+            array = pa.array(values)
+            kind = array.type
+            fitted = _fit(values, kind)
+            array = array if fitted is values else pa.array(fitted, kind)
+        else:
+            array = pa.array(_fit(values, kind), kind)
     except CONVERSION_ERRORS as error:
         raise _first_misfit(values, kind, error) from error
     if kind in (pa.float32(), pa.float16()) and pc.any(pc.is_inf(array)).as_py():
@@ -132,7 +138,7 @@ def _fit_for(kind: pa.DataType) -> _Fit:
     if types.is_date(kind):
         return _scalar(_date, datetime.date, int)
     if types.is_timestamp(kind):
-        finest = kind.unit in ("us", "ns") and kind.tz == "UTC"
+        finest = kind.unit in _FINE_UNITS and kind.tz == "UTC"
         return _scalar(functools.partial(_timestamp, kind.unit, kind.tz), int, *[datetime.datetime] * finest)
     if types.is_time(kind):
         return _scalar(functools.partial(_time, kind.unit), int)
@@ -182,6 +188,8 @@ def _date(value: Any) -> Any:
 
 
 def _timestamp(unit: str, zone: str | None, value: Any) -> Any:
+    if value.__class__ is datetime.datetime and value.tzinfo is zone is None and unit in _FINE_UNITS:
+        return value
     package = type(value).__module__.partition(".")[0]
     if package == "numpy" and isinstance(value, sys.modules["numpy"].datetime64):
         value = _numpy_time(value, unit)

@@ -57,7 +57,8 @@ def misfit(where: str, column: str, value: Any, reason: object, row: Any) -> Val
 
 def shown(row: Any) -> str:
     """Returns a row as text, short enough for an error message."""
-    return shorten(repr(dict(row) if isinstance(row, Mapping) else row), 500)
+    fields = row._asdict() if hasattr(row, "_asdict") else row
+    return shorten(repr(dict(fields) if isinstance(fields, Mapping) else fields), 500)
 
 
 def type_name(value: Any) -> str:

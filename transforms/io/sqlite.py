@@ -11,7 +11,7 @@ from typing import Any
 
 from sage.errors import ConfigError
 from sage.transforms.io.rows import TableSink
-from sage.transforms.io.scalars import plain
+from sage.transforms.io.scalars import misfit, plain
 from sage.transforms.io.tables import LEDGER_COLUMNS, STAGED_COLUMNS, Database, Dialect, Table
 
 __all__ = ["WriteToSqlite"]
@@ -75,7 +75,7 @@ class _Sqlite(Database):
     """One file. A connection is opened for each transaction: it survives neither a fork nor a pickle."""
 
     dialect = Dialect(mark="?", differs="IS NOT", schemas=False)
-    native = frozenset({int, str, bytes, bool, type(None)})
+    native = frozenset({int, float, str, bytes, bool, type(None)})
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -137,12 +137,16 @@ class _Sqlite(Database):
                 f"({sql.listed(LEDGER_COLUMNS)}, PRIMARY KEY (run))"
             )
 
+    def row(self, table: Table, record: Any) -> tuple[Any, ...]:
+        row = super().row(table, record)
+        for value in row:
+            if value != value:  # SQLite stores NaN as NULL
+                column = table.columns[[one != one for one in row].index(True)]
+                raise misfit(f"table {table.name!r}", column, value, "SQLite has no NaN; write None or a str", record)
+        return row
+
     def storable(self, value: Any) -> Any:
         value = plain(value)
-        if value.__class__ is float:
-            if value != value:
-                raise ValueError("SQLite has no NaN; write None or a str")
-            return value
         if value.__class__ in self.native:
             return value
         if isinstance(value, (datetime.date, datetime.time)):
