@@ -18,6 +18,10 @@ from sage.transforms.io.text import line_order
 __all__ = ["WriteAvro"]
 
 
+# The most that a writer keeps in memory, and half of it when its block is written (bytes).
+_BUFFERED = 32_000
+
+
 class WriteAvro(FileSink):
     """Write mappings or NamedTuples as Avro object containers: one file if the path has an ending, else a folder.
 
@@ -111,7 +115,7 @@ class _Avro(FileFormat):
 
 
 class _AvroWriter(FileWriter):
-    """State: the records of a block, encoded (about 16 KB)."""
+    """State: the records of a block, encoded (about 16 KB), and the writer (as much again)."""
 
     def __init__(self, file: Any, schema: Any, codec: str, sync: bytes | None = None) -> None:
         fastavro = _fastavro()
@@ -128,7 +132,12 @@ class _AvroWriter(FileWriter):
             raise ValueError(
                 f"a record does not fit the Avro schema: {_why_not(record, self._schema, error)}"
             ) from error
+        self.buffered = _BUFFERED
         return int(self._file.tell())
+
+    def release(self) -> None:
+        self._writer.flush()
+        self.buffered = _BUFFERED // 2
 
     def close(self) -> None:
         self._writer.flush()

@@ -28,6 +28,9 @@ __all__ = [
 
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _CHUNK_CHARS = 1 << 16
+# What a line and a list's place for it take beside the text, and what a compressor takes (bytes).
+_LINE_BYTES = 64
+_COMPRESSOR_BYTES = {"gzip": 400_000, "bz2": 8_000_000, "zstd": 2_000_000, "lz4": 400_000}
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
@@ -54,11 +57,20 @@ def _inner(value: Any) -> Any:
 
 
 class FileWriter:
-    """Writes the elements of one file; used by one thread, closed once."""
+    """Writes the elements of one file; used by one thread, closed once.
+
+    Attributes:
+        buffered: about how much memory it takes (bytes).
+    """
+
+    buffered: int = 0
 
     def write(self, element: Any) -> int:
         """Takes one element; about how large the file is so far (bytes, before compression)."""
         raise NotImplementedError
+
+    def release(self) -> None:
+        """Writes out what it keeps in memory, or some of it; more elements may follow."""
 
     def close(self) -> None:
         """Writes what is left. The file itself stays open: whoever opened it makes it safe."""
@@ -97,8 +109,11 @@ class LineWriter(FileWriter):
     """
 
     def __init__(self, file: BinaryIO, compression: str | None, line: Any) -> None:
-        self._stream = compressed(file, compression)
-        self._own = self._stream is not file
+        self._file = file
+        self._compression = compression
+        # One that compresses is opened with the first chunk. Compressed files that follow each other are one file.
+        self._stream: Any = file if compression is None else None
+        self._stream_bytes = 0
         self._line = line
         self._lines: list[str] = []
         self._waiting = 0
@@ -108,22 +123,32 @@ class LineWriter(FileWriter):
         line = self._line(element)
         self._lines.append(line)
         self._waiting += len(line) + 1
+        self.buffered += len(line) + _LINE_BYTES
         if self._waiting >= _CHUNK_CHARS:
             self._flush()
         return self._size + self._waiting
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._flush()
-        if self._own:
+        if self._stream is not None and self._compression is not None:
             self._stream.close()
+            self._stream, self._stream_bytes = None, 0
+        self.buffered = 0
+
+    def close(self) -> None:
+        self.release()
 
     def _flush(self) -> None:
         if self._lines:
             lines, self._lines = self._lines, []
             data = encoded_lines(lines)
+            if self._stream is None:
+                self._stream = compressed(self._file, self._compression)
+                self._stream_bytes = _COMPRESSOR_BYTES.get(self._compression or "", 0)
             self._stream.write(data)
             self._size += len(data)
             self._waiting = 0
+            self.buffered = self._stream_bytes
 
 
 def encoded_lines(lines: Sequence[str]) -> bytes:

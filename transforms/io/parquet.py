@@ -1,6 +1,7 @@
 """Parquet files, one sorted or a folder of parts."""
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -23,6 +24,10 @@ __all__ = ["WriteParquet"]
 _BATCH_ROWS = 10_000
 # A row group is what a reader skips or takes at once.
 _GROUP_ROWS = 100_000
+# How often a row's memory is measured, and what a row takes beside its values, and a column of a batch (bytes).
+_SIZED_ROWS = 16
+_ROW_BYTES = 300
+_COLUMN_BYTES = 500
 
 
 class WriteParquet(FileSink):
@@ -143,7 +148,10 @@ class _Parquet(FileFormat):
 
 
 class _ParquetWriter(FileWriter):
-    """State: the rows of the batch that is being filled, and the batches of the row group."""
+    """State: the rows of the batch that is being filled, and the batches of the row group.
+
+    `release` makes a batch of the rows, which takes a tenth of the memory; or where there are none, a row group.
+    """
 
     def __init__(self, format: _Parquet, file: BinaryIO, compression: str) -> None:
         self._format = format
@@ -152,15 +160,25 @@ class _ParquetWriter(FileWriter):
         self._writer: Any = None
         self._rows: list[Any] = []
         self._batches: list[pa.RecordBatch] = []
+        self._row_bytes = 0
         self._size = 0
 
     def write(self, element: Any) -> int:
+        if len(self._rows) % _SIZED_ROWS == 0:
+            self._row_bytes = _memory_of(element)
         self._rows.append(element)
+        self.buffered += self._row_bytes
         if len(self._rows) >= _BATCH_ROWS:
             self._to_batch()
-            if len(self._batches) * _BATCH_ROWS >= _GROUP_ROWS:
+            if sum(batch.num_rows for batch in self._batches) >= _GROUP_ROWS:
                 self._to_file()
         return self._size
+
+    def release(self) -> None:
+        if self._rows:
+            self._to_batch()
+        else:
+            self._to_file()
 
     def close(self) -> None:
         self._to_batch()
@@ -173,6 +191,7 @@ class _ParquetWriter(FileWriter):
             batch = self._format.batch(rows)
             self._batches.append(batch)
             self._size += batch.nbytes
+            self._count()
 
     def _to_file(self) -> None:
         if self._batches:
@@ -180,6 +199,15 @@ class _ParquetWriter(FileWriter):
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._file, batches[0].schema, compression=self._compression)
             self._writer.write_table(pa.Table.from_batches(batches))
+            self._count()
+
+    def _count(self) -> None:
+        self.buffered = sum(batch.nbytes + _COLUMN_BYTES * batch.num_columns for batch in self._batches)
+
+
+def _memory_of(element: Any) -> int:
+    values = element.values() if isinstance(element, Mapping) else element if isinstance(element, tuple) else ()
+    return _ROW_BYTES + sum(map(sys.getsizeof, values))
 
 
 def _to_arrow(rows: list[Any], schema: pa.Schema | None) -> pa.RecordBatch:

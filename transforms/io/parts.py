@@ -16,6 +16,7 @@ What lies in the folder::
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
 import collections
 import dataclasses
+import datetime
 import hashlib
 import json
 import logging
@@ -23,23 +24,32 @@ import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 
 from sage.errors import ConfigError, DataLoss
 from sage.transactions import SinkContext, TransactionalDoFn
 from sage.transforms.io.formats import FileFormat, FileWriter
+from sage.transforms.io.part_files import PartFile, PartFiles
 from sage.transforms.io.storage import Folder, cannot_write, naming_file, not_stored, writing
 
 __all__ = ["PartOptions", "WriteParts", "WriteTimedParts"]
 
 _HIDDEN = re.compile(r"\.sage-[0-9a-z]+/")
 _PART = re.compile(r"(?:.*/)?part-(?:(r[0-9a-f]{7})-)?(\d+)-(\d+)(?:-\d+)?")
-# Each open file holds a descriptor and a buffer. The one that was written to least recently makes room.
+# Each open file takes a descriptor and a buffer. The one that was written to least recently is closed, to be opened
+# again: it makes room, and stays one file.
 _MAX_OPEN = 100
+# What all parts of a subtask keep in memory (bytes, estimated). The largest ones are written out when it is more.
+_MAX_BUFFERED = 64 << 20
+# A part that is begun takes some memory even if it keeps nothing. The one that was written to least recently is
+# finished, and what comes for its destination after it is another file.
+_MAX_PARTS = 10_000
 # How many starts of a subtask are remembered as committed: one that crashes again and again must not fill a file.
 _MAX_DONE = 100
+_RELEASED = Metrics.counter("sage.io", "buffers_released")
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,7 +60,7 @@ class PartOptions:
     Attributes:
         suffix: the ending of the names; one that ends with ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` compresses text.
         destination: the folder below for an element: a function of it, or a pattern of ``strftime`` that is filled with
-            its event time (UTC); None for the folder itself.
+            its event time (UTC; each year has four digits); None for the folder itself.
         max_file_bytes: a file that has so many (bytes, before compression) is followed by another; None for no limit.
         existing: what a job that begins anew does about files that are there: ``refuse``, ``replace``, ``append``; None
             to replace for bounded input and to refuse for other.
@@ -78,13 +88,11 @@ class Prepared(NamedTuple):
     replaces: bool
 
 
-class _Part:
+class _Part(NamedTuple):
     """A file that is being written."""
 
-    def __init__(self, hidden: str, file: BinaryIO, writer: FileWriter) -> None:
-        self.hidden = hidden
-        self.file = file
-        self.writer = writer
+    file: PartFile
+    writer: FileWriter
 
 
 class WriteParts(TransactionalDoFn):
@@ -94,7 +102,10 @@ class WriteParts(TransactionalDoFn):
     durable. Which of its files a subtask committed last is noted, so that a file that a reader has taken away since is
     not mistaken for a lost one.
 
-    State: the open files by destination, and the finished ones of the epoch.
+    Of the files that are being written, up to 100 are open at a time. They keep up to 64 MiB in memory, together; when
+    that is full, the largest ones write out what they have (the counter ``sage.io/buffers_released``).
+
+    State: the files by destination that are being written, and the finished ones of the epoch.
 
     Args:
         path: the folder, a local path or one that fsspec knows.
@@ -108,6 +119,7 @@ class WriteParts(TransactionalDoFn):
         self._options = options
         self._open: collections.OrderedDict[str, _Part] = collections.OrderedDict()
         self._finished: list[tuple[str, str]] = []
+        self._buffered = 0
 
     def display_data(self) -> dict[str, Any]:
         return {"path": self._path, "suffix": self._options.suffix}
@@ -120,7 +132,9 @@ class WriteParts(TransactionalDoFn):
         self._made = 0
         self._open = collections.OrderedDict()
         self._finished = []
+        self._buffered = 0
         self._folder = Folder(self._path)
+        self._files = PartFiles(self._folder, _MAX_OPEN)
         self._replaces = False
         self._swept = not self._managed
         if not self._managed:
@@ -152,6 +166,7 @@ class WriteParts(TransactionalDoFn):
     def prepare(self, epoch: int) -> Prepared:
         for destination in list(self._open):
             self._finish(destination)
+        self._files.release()
         finished, self._finished = self._finished, []
         self._folder.sync(hidden for _, hidden in finished)
         count: collections.Counter[str] = collections.Counter()
@@ -178,7 +193,7 @@ class WriteParts(TransactionalDoFn):
 
     def teardown(self) -> None:
         for part in self._open.values():
-            self._folder.abandon(part.hidden, part.file)
+            self._files.abandon(part.file)
         self._open.clear()
         if not self._managed and hasattr(self, "_folder"):
             self._folder.remove_folder(self._hidden)
@@ -209,32 +224,52 @@ class WriteParts(TransactionalDoFn):
         elif len(self._open) > 1:
             self._open.move_to_end(destination)
         limit = self._options.max_file_bytes
+        writer = part.writer
+        before = writer.buffered
         try:
-            size = part.writer.write(element)
+            size = writer.write(element)
         except OSError as error:
             raise cannot_write(f"{self._path}/{destination}", error) from error
         except (TypeError, ValueError) as error:
             raise not_stored(f"{self._path}/{destination}", error) from error
+        self._buffered += writer.buffered - before
         if limit is not None and size >= limit:
             self._finish(destination)
+        elif self._buffered > _MAX_BUFFERED and len(self._open) > 1:
+            self._release()
 
     def _begin(self, destination: str) -> _Part:
         _check_destination(destination)
-        if len(self._open) >= _MAX_OPEN:
+        if len(self._open) >= _MAX_PARTS:
             self._finish(next(iter(self._open)))
         hidden = f"{self._hidden}/{self._subtask}-{self._start}-{self._made}.tmp"
         self._made += 1
-        file = self._folder.create(hidden)
-        part = self._open[destination] = _Part(hidden, file, self._format.open(file, self._options.suffix))
+        file: Any = self._files.create(hidden)
+        part = self._open[destination] = _Part(file, self._format.open(file, self._options.suffix))
+        self._buffered += part.writer.buffered
         return part
+
+    def _release(self) -> None:
+        """Has the parts that keep most in memory write it out, until half of what they may keep is free."""
+        largest = sorted(self._open.items(), key=lambda item: item[1].writer.buffered, reverse=True)
+        # What writes out some of its memory only is asked a second time.
+        for destination, part in (*largest, *largest):
+            if self._buffered <= _MAX_BUFFERED // 2:
+                break
+            before = part.writer.buffered
+            with writing(f"{self._path}/{destination}"), naming_file(f"{self._path}/{destination}"):
+                part.writer.release()
+            self._buffered += part.writer.buffered - before
+            _RELEASED.inc()
 
     def _finish(self, destination: str) -> None:
         part = self._open[destination]
         with writing(f"{self._path}/{destination}"), naming_file(f"{self._path}/{destination}"):
+            self._buffered -= part.writer.buffered
             part.writer.close()
-        self._folder.seal(part.hidden, part.file)
+        self._files.seal(part.file)
         del self._open[destination]
-        self._finished.append((destination, part.hidden))
+        self._finished.append((destination, part.file.name))
 
     # -- what earlier runs left -----------------------------------------------------------------------------------
 
@@ -362,7 +397,7 @@ class WriteTimedParts(WriteParts):
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:
         try:
-            destination = timestamp.to_utc_datetime().strftime(self._options.destination)
+            destination = _filled(self._options.destination, timestamp.to_utc_datetime(has_tz=True))
         except (OverflowError, ValueError) as error:
             raise ConfigError(
                 f"destination={self._options.destination!r} is filled with event times, and an element has "
@@ -370,6 +405,22 @@ class WriteTimedParts(WriteParts):
             ) from error
         self._write(destination, element)
         return ()
+
+
+def _filled(pattern: Any, time: datetime.datetime) -> str:
+    """Returns a pattern of ``strftime`` filled with a time, with four digits for each year."""
+    if time.year < 1_000 or "%s" in pattern:
+        # The C library pads no year with zeros, and takes the seconds since 1970 in the zone of the machine.
+        padded = {
+            "%Y": f"{time.year:04d}",
+            "%G": f"{time.isocalendar()[0]:04d}",
+            "%F": f"{time.year:04d}-%m-%d",
+            "%C": f"{time.year // 100:02d}",
+            "%c": f"%a %b %e %H:%M:%S {time.year:04d}",
+            "%s": str(int(time.timestamp())),
+        }
+        pattern = re.sub("%.", lambda match: padded.get(match[0], match[0]), pattern)
+    return time.strftime(pattern)
 
 
 def _new_label() -> str:

@@ -109,6 +109,11 @@ class Folder:
             file: BinaryIO = self._fs.open(self._full(name), "wb")
             return file
 
+    def append(self, name: str) -> BinaryIO:
+        """A local file that is there, to write to its end."""
+        with writing(self._shown(name)):
+            return open(self._full(name), "ab", buffering=1 << 16)
+
     def seal(self, name: str, file: BinaryIO) -> None:
         """Closes a file; when this returns, its bytes survive a failure of the machine."""
         with writing(self._shown(name)):
@@ -117,10 +122,11 @@ class Folder:
                 os.fsync(file.fileno())
             file.close()
 
-    def abandon(self, name: str, file: BinaryIO) -> None:
+    def abandon(self, name: str, file: BinaryIO | None) -> None:
         """Closes a file that is not wanted, and removes what there is of it."""
-        with contextlib.suppress(Exception):
-            file.close()
+        if file is not None:
+            with contextlib.suppress(Exception):
+                file.close()
         with contextlib.suppress(Exception):
             self.remove([name])
 

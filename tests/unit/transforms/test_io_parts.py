@@ -102,14 +102,6 @@ def test_elements_go_where_a_function_of_them_says(tmp_path: Path) -> None:
     }
 
 
-def test_more_destinations_than_may_be_open_have_more_files(tmp_path: Path) -> None:
-    sink = _recovered(_text(tmp_path, destination=str.strip))
-    names = [f"d{n}" for n in range(150)]
-    sink.commit(_epoch(sink, 1, *names, *names))
-    assert _lines(tmp_path) == sorted(names * 2)
-    assert len(_seen(tmp_path)) == 300
-
-
 @pytest.mark.parametrize("name", ["/etc", "../up", "a//b", ".hidden", "a/.sage-x", 7, None])
 def test_a_destination_outside_of_the_folder_is_refused(tmp_path: Path, name: Any) -> None:
     sink = _recovered(_text(tmp_path, destination=lambda _: name))
