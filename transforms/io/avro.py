@@ -9,10 +9,12 @@ from typing import Any, BinaryIO
 import apache_beam as beam
 
 from sage.errors import ConfigError, MissingExtra
-from sage.transforms.dead_letter import shorten
+from sage.transforms.io.avro_records import AvroRecords
 from sage.transforms.io.files import FileSink
 from sage.transforms.io.formats import FileFormat, FileWriter, as_record
 from sage.transforms.io.ordering import sort_by_key
+from sage.transforms.io.scalars import shown
+from sage.transforms.io.storage import naming_file
 from sage.transforms.io.text import line_order
 
 __all__ = ["WriteAvro"]
@@ -32,7 +34,8 @@ class WriteAvro(FileSink):
     other runners a folder may get a repeated bundle twice.
 
     Input: mappings or NamedTuples that fit the schema; one that does not fails the step, with the field and the record
-    in the message. Output: the path of one file once it is in place; of a folder, nothing.
+    in the message: nothing is rounded or cut. A field that is missing has its default, or is null where that fits. A
+    time without a zone is one of UTC. Output: the path of one file once it is in place; of a folder, nothing.
 
     Needs the extra ``avro`` (fastavro). Format: Apache Avro 1.11, object container files.
 
@@ -62,9 +65,13 @@ class WriteAvro(FileSink):
             parsed = fastavro.parse_schema(plain)
         except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as error:
             raise ConfigError(f"this is not an Avro schema ({type(error).__name__}: {error}): {schema!r}") from error
+        AvroRecords(parsed)
         try:
-            fastavro.write.Writer(io.BytesIO(), parsed, codec)
-        except ValueError as error:
+            # That a codec's library is missing shows when a block is written, which would be at the end of the job.
+            trial = fastavro.write.Writer(io.BytesIO(), "string", codec)
+            trial.write("trial")
+            trial.flush()
+        except (ValueError, TypeError, ImportError) as error:
             raise ConfigError(f"codec={codec!r} cannot be used: {error}") from error
         format = _Avro(plain, codec)
         super().__init__(path, format, **parts)
@@ -91,47 +98,67 @@ class _Sorted(beam.PTransform):
 
 # The functions are Any here: Beam 2.61 checks arguments against their annotations and fails on a Callable's.
 def _to_avro(records: list[Any], format: Any, sort_by: Any, path: str) -> list[bytes]:
-    ordered = sorted(records, key=lambda record: json.dumps(as_record(record), default=str, sort_keys=True))
+    try:
+        ordered = sorted(records, key=lambda record: json.dumps(as_record(record), default=str, sort_keys=True))
+    except (TypeError, ValueError):
+        # A key of a dict is no text, or a record is inside itself: writing tells which one does not fit.
+        ordered = list(records)
     if sort_by:
         sort_by_key(ordered, sort_by, path)
     file = io.BytesIO()
     # What marks the blocks of a file is random unless it is given; equal input is to give equal bytes.
-    writer = _AvroWriter(file, format.schema, format.codec, sync=b"sage-block-mark.")
-    for record in ordered:
-        writer.write(record)
+    writer = _AvroWriter(file, format, sync=b"sage-block-mark.")
+    with naming_file(path):
+        for record in ordered:
+            writer.write(record)
     writer.close()
     return [file.getvalue()]
 
 
 class _Avro(FileFormat):
+    """State: what makes records fit, which the files of one subtask share."""
+
     suffix = ".avro"
 
     def __init__(self, schema: Any, codec: str) -> None:
         self.schema = schema
         self.codec = codec
+        self._parsed: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_parsed": None}
+
+    def parsed(self) -> tuple[Any, AvroRecords]:
+        """The schema as fastavro takes it, and what makes records fit it."""
+        if self._parsed is None:
+            schema = _fastavro().parse_schema(self.schema)
+            self._parsed = (schema, AvroRecords(schema))
+        made: tuple[Any, AvroRecords] = self._parsed
+        return made
 
     def open(self, file: BinaryIO, suffix: str) -> FileWriter:
-        return _AvroWriter(file, self.schema, self.codec)
+        return _AvroWriter(file, self)
 
 
 class _AvroWriter(FileWriter):
     """State: the records of a block, encoded (about 16 KB), and the writer (as much again)."""
 
-    def __init__(self, file: Any, schema: Any, codec: str, sync: bytes | None = None) -> None:
-        fastavro = _fastavro()
+    def __init__(self, file: Any, format: _Avro, sync: bytes | None = None) -> None:
         self._file = file
-        self._schema = fastavro.parse_schema(schema)
+        schema, self._records = format.parsed()
         marker = {} if sync is None else {"sync_marker": sync}
-        self._writer = fastavro.write.Writer(file, self._schema, codec, **marker)
+        self._writer = _fastavro().write.Writer(file, schema, format.codec, **marker)
 
     def write(self, element: Any) -> int:
         record = as_record(element)
         try:
-            self._writer.write(record)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
-            raise ValueError(
-                f"a record does not fit the Avro schema: {_why_not(record, self._schema, error)}"
-            ) from error
+            self._writer.write(self._records.fit(record))
+        except (OverflowError, UnicodeEncodeError):
+            # Of a record whose types fit: which value it is shows when each is looked at.
+            self._records.check(record)
+            raise
+        except (TypeError, KeyError, AttributeError, IndexError) as error:
+            raise ValueError(f"a record does not fit the Avro schema: {error}. The row: {shown(record)}") from error
         self.buffered = _BUFFERED
         return int(self._file.tell())
 
@@ -143,24 +170,10 @@ class _AvroWriter(FileWriter):
         self._writer.flush()
 
 
-def _why_not(record: Any, schema: Any, error: Exception) -> str:
-    from fastavro.validation import ValidationError, validate
-
-    shown = shorten(repr(record), 500)
-    try:
-        validate(record, schema)
-    except ValidationError as found:
-        return f"{'; '.join(str(part) for part in found.errors)}: {shown}"
-    except Exception:
-        return f"{error}: {shown}"
-    return f"{error}: {shown}"
-
-
 def _fastavro() -> Any:
     try:
         import fastavro
         import fastavro.schema
-        import fastavro.validation
         import fastavro.write
     except ImportError as error:
         raise MissingExtra("writing Avro files", "avro") from error

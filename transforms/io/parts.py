@@ -16,7 +16,6 @@ What lies in the folder::
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
 import collections
 import dataclasses
-import datetime
 import hashlib
 import json
 import logging
@@ -31,6 +30,7 @@ from apache_beam.metrics import Metrics
 
 from sage.errors import ConfigError, DataLoss
 from sage.transactions import SinkContext, TransactionalDoFn
+from sage.transforms.io.destinations import check_destination, fill_pattern
 from sage.transforms.io.formats import FileFormat, FileWriter
 from sage.transforms.io.part_files import PartFile, PartFiles
 from sage.transforms.io.storage import Folder, cannot_write, naming_file, not_stored, writing
@@ -39,13 +39,10 @@ __all__ = ["PartOptions", "WriteParts", "WriteTimedParts"]
 
 _HIDDEN = re.compile(r"\.sage-[0-9a-z]+/")
 _PART = re.compile(r"(?:.*/)?part-(?:(r[0-9a-f]{7})-)?(\d+)-(\d+)(?:-\d+)?")
-# Each open file takes a descriptor and a buffer. The one that was written to least recently is closed, to be opened
-# again: it makes room, and stays one file.
+# Files that are open (count). The least recently written one makes room, to be opened again.
 _MAX_OPEN = 100
-# What all parts of a subtask keep in memory (bytes, estimated). The largest ones are written out when it is more.
 _MAX_BUFFERED = 64 << 20
-# A part that is begun takes some memory even if it keeps nothing. The one that was written to least recently is
-# finished, and what comes for its destination after it is another file.
+# A part takes some memory even if it keeps nothing. Beyond these, the least recently written one is finished.
 _MAX_PARTS = 10_000
 # How many starts of a subtask are remembered as committed: one that crashes again and again must not fill a file.
 _MAX_DONE = 100
@@ -102,10 +99,9 @@ class WriteParts(TransactionalDoFn):
     durable. Which of its files a subtask committed last is noted, so that a file that a reader has taken away since is
     not mistaken for a lost one.
 
-    Of the files that are being written, up to 100 are open at a time. They keep up to 64 MiB in memory, together; when
-    that is full, the largest ones write out what they have (the counter ``sage.io/buffers_released``).
-
-    State: the files by destination that are being written, and the finished ones of the epoch.
+    State: the files by destination that are being written, and the finished ones of the epoch. Of the former 100 are
+    open at a time; together they keep 64 MiB in memory, beyond which the largest ones write out what they have (the
+    counter ``sage.io/buffers_released``).
 
     Args:
         path: the folder, a local path or one that fsspec knows.
@@ -239,7 +235,7 @@ class WriteParts(TransactionalDoFn):
             self._release()
 
     def _begin(self, destination: str) -> _Part:
-        _check_destination(destination)
+        check_destination(destination)
         if len(self._open) >= _MAX_PARTS:
             self._finish(next(iter(self._open)))
         hidden = f"{self._hidden}/{self._subtask}-{self._start}-{self._made}.tmp"
@@ -396,43 +392,9 @@ class WriteTimedParts(WriteParts):
     """`WriteParts` with destinations by event time."""
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:
-        try:
-            destination = _filled(self._options.destination, timestamp.to_utc_datetime(has_tz=True))
-        except (OverflowError, ValueError) as error:
-            raise ConfigError(
-                f"destination={self._options.destination!r} is filled with event times, and an element has "
-                f"{timestamp}: give the elements times, or choose by a function of the element"
-            ) from error
-        self._write(destination, element)
+        self._write(fill_pattern(self._options.destination, timestamp), element)
         return ()
-
-
-def _filled(pattern: Any, time: datetime.datetime) -> str:
-    """Returns a pattern of ``strftime`` filled with a time, with four digits for each year."""
-    if time.year < 1_000 or "%s" in pattern:
-        # The C library pads no year with zeros, and takes the seconds since 1970 in the zone of the machine.
-        padded = {
-            "%Y": f"{time.year:04d}",
-            "%G": f"{time.isocalendar()[0]:04d}",
-            "%F": f"{time.year:04d}-%m-%d",
-            "%C": f"{time.year // 100:02d}",
-            "%c": f"%a %b %e %H:%M:%S {time.year:04d}",
-            "%s": str(int(time.timestamp())),
-        }
-        pattern = re.sub("%.", lambda match: padded.get(match[0], match[0]), pattern)
-    return time.strftime(pattern)
 
 
 def _new_label() -> str:
     return "r" + uuid.uuid4().hex[:7]
-
-
-def _check_destination(destination: Any) -> None:
-    if not isinstance(destination, str):
-        raise ConfigError(f"destination must give a folder's name, not {type(destination).__name__} {destination!r}")
-    parts = destination.split("/")
-    if destination and any(part in ("", ".", "..") or part.startswith(".") for part in parts):
-        raise ConfigError(
-            f"destination gave {destination!r}: it must be a path below the folder, of names that do not begin with a "
-            "dot, as 'country=DE/day=2024-02-29'"
-        )
