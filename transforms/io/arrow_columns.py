@@ -188,7 +188,7 @@ def _date(value: Any) -> Any:
 
 
 def _timestamp(unit: str, zone: str | None, value: Any) -> Any:
-    if value.__class__ is datetime.datetime and value.tzinfo is zone is None and unit in _FINE_UNITS:
+    if value.__class__ is datetime.datetime and value.tzinfo is None and zone is None and unit in _FINE_UNITS:
         return value
     package = type(value).__module__.partition(".")[0]
     if package == "numpy" and isinstance(value, sys.modules["numpy"].datetime64):
@@ -231,7 +231,8 @@ def _time(unit: str, value: Any) -> Any:
 def _duration(unit: str, value: Any) -> Any:
     package = type(value).__module__.partition(".")[0]
     if unit == "ns" and package == "pandas" and isinstance(value, datetime.timedelta) and value == value:
-        return int(value.as_unit("ns").value)
+        exact: Any = value
+        value, package = exact.to_timedelta64(), "numpy"
     if unit == "ns" and package == "numpy" and isinstance(value, sys.modules["numpy"].timedelta64):
         numpy = sys.modules["numpy"]
         fine = value.astype("timedelta64[ns]")

@@ -61,7 +61,7 @@ class AvroRecords:
                 fit(default)
             except Unfit as error:
                 raise ConfigError(f"the default of field {name!r} is no {error.kind}: {default!r} ({error})") from None
-        self._fields = schema["fields"] if isinstance(schema, dict) and schema.get("type") == "record" else None
+        self._fields: Any = schema["fields"] if isinstance(schema, dict) and schema.get("type") == "record" else None
         self._shapes: dict[Any, tuple[str, ...] | None] = {}
 
     def fit(self, record: Any) -> Any:
@@ -138,7 +138,7 @@ class AvroRecords:
             if field["name"] in fields:
                 raise ConfigError(f"record {name!r} of the Avro schema has field {field['name']!r} twice")
             fit = self._compile(field["type"])
-            default = ...
+            default: Any = ...
             if "default" in field:
                 default = _from_json(field["type"], field["default"])
                 self._defaults.append((field["name"], default, fit))

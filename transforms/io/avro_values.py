@@ -121,7 +121,7 @@ def fit_array(fit_item: Fit) -> Fit:
     """Returns what makes the value of an array."""
 
     def fit(value: Any) -> list[Any]:
-        if type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "ndim", 0):
+        if type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "ndim", False):
             value = list(value)
         if not isinstance(value, (list, tuple)):
             raise Unfit("array", value, "make it a list")

@@ -20,7 +20,7 @@ from sage.transforms.dead_letter import shorten
 
 __all__ = ["PLAIN_TYPES", "SURROGATE", "misfit", "plain", "shown", "type_name"]
 
-PLAIN_TYPES = frozenset(
+PLAIN_TYPES: frozenset[type] = frozenset(
     {
         *(str, int, float, bool, bytes, type(None), Decimal, UUID),
         *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta),

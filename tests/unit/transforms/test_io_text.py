@@ -62,3 +62,16 @@ def test_what_is_no_text_is_named(tmp_path: Path, path: str) -> None:
 def test_half_a_character_is_shown() -> None:
     with pytest.raises(ValueError, match=r"cannot be written as UTF-8 \(surrogates not allowed\): 'b"):
         encoded_lines(["a", "b\ud800"])
+
+
+@pytest.mark.parametrize("path", ["a.txt", "folder"])
+@pytest.mark.parametrize(
+    ("line", "why"), [("a\ud800", "cannot be written as UTF-8.*a.ud800"), (7, "takes str, not int 7")]
+)
+def test_a_line_that_cannot_be_written_is_named_with_its_file(tmp_path: Path, path: str, line: Any, why: str) -> None:
+    with (
+        pytest.raises(Exception, match=rf"file '{tmp_path / path}/?': .*{why}.*WriteText"),
+        beam.Pipeline(runner=LocalRunner()) as pipeline,
+    ):
+        pipeline | beam.Create([0]) | beam.FlatMap(lambda _: ["a", line, "b"]) | WriteText(str(tmp_path / path))
+    assert not [found for found in tmp_path.rglob("*") if found.suffix == ".txt"]
