@@ -9,6 +9,8 @@ import pytest
 from sage.errors import ConfigError
 from sage.transforms.io import Located, ReadCsv
 
+UNCLOSED = "a quoted field is not closed on its line (multiline=True lets it go on; quotechar=None takes it as text)"
+
 
 def test_rows_are_what_pythons_own_reader_finds(tmp_path: Path, outputs_are) -> None:
     path = tmp_path / "a.csv"
@@ -30,7 +32,7 @@ def test_bad_lines_are_refused_one_by_one_with_file_and_line(tmp_path: Path, out
             (source, 3, "not UTF-8: invalid continuation byte at byte 5"),
             (source, 4, "3 fields, the header has 2"),
             (source, 5, "1 fields, the header has 2"),
-            (source, 6, "a quoted field is not closed on its line (multiline=True lets it go on)"),
+            (source, 6, UNCLOSED),
             (source, 7, "not CSV: ',' expected after '\"'"),
         ],
     )
