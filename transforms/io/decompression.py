@@ -75,7 +75,25 @@ _CODECS = {
     ".lz4": _LZ4,
 }
 # Endings of compressions that are not read. A file of such a name would be taken for text.
-_UNREADABLE = (".7z", ".br", ".lz", ".lzo", ".rar", ".snappy", ".sz", ".tar", ".tbz", ".tgz", ".txz", ".z", ".zip")
+_UNREADABLE = (
+    ".7z",
+    ".br",
+    ".lz",
+    ".lzo",
+    ".rar",
+    ".snappy",
+    ".sz",
+    ".tar",
+    ".tar.bz2",
+    ".tar.gz",
+    ".tar.xz",
+    ".tar.zst",
+    ".tbz",
+    ".tgz",
+    ".txz",
+    ".z",
+    ".zip",
+)
 # What a decompressor raises of bytes that are not its own; bz2 raises a plain OSError.
 _ERRORS = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError)
 
