@@ -184,13 +184,15 @@ class _JsonLines(Lines):
     suffix = ".jsonl"
 
     def line(self, element: Any) -> str:
-        record = as_record(element)
+        record = element
         try:
+            record = as_record(element)
             if record.__class__ is not dict or not _TEXT.issuperset(map(type, record)) or _deep(record):
                 _check_names(record)
             return _ENCODE(record)
         except (ValueError, TypeError, RecursionError) as error:
-            raise type(error)(_why_not(record, error)) from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(_why_not(record, error)) from None
 
 
 _TEXT = frozenset({str})
