@@ -78,7 +78,17 @@ def _read(file: Any, name: str) -> bytes:
         if len(error.args) == 1 and name not in str(error):
             error.args = (f"{error} (in {name})",)
         raise
+    if not chunk and not _is_whole(file):
+        raise OSError(
+            f"{name} is cut off: its compressed data goes on after the last byte of the file; get the whole file and "
+            "read it again"
+        )
     return chunk
+
+
+def _is_whole(file: Any) -> bool:
+    """Whether the compressed data of a file that was read has ended. Beam takes a file that was cut off for whole."""
+    return getattr(getattr(file, "_decompressor", None), "eof", True) is not False
 
 
 def _up_to_the_bad(lines: list[bytes], decode: Callable[[bytes], str], name: str, at: int) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import zlib
 
 import pytest
+import zstandard
 from apache_beam import coders
 from apache_beam.io import filesystem, textio
 from hypothesis import given, settings
@@ -58,6 +60,33 @@ def test_a_line_that_is_not_utf8_raises_after_the_lines_before_it(tmp_path):
     assert next(found) == "good"
     with pytest.raises(UnicodeDecodeError):
         next(found)
+
+
+PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".deflate": zlib.compress, ".zst": zstandard.compress}
+
+
+@pytest.mark.parametrize("ending", PACK)
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.999])
+def test_a_compressed_file_that_is_cut_off_fails_and_gives_no_half_line(tmp_path, ending, part):
+    lines = [str(number * 2654435761 % 2**32) for number in range(20_000)]
+    file = tmp_path / f"file.txt{ending}"
+    packed = PACK[ending]("\n".join(lines).encode())
+    found = []
+    file.write_bytes(packed[: int(len(packed) * part)])
+    with pytest.raises(OSError, match=r"file\.txt.* is cut off"):
+        found.extend(read_whole(str(file)))
+    assert found == lines[: len(found)]
+    for whole in (packed, packed + PACK[ending](b"\nmore")):
+        file.write_bytes(whole)
+        assert list(read_whole(str(file))) == lines + ["more"] * (whole is not packed)
+
+
+def read_whole(path):
+    source = textio._TextSource(
+        path, 1, filesystem.CompressionTypes.AUTO, True, coders.StrUtf8Coder(), validate=False
+    )
+    (bundle,) = source.split(1 << 20)
+    yield from textlines.fast_read(bundle.source, bundle.source.get_range_tracker(None, None))
 
 
 def test_a_file_that_cannot_be_decompressed_is_named(tmp_path):
