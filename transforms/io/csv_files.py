@@ -7,7 +7,9 @@ import apache_beam as beam
 
 from sage.errors import ConfigError
 from sage.transforms.dead_letter import DeadLetter, shorten
-from sage.transforms.io.csv_rows import CsvDialect, Head, Refused, Rows, Table, find_head
+from sage.transforms.io.csv_dialect import CsvDialect
+from sage.transforms.io.csv_head import Head, find_head
+from sage.transforms.io.csv_rows import Refused, Rows, Table
 from sage.transforms.io.decompression import DamagedFile, chunks_of, foreign_content
 from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult, as_text, each
 from sage.transforms.io.listing import Paths, find_files

@@ -6,20 +6,16 @@ of the time. Where a block has quotes, or a row that is not of the header's widt
 
 from __future__ import annotations
 
-import codecs
 import csv
 import functools
 import io
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sage.errors import ConfigError
+from sage.transforms.io.csv_dialect import CsvDialect
 
-__all__ = ["CsvDialect", "Head", "Refused", "Rows", "Table", "find_head"]
+__all__ = ["Refused", "Rows", "Table", "lines_of"]
 
-# The standard library's limit of 131,072 characters is there for parsers of a browser's input.
-_FIELD_CHARS = (1 << 31) - 1
 _COMPILED_WIDTH = 500
 
 Row = dict[str, str | None]
@@ -53,126 +49,7 @@ class Rows(NamedTuple):
     dead: list[Refused]
 
 
-class CsvDialect(NamedTuple):
-    """How fields are written.
-
-    Attributes:
-        delimiter: the character between fields.
-        quotechar: the character around a field that has delimiters or line ends in it; None if it is text as any other.
-        escapechar: the character that takes from the next its meaning, if there is one.
-        multiline: whether a quoted field may hold line ends.
-    """
-
-    delimiter: str = ","
-    quotechar: str | None = '"'
-    escapechar: str | None = None
-    multiline: bool = False
-
-    def check(self) -> None:
-        """Raises ConfigError if there is no such dialect."""
-        if len(self.delimiter) != 1:
-            raise ConfigError(f"the delimiter of a CSV file is one character, not {self.delimiter!r}")
-        for name, char in (("quotechar", self.quotechar), ("escapechar", self.escapechar)):
-            if char is not None and len(char) != 1:
-                raise ConfigError(f"{name} is one character or None, not {char!r}")
-        used = [char for char in (self.delimiter, self.quotechar, self.escapechar) if char is not None]
-        if len(set(used)) < len(used) or not {"\r", "\n", "\0"}.isdisjoint(used):
-            raise ConfigError(
-                f"delimiter, quotechar and escapechar are different characters and no line ends, not {used!r}"
-            )
-        if self.multiline and self.quotechar is None:
-            raise ConfigError("multiline=True is for line ends in quoted fields, and quotechar=None has no quotes")
-
-    def reader(self, lines: Iterable[str]) -> Any:
-        """Returns the standard library's reader of these lines."""
-        if csv.field_size_limit() < _FIELD_CHARS:
-            csv.field_size_limit(_FIELD_CHARS)
-        quoting = csv.QUOTE_NONE if self.quotechar is None else csv.QUOTE_MINIMAL
-        return csv.reader(
-            lines,
-            delimiter=self.delimiter,
-            quotechar=self.quotechar,
-            escapechar=self.escapechar,
-            quoting=quoting,
-            strict=True,
-        )
-
-
-class Head(NamedTuple):
-    """What the beginning of a file tells about the rest of it.
-
-    Attributes:
-        size: how many bytes come before the first row of data.
-        lines: how many lines these are.
-        cr: whether the file's lines end with a lone ``\\r``.
-        columns: the names in the header; None if there is none yet.
-        refused: the header that cannot be used.
-    """
-
-    size: int
-    lines: int
-    cr: bool
-    columns: tuple[str, ...] | None
-    refused: Refused | None = None
-
-
-def find_head(data: bytes, final: bool, dialect: CsvDialect, columns: tuple[str, ...] | None) -> Head | None:
-    """Returns the head of a file that begins with ``data``; None if more of it is needed.
-
-    Args:
-        data: the beginning of the file.
-        final: whether it is all of it.
-        dialect: how fields are written.
-        columns: the names of the columns, if the file has no header.
-    """
-    marked = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-    cr = _ends_with_cr(data[marked:], final, dialect)
-    if cr is None:
-        return None
-    if columns is not None:
-        return Head(marked, 0, cr, columns)
-    size, lines = marked, 0
-    table = Table(("",), dialect)
-    for line in _lines(data[marked:], cr or dialect.multiline):
-        size += len(line)
-        lines += 1
-        if not line.endswith((b"\n", b"\r") if cr else b"\n") and not final:
-            return None
-        if line.strip(b"\r\n"):
-            break
-    else:
-        return Head(size, lines, cr, None) if final else None
-    begin = size - len(line)
-    spans = dialect.multiline
-    found = next(table.records(data[begin:] if spans else line, final or not spans), None)
-    if found is None:
-        return None
-    _, ended, fields, reason = found
-    raw = b"".join(_lines(data[begin:], True)[:ended]) if spans else line
-    ended = ended if spans else 1
-    names = tuple(name.strip() for name in fields)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if not reason and twice is not None:
-        reason = f"column {twice!r} is there twice"
-    refused = Refused(lines - 1, raw, reason) if reason else None
-    return Head(begin + len(raw), lines - 1 + ended, cr, names, refused)
-
-
-def _ends_with_cr(data: bytes, final: bool, dialect: CsvDialect) -> bool | None:
-    """Returns whether the first line of a file ends with a lone ``\\r``; None if that cannot be seen yet."""
-    quote = (dialect.quotechar or "\n").encode()
-    quoted = False
-    for match in re.finditer(b"|".join((re.escape(quote), b"\r", b"\n")), data):
-        found, end = match.group(), match.end()
-        if found == b"\n" and not (quoted and dialect.multiline):
-            return False
-        if found == b"\r" and not quoted:
-            return None if end == len(data) and not final else data[end : end + 1] not in (b"\n", b"")
-        quoted ^= found == quote
-    return False if final else None
-
-
-def _lines(data: bytes, cr: bool) -> list[bytes]:
+def lines_of(data: bytes, cr: bool) -> list[bytes]:
     """Returns the lines with their ends: ``\\n`` and ``\\r\\n``, and where ``cr`` a lone ``\\r`` too."""
     return data.splitlines(keepends=True) if cr else io.BytesIO(data).readlines()
 
@@ -204,7 +81,7 @@ class Table:
             if found is not None:
                 return found
         good, lines, dead = [], [], []
-        for index, line in enumerate(_lines(block, cr)):
+        for index, line in enumerate(lines_of(block, cr)):
             for fields, reason in self._line(line):
                 if not reason and len(fields) != len(self._columns):
                     reason = self._width(fields)
@@ -285,11 +162,11 @@ class Table:
         if b"\r" not in data:
             try:
                 text = data.decode()
-                if self._dialect.quotechar not in text and (found := self._simple(text)) is not None:
+                if (self._dialect.quotechar or "") not in text and (found := self._simple(text)) is not None:
                     return found, len(data), text.count("\n")
             except ValueError:
                 pass
-        raw = _lines(data, True)
+        raw = lines_of(data, True)
         good, lines, dead = [], [], []
         end = 0
         for start, end, fields, reason in self.records(data, final):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
-import zstandard
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -39,7 +38,7 @@ class Codec(NamedTuple):
     """A compression.
 
     Attributes:
-        name: for messages.
+        name: for messages, and as Arrow names it.
         magic: what each of its streams begins with; empty where that varies.
         decompressor: makes an object with ``decompress``, ``eof`` and ``unused_data``, for one stream; None for one
             that Arrow reads.
@@ -54,16 +53,11 @@ def _gzip() -> Any:
     return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 
-def _zstandard() -> Any:
-    # As large a window as the format allows on 64 bits: `zstd --long` makes such files.
-    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-
-
 _GZIP = Codec("gzip", b"\x1f\x8b", _gzip)
 _BZIP2 = Codec("bzip2", b"BZh", bz2.BZ2Decompressor)
-_ZSTANDARD = Codec("Zstandard", b"\x28\xb5\x2f\xfd", _zstandard)
+_ZSTANDARD = Codec("zstd", b"\x28\xb5\x2f\xfd", None)
 _XZ = Codec("xz", b"\xfd7zXZ\0", lzma.LZMADecompressor)
-_LZ4 = Codec("LZ4", b"\x04\x22\x4d\x18", None)
+_LZ4 = Codec("lz4", b"\x04\x22\x4d\x18", None)
 _CODECS = {
     ".gz": _GZIP,
     ".bz2": _BZIP2,
@@ -95,7 +89,7 @@ _UNREADABLE = (
     ".zip",
 )
 # What a decompressor raises of bytes that are not its own; bz2 raises a plain OSError.
-_ERRORS = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError)
+_ERRORS = (zlib.error, lzma.LZMAError, OSError, EOFError)
 
 
 def codec_of(path: str) -> Codec | None:
@@ -116,8 +110,11 @@ def check_compression(path: str) -> None:
             f"{path!r}: files that end in {ending} are not read; unpack it first (read are plain files and "
             f"{', '.join(_CODECS)})"
         )
-    if codec_of(path) is _LZ4 and not pa.Codec.is_available("lz4"):
-        raise ConfigError(f"{path!r}: this pyarrow is built without lz4; unpack the file, or install another pyarrow")
+    codec = codec_of(path)
+    if codec is not None and codec.decompressor is None and not pa.Codec.is_available(codec.name):
+        raise ConfigError(
+            f"{path!r}: this pyarrow is built without {codec.name}; unpack the file, or install another pyarrow"
+        )
 
 
 def open_raw(path: str) -> BinaryIO:
@@ -179,7 +176,7 @@ def _by_arrow(file: BinaryIO, codec: Codec) -> Iterator[bytes]:
     file.seek(0)
     if not begin:
         raise _empty(codec)
-    stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "lz4")
+    stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec.name)
     while True:
         try:
             content = stream.read(CHUNK_BYTES)

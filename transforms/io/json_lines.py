@@ -122,7 +122,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         raise
     if value.__class__ is not dict:
         raise ValueError(f"a JSON object is needed, this is {_kind(value)}")
-    return value  # type: ignore[no-any-return] # a dict, as was just seen
+    return value
 
 
 def _finite(text: str) -> float:

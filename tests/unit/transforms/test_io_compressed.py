@@ -100,7 +100,7 @@ def test_a_file_that_is_damaged_inside_is_a_dead_letter(tmp_path: Path, ending: 
     good, dead = read(path)
     assert [letter.source for letter in dead][-1] == str(path)
     assert any("damaged" in letter.reason or "cut off" in letter.reason for letter in dead), dead[-1]
-    assert len(good) < len(ROWS) or ending == ".zst" or ending == ".zstd"
+    assert len(good) < len(ROWS)
 
 
 @pytest.mark.parametrize("content", [b"<!DOCTYPE html>\n<p>404", b"id\n1\n2\n", gzip.compress(CSV), bz2.compress(CSV)])
@@ -123,13 +123,13 @@ def test_what_follows_the_last_stream_is_not_passed_over(tmp_path: Path, ending:
     path = tmp_path / f"a.csv{ending}"
     path.write_bytes(PACK[ending](CSV) + b"and something else, no stream at all")
     good, (letter,) = read(path)
-    # Arrow, which reads LZ4, gives no more of the part in which it finds the fault.
-    assert good == ROWS[: len(good)] if ending == ".lz4" else good == ROWS
+    # Arrow gives nothing of the part in which it finds the fault.
+    assert good == ROWS[: len(good)] if ending in (".lz4", ".zst", ".zstd") else good == ROWS
     assert letter.source == str(path)
     assert "damaged" in letter.reason
 
 
-@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst"])
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
 def test_zeros_behind_the_last_stream_are_padding(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.csv{ending}"
     path.write_bytes(PACK[ending](CSV) + bytes(512))
