@@ -54,6 +54,10 @@ class ReadJsonLines(beam.PTransform):
         return ReadResult(outputs[GOOD] | "Records" >> beam.FlatMap(each), outputs[DEAD])
 
 
+# Python looks for cycles when some hundreds of containers more are there than before; so few at a time it does not.
+_AT_A_TIME = 64
+
+
 class _ParseJsonLines(beam.DoFn):
     """Yields lists of records, a block of lines at a time, and dead letters."""
 
@@ -84,10 +88,10 @@ class _ParseJsonLines(beam.DoFn):
                         letter = _refuse(path, blocks.first_line() + index, line, str(error))
                         yield beam.pvalue.TaggedOutput(DEAD, letter)
                         continue
-                    if self._with_position:
-                        good.append(Located(path, first + index, value))
-                    else:
-                        good.append(value)
+                    good.append(Located(path, first + index, value) if self._with_position else value)
+                    if len(good) == _AT_A_TIME:
+                        yield good
+                        good = []
                 if good:
                     yield good
         except DamagedFile as error:
@@ -102,8 +106,14 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         ValueError: there is none, and why.
     """
     try:
-        value = _DECODE(line.decode())
-        if value.__class__ is dict and (b"\\ud" in line or b"\\uD" in line):
+        text = line.decode().rstrip("\r")
+        try:
+            value, end = _SCAN(text, 0)
+        except StopIteration:
+            end = -1
+        if end != len(text):
+            value = _DECODE(text)  # blanks around it, or an error with its place
+        if b"\\u" in line and value.__class__ is dict and b"\\ud" in line.lower():
             _ENCODE(value).encode()
     except json.JSONDecodeError as error:
         if not line.strip():
@@ -136,7 +146,10 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"not JSON: {name} is no JSON value")
 
 
-_DECODE = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant).decode
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+_DECODE = _DECODER.decode
+# It takes half of the time: it does not look for blanks around the value.
+_SCAN = _DECODER.scan_once
 
 
 def _kind(value: object) -> str:
