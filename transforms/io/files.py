@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from sage.errors import ConfigError
 from sage.options import parse_bytes
-from sage.transforms.io.formats import FileFormat, compressed, compression_of
+from sage.transforms.io.formats import FileFormat, check_compression, compressed, compression_of
 from sage.transforms.io.listing import existing_files
 from sage.transforms.io.parts import PartOptions, WriteParts, WriteTimedParts
 from sage.transforms.io.storage import Folder, parent_and_name
@@ -95,6 +95,7 @@ class FileSink(beam.PTransform):
         ending = format.suffix if suffix is None else suffix
         if "/" in ending or not ending.startswith("."):
             raise ConfigError(f"suffix={ending!r} is not the ending of a name: it begins with a dot, as '.jsonl.gz'")
+        check_compression(name if self.one_file else ending)
         self._options = PartOptions(ending, destination, limit, existing)
 
     def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
@@ -127,10 +128,14 @@ class ReplaceFile(beam.PTransform):
     Args:
         path: the file to write, local or on any file system that fsspec knows. Missing folders are made. The ending
             ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` compresses it.
+
+    Raises:
+        ConfigError: the ending is that of a compression that is not written (when constructed).
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
+        check_compression(path)
         self._path = path
 
     def expand(self, chunks: beam.PCollection[Any]) -> beam.PCollection[str]:

@@ -108,8 +108,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         text = line.decode().rstrip("\r")
         try:
-            value, end = _SCAN(text, 0)
-        except StopIteration:
+            value, end = _SCAN(text)
+        except json.JSONDecodeError:
             end = -1
         if end != len(text):
             value = _DECODE(text)  # blanks around it, or an error with its place
@@ -148,8 +148,8 @@ def _no_constant(name: str) -> None:
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 _DECODE = _DECODER.decode
-# It takes half of the time: it does not look for blanks around the value.
-_SCAN = _DECODER.scan_once
+# It takes two thirds of the time: it does not look for blanks around the value.
+_SCAN = _DECODER.raw_decode
 
 
 def _kind(value: object) -> str:

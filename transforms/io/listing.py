@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -79,7 +80,10 @@ def _exactly(path: str) -> list[FoundFile]:
 
 
 def _matching(pattern: str) -> list[FoundFile]:
-    return [FoundFile(file.path, file.size_in_bytes) for file in FileSystems.match([pattern])[0].metadata_list]
+    with warnings.catch_warnings():
+        # Of the "[[]" that glob.escape makes, the regular expression that Beam makes of a pattern warns.
+        warnings.simplefilter("ignore", FutureWarning)
+        return [FoundFile(file.path, file.size_in_bytes) for file in FileSystems.match([pattern])[0].metadata_list]
 
 
 def _none_found(pattern: str, what: str, exact: bool) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pyarrow as pa
 import pytest
 import zstandard
 
 from sage.errors import ConfigError
-from sage.transforms.io import ReadCsv, ReadJsonLines
+from sage.runners.local import LocalRunner
+from sage.transforms.io import ReadCsv, ReadJsonLines, ReplaceFile, WriteJsonLines, WriteText
 from sage.transforms.io.decompression import DamagedFile, chunks_of
 from sage.transforms.io.ranges import END
 
@@ -161,3 +163,23 @@ def test_a_compression_that_is_not_read_is_refused_when_the_pipeline_is_built(
     (tmp_path / f"a{ending}").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"are not read; unpack it first"):
         outputs_are(reader(str(tmp_path / "a*")), [], [])
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst", ".zstd", ".lz4"])
+def test_what_is_written_is_read_back(tmp_path: Path, outputs_are, ending: str) -> None:
+    path = tmp_path / f"a.jsonl{ending}"
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        pipeline | beam.Create([{"a": 1}, {"a": 2}]) | WriteJsonLines(str(path))
+    assert b"{" not in path.read_bytes()[:4]
+    outputs_are(ReadJsonLines(str(path)), [{"a": 1}, {"a": 2}], [])
+
+
+@pytest.mark.parametrize("ending", [".xz", ".zip", ".br", ".Z", ".deflate"])
+def test_a_compression_that_is_not_written_is_refused_when_the_sink_is_made(ending: str) -> None:
+    for make in (
+        lambda: WriteJsonLines(f"out/a.jsonl{ending}"),
+        lambda: WriteText("out/a", suffix=f".txt{ending}"),
+        lambda: ReplaceFile(f"out/a.txt{ending}"),
+    ):
+        with pytest.raises(ConfigError, match=r"are not written; choose \.gz"):
+            make()
