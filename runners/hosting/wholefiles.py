@@ -56,5 +56,5 @@ def name_file(error: Exception, path: str) -> None:
         return
     if isinstance(error, UnicodeDecodeError):
         error.reason = f"{error.reason} (in {path})"
-    elif len(error.args) == 1:
+    elif len(error.args) == 1 and isinstance(error.args[0], str):
         error.args = (f"{error} (in {path}; if the file is damaged or cut off, get it again)",)
