@@ -14,6 +14,8 @@ from apache_beam import coders
 from apache_beam.io import filebasedsource, iobase, textio
 from apache_beam.io.range_trackers import OffsetRangeTracker, UnsplittableRangeTracker
 
+from sage.runners.hosting.wholefiles import name_file, open_whole, read_records
+
 CHUNK_BYTES = 1 << 17  # what is made of it stays in the cache while it is used
 
 
@@ -23,6 +25,7 @@ def fast_read(source: Any, tracker: Any) -> Iterable[Any] | None:
         text, file = source._file_based_source, source._file_name
         if type(text) is textio._TextSource and _is_plain(text) and _is_offsets(tracker):
             return chain.from_iterable(_pieces(text, file, tracker))
+        return read_records(text, file, tracker)
     return None
 
 
@@ -47,7 +50,7 @@ def _pieces(source: Any, name: str, tracker: Any) -> Iterator[Iterable[str]]:
     """The lines of a range, some at a time."""
     start, stop = tracker.start_position(), tracker.stop_position()
     tracker.set_split_points_unclaimed_callback(lambda _: iobase.RangeTracker.SPLIT_POINTS_UNKNOWN)
-    with source.open_file(name) as file:
+    with open_whole(source, name) as file:
         at = 0
         rest = b""
         if start:
@@ -75,8 +78,7 @@ def _read(file: Any, name: str) -> bytes:
     try:
         chunk: bytes = file.read(CHUNK_BYTES)
     except Exception as error:
-        if len(error.args) == 1 and name not in str(error):
-            error.args = (f"{error} (in {name})",)
+        name_file(error, name)
         raise
     return chunk
 

@@ -1,54 +1,22 @@
-"""Files: finding the ones to read before a job runs, and what all the sinks that write files have in common."""
+"""What all the sinks that write files have in common."""
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 
 from sage.errors import ConfigError
 from sage.options import parse_bytes
-from sage.transforms.io.formats import FileFormat, compressed, compression_of
+from sage.transforms.io.formats import FileFormat, check_compression, compressed, compression_of
+from sage.transforms.io.listing import existing_files
 from sage.transforms.io.parts import PartOptions, WriteParts, WriteTimedParts
 from sage.transforms.io.storage import Folder, parent_and_name
 
 __all__ = ["FileSink", "ReplaceFile", "existing_files"]
 
 EXISTING = ("refuse", "replace", "append")
-
-
-def existing_files(patterns: str | Sequence[str], what: str = "input") -> list[str]:
-    """The files that match, sorted; called while a pipeline is built, so that a typo fails before anything runs.
-
-    Args:
-        patterns: paths or globs (``*``, ``**``, ``?``, ``[...]``) on any file system that Beam knows.
-        what: what the files are, for the message of the error.
-
-    Raises:
-        ConfigError: a pattern matches no file, or a local file may not be read.
-    """
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    found: set[str] = set()
-    for pattern in patterns:
-        try:
-            matched = [metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list]
-        except (BeamIOError, ValueError) as error:
-            raise ConfigError(f"{what} {pattern!r} cannot be listed: {error}") from error
-        if not matched:
-            raise ConfigError(
-                f"no {what} file matches {pattern!r} (looked from {os.getcwd()}). "
-                "Check the path; quote globs so that the shell does not expand them."
-            )
-        for path in matched:
-            if os.path.isdir(path):
-                raise ConfigError(f"{what} {path!r} is a folder; name its files, as in '{path.rstrip('/')}/*'")
-            if os.path.exists(path) and not os.access(path, os.R_OK):
-                raise ConfigError(f"{what} file {path!r} may not be read by this user; check its permissions")
-        found.update(matched)
-    return sorted(found)
 
 
 class FileSink(beam.PTransform):
@@ -127,6 +95,7 @@ class FileSink(beam.PTransform):
         ending = format.suffix if suffix is None else suffix
         if "/" in ending or not ending.startswith("."):
             raise ConfigError(f"suffix={ending!r} is not the ending of a name: it begins with a dot, as '.jsonl.gz'")
+        check_compression(name if self.one_file else ending)
         self._options = PartOptions(ending, destination, limit, existing)
 
     def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[Any]:
@@ -159,10 +128,14 @@ class ReplaceFile(beam.PTransform):
     Args:
         path: the file to write, local or on any file system that fsspec knows. Missing folders are made. The ending
             ``.gz``, ``.bz2``, ``.zst`` or ``.lz4`` compresses it.
+
+    Raises:
+        ConfigError: the ending is that of a compression that is not written (when constructed).
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
+        check_compression(path)
         self._path = path
 
     def expand(self, chunks: beam.PCollection[Any]) -> beam.PCollection[str]:

@@ -21,12 +21,15 @@ __all__ = [
     "LineWriter",
     "Lines",
     "as_record",
+    "check_compression",
     "compressed",
     "compression_of",
     "encoded_lines",
 ]
 
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd", ".lz4": "lz4"}
+# Endings of compressions that are not written. A file of such a name would not be what its name says.
+_UNWRITABLE = {".xz", ".lzma", ".deflate", ".br", ".7z", ".lz", ".lzo", ".rar", ".snappy", ".sz", ".tgz", ".z", ".zip"}
 _CHUNK_CHARS = 1 << 16
 # What a line and a list's place for it take beside the text, and what a compressor takes (bytes).
 _LINE_BYTES = 64
@@ -173,6 +176,23 @@ def compression_of(name: str) -> str | None:
     return _COMPRESSIONS.get(os.path.splitext(name)[1].lower())
 
 
+def check_compression(name: str) -> None:
+    """Checks that a file of this name can be written, before anything runs.
+
+    Raises:
+        ConfigError: its ending is that of a compression that is not written, or that this installation of Arrow lacks.
+    """
+    ending = os.path.splitext(name)[1].lower()
+    if ending in _UNWRITABLE:
+        raise ConfigError(f"{name!r}: files that end in {ending} are not written; choose {', '.join(_COMPRESSIONS)}")
+    _check_available(compression_of(name))
+
+
+def _check_available(compression: str | None) -> None:
+    if compression is not None and not pa.Codec.is_available(compression):
+        raise ConfigError(f"this pyarrow is built without {compression}; choose another ending for the files")
+
+
 def compressed(file: BinaryIO, compression: str | None) -> Any:
     """A stream that compresses into ``file``, or the file itself. Equal input gives equal bytes.
 
@@ -181,8 +201,7 @@ def compressed(file: BinaryIO, compression: str | None) -> Any:
     """
     if compression is None:
         return file
-    if not pa.Codec.is_available(compression):
-        raise ConfigError(f"this pyarrow is built without {compression}; choose another ending for the files")
+    _check_available(compression)
     # Closing the stream must not close the file: it is synced first.
     return pa.CompressedOutputStream(_Unclosed(file), compression)
 

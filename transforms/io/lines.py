@@ -1,15 +1,13 @@
 """Records that remember their file and line, and the shape of a reader's result."""
 
 import json
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.io import fileio
 
 from sage.transforms.dead_letter import DeadLetter, shorten
 
-__all__ = ["DEAD", "GOOD", "Located", "ReadResult", "as_text", "byte_lines", "readable_files"]
+__all__ = ["DEAD", "GOOD", "Located", "ReadResult", "as_text", "each"]
 
 GOOD = "good"
 DEAD = "dead"
@@ -46,22 +44,9 @@ class ReadResult(NamedTuple):
     dead: beam.PCollection
 
 
-def readable_files(pbegin: beam.pvalue.PBegin, files: Iterable[str]) -> beam.PCollection[fileio.ReadableFile]:
-    """The files as elements, spread over the workers. Each is read by one worker, from its first line on."""
-    return (
-        pbegin
-        | "Files" >> beam.Create(list(files))
-        | "Match" >> fileio.MatchAll(fileio.EmptyMatchTreatment.DISALLOW)
-        | "Spread" >> beam.Reshuffle()
-        | "Open" >> fileio.ReadMatches()
-    )
-
-
-def byte_lines(file: fileio.ReadableFile) -> Iterator[bytes]:
-    """The lines of a file, decompressed by its name's ending, with their line ends."""
-    with file.open() as handle:
-        # Beam's reader of compressed files has readline but cannot be iterated.
-        yield from iter(handle.readline, b"")
+def each(values: Any) -> Any:
+    """Returns its argument: the function of a step that takes lists of records apart."""
+    return values
 
 
 def as_text(line: bytes) -> str:

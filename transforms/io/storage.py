@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from sage.errors import ConfigError
 
@@ -92,7 +93,11 @@ class Folder:
 
     def __init__(self, path: str) -> None:
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(path)
+            if "://" in path:
+                self._fs, self._root = fsspec.core.url_to_fs(path)
+            else:
+                # A local name is taken as it is: fsspec would take "::" in it for a chain of file systems.
+                self._fs, self._root = LocalFileSystem(), LocalFileSystem._strip_protocol(path)
         except (ImportError, ValueError) as error:
             raise ConfigError(f"{path!r} cannot be written to: {error}") from error
         self.path = path.rstrip("/") or path
@@ -156,13 +161,21 @@ class Folder:
                     if self.local:
                         os.replace(self._full(hidden), self._full(name))
                     else:
-                        self._fs.mv(self._full(hidden), self._full(name))
+                        self._move(self._full(hidden), self._full(name))
                     touched += [hidden, name]
                 except FileNotFoundError:
                     # Renamed before, perhaps by somebody who did not come to the sync; else it is nowhere.
                     (touched if self.exists(name) else missing).append(name)
         self.sync(touched)
         return missing
+
+    def _move(self, source: str, target: str) -> None:
+        """Moves one file. What fsspec itself moves by copying and removing takes the names for patterns."""
+        if type(self._fs).mv is not AbstractFileSystem.mv:
+            self._fs.mv(source, target)
+            return
+        self._fs.cp_file(source, target)
+        self._fs.rm_file(source)
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
