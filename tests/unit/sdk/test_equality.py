@@ -63,8 +63,8 @@ class Other:
 
 
 EQUAL: list[list[Any]] = [
-    [1, 1.0, True, Decimal(1), Decimal("1.00"), Fraction(1), 1 + 0j, np.int64(1), np.uint8(1), np.float32(1), np.True_]
-    + [Level.ONE, np.float64(1), np.longdouble(1), np.complex64(1)],
+    [1, 1.0, True, Decimal(1), Decimal("1.00"), Fraction(1), 1 + 0j, Level.ONE],
+    [1, np.int64(1), np.uint8(1), np.float32(1), np.True_, np.float64(1), np.longdouble(1), np.complex64(1)],
     [0, -0.0, 0.0, False, Decimal("-0"), np.float64(-0.0), Fraction(0)],
     [2.5, Decimal("2.50"), Fraction(5, 2), np.float16(2.5)],
     [0.1, np.float64(0.1)],
@@ -77,14 +77,14 @@ EQUAL: list[list[Any]] = [
     [2 + 1j, np.complex128(2 + 1j)],
     ["a", Text("a"), np.str_("a"), Name.A],
     [b"a", bytearray(b"a"), memoryview(b"a"), np.bytes_(b"a")],
-    [NOON, pd.Timestamp(NOON), np.datetime64(NOON), NOON.replace(fold=1), np.datetime64("2024-05-01T12:00:00.000250000")],
+    [NOON, NOON.replace(fold=1), pd.Timestamp(NOON), np.datetime64(NOON), np.datetime64(NOON, "ns")],
     [NOON.replace(tzinfo=UTC), NOON.replace(hour=13, tzinfo=CET), pd.Timestamp(NOON.replace(tzinfo=UTC))],
     [pd.Timestamp(NOON) + pd.Timedelta(1, "ns"), np.datetime64("2024-05-01T12:00:00.000250001")],
     [datetime.datetime(1960, 1, 1), np.datetime64("1960"), np.datetime64("1960-01-01")],
     [NOON.date()],
     [pd.NaT, np.datetime64("NaT")],
     [np.timedelta64("NaT")],
-    [datetime.timedelta(milliseconds=-1), pd.Timedelta(-1, "ms"), np.timedelta64(-1, "ms"), np.timedelta64(-(10**6), "ns")],
+    [datetime.timedelta(milliseconds=-1), pd.Timedelta(-1, "ms"), np.timedelta64(-1000, "us")],
     [np.timedelta64(-1, "ns"), pd.Timedelta(-1, "ns")],
     [datetime.time(12, tzinfo=UTC), datetime.time(13, tzinfo=CET)],
     [datetime.time(12)],
@@ -122,11 +122,11 @@ def test_equal_values_of_all_types_have_one_form_and_its_bytes(values: list[Any]
 
 
 def test_values_that_are_not_equal_have_different_forms() -> None:
-    for some, others in itertools.combinations(EQUAL, 2):
+    for some, others in itertools.combinations(EQUAL[1:], 2):
         assert coded(some[0]) != coded(others[0]), (some[0], others[0])
 
 
-NUMBERS = st.one_of(st.integers(), st.floats(), st.decimals(), st.fractions(), st.booleans(), st.sampled_from([Level.ONE]))
+NUMBERS = st.one_of(st.integers(), st.floats(), st.decimals(), st.fractions(), st.booleans(), st.just(Level.ONE))
 PARTS = st.recursive(
     st.one_of(NUMBERS, st.sampled_from(["", "\0", "nan", "tuple"]), st.binary(max_size=2)),
     lambda part: st.one_of(st.tuples(part), st.tuples(part, part), st.lists(part, max_size=2)),
@@ -182,5 +182,5 @@ class IdCoder(beam.coders.Coder):  # type: ignore[misc]
 
 def test_a_coder_of_the_users_is_told_from_beams() -> None:
     beam.coders.registry.register_coder(Id, IdCoder)
-    assert has_own_coder(Id) and has_own_coder(beam.typehints.Tuple[int, Id])
+    assert all(map(has_own_coder, (Id, beam.typehints.Tuple[int, Id])))
     assert not any(map(has_own_coder, (int, Any, Point, Decimal, beam.typehints.Any, beam.typehints.Tuple[int, str])))
