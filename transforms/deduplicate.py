@@ -67,7 +67,8 @@ class Deduplicate(beam.PTransform):
         if key_of is None and by_value:
             key_of = _key
         if key_of is not None:
-            form = _Form(key_of) if key_of is self._on or key_of is _key else key_of
+            # Columns make canonical keys by themselves.
+            form: Any = _Form(key_of) if callable(self._on) or self._on is None else key_of
             keyed = beam.Map(lambda row: (form(row), row)).with_output_types(typehints.Tuple[CanonicalKey, made])
             rows = rows | "Keyed" >> keyed
         by_event = self._time == "event"

@@ -40,7 +40,7 @@ def _pair(topic: str, row: Any) -> tuple[bytes | None, bytes | None]:
 
 def _as_bytes(topic: str, row: Any, what: str, part: Any) -> bytes | None:
     if part is None or part.__class__ is bytes:
-        return part  # type: ignore[no-any-return]
+        return part
     if not isinstance(part, _BYTES):
         _refuse(
             topic,
