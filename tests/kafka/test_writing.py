@@ -9,7 +9,7 @@ import pytest
 
 from sage.errors import ConfigError, Fault, StepError
 from sage.runners.local import LocalRunner
-from sage.transforms.io.kafka import KafkaRecord, WriteToKafka
+from sage.transforms.io.kafka import KafkaHeader, KafkaRecord, WriteToKafka
 from sage.transforms.io.kafka.opening import CLIENTS
 from tests.kafka.cluster import Cluster
 
@@ -98,9 +98,11 @@ def test_a_record_read_with_metadata_can_be_written(kafka: Cluster, client: str)
 @pytest.mark.parametrize("exactly_once", [False, True])
 def test_a_header_without_value_is_written_and_read(kafka: Cluster, client: str, exactly_once: bool) -> None:
     topic = kafka.topic()
-    row = beam.Row(key=b"k", value=None, headers=[("a", None), ("b", b""), beam.Row(key="c", value=b"1")])
-    write(kafka, [row], topic, client=client, with_headers=True, exactly_once=exactly_once)
+    headers = (KafkaHeader("a", None), KafkaHeader("b", b""), KafkaHeader("c", b"1"))
+    record = KafkaRecord(topic, -1, -1, -1, -1, "", b"k", None, headers)
+    write(kafka, [record], topic, client=client, with_headers=True, exactly_once=exactly_once)
     [found] = kafka.read(topic)
+    assert found.value is None
     assert found.headers == [("a", None), ("b", b""), ("c", b"1")]
 
 
