@@ -1,15 +1,16 @@
 """Joining two keyed collections on one shuffle, with SQL's meaning.
 
-The rows of both sides go under their keys into one grouping; then the pairs of each key are made. A key that is NULL
-equals no key, as in SQL: such a row has no partner, which is known at once, so it stays out of the grouping. NULL is
-None, and a tuple with None among its parts.
+The rows of both sides go under their keys into one grouping; then the pairs of each key are made. Keys are equal where
+their values are: the grouping is by their canonical forms. A key that is NULL equals no key, as in SQL: such a row has
+no partner, which is known at once, so it stays out of the grouping. NULL is None, and a tuple with None in it.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam import typehints
@@ -17,9 +18,21 @@ from apache_beam.transforms import trigger
 from apache_beam.transforms.trigger import AccumulationMode
 
 from sage.checks import suggestion
+from sage.equality import CanonicalKey, canonical, has_own_coder
 from sage.errors import ConfigError
 
-__all__ = ["JOINS", "Join", "JoinKind", "check_how", "check_windows", "is_null", "kv_types", "pair_of", "sides"]
+__all__ = [
+    "JOINS",
+    "Join",
+    "JoinKind",
+    "check_how",
+    "check_windows",
+    "is_null",
+    "kv_types",
+    "pair_of",
+    "row_of",
+    "sides",
+]
 
 JOINS = ("inner", "left", "right", "full", "semi", "anti")
 LEFT, RIGHT = 0, 1
@@ -114,6 +127,18 @@ def _check_panes(owner: str, pcollection: beam.PCollection) -> None:
         )
 
 
+class _WithKey(NamedTuple):
+    """A value of a pair with the pair's key, which is equal to the canonical one but another."""
+
+    key: Any
+    row: Any
+
+
+def row_of(row: Any) -> Any:
+    """Returns a row as it came in, without the key that it may go with inside of a join."""
+    return row.row if row.__class__ is _WithKey else row
+
+
 @dataclass(frozen=True)
 class JoinKind:
     """Which rows of a join come out, and in which form.
@@ -122,13 +147,15 @@ class JoinKind:
         how: one of `JOINS`.
         left_key: the key of a left row; None where both sides are (key, value) pairs.
         right_key: the key of a right row.
-        key_type: the type of the keys that these make; its coder should be deterministic.
+        key_type: the type of the keys that these make.
+        by_value: whether keys are equal where their values are; else where the bytes of their coder are.
     """
 
     how: str
     left_key: KeyOf | None = None
     right_key: KeyOf | None = None
-    key_type: Any = typehints.Any
+    key_type: Any = CanonicalKey
+    by_value: bool = True
 
     @property
     def keyed(self) -> bool:
@@ -152,8 +179,39 @@ class JoinKind:
 
     def result(self, key: Any, left: Any, right: Any) -> Any:
         """What comes out for a pair; one of the two may be None."""
-        row = left if self.how in _ONE_SIDED else (left, right)
-        return (key, row) if self.left_key is None else row
+        if self.left_key is not None:
+            return left if self.how in _ONE_SIDED else (left, right)
+        if right.__class__ is _WithKey:
+            own, right = right
+            key = own if left is None else key
+        if left.__class__ is _WithKey:
+            key, left = left
+        return key, left if self.how in _ONE_SIDED else (left, right)
+
+    def typed(self, left: beam.PCollection, right: beam.PCollection) -> JoinKind:
+        """Returns this join with the key type of its grouping: what both sides declare, or canonical keys."""
+        if not self.keyed:
+            return self
+        (key_type, _), (other, _) = kv_types(left), kv_types(right)
+        own = key_type == other and has_own_coder(key_type)
+        declared = own or (key_type == other and key_type in (int, str, bytes))
+        return replace(self, key_type=key_type if declared else CanonicalKey, by_value=not own)
+
+    def keyed_row(self, element: Any) -> tuple[Any, Any]:
+        """Returns the key that a pair is grouped by, and its value; the value goes with its own key if that differs.
+
+        Raises:
+            ConfigError: the element is a row, or the key is of a type that cannot be compared by value.
+        """
+        key, row = pair_of(element)
+        cls = key.__class__
+        if cls is str or cls is int or cls is bytes or key is None or not self.by_value:
+            return key, row
+        form = canonical(key)
+        same = form is key or (
+            cls is tuple and form.__class__ is tuple and len(form) == len(key) and all(map(operator.is_, form, key))
+        )
+        return form, row if same else _WithKey(key, row)
 
     def output_type(self, left: beam.PCollection, right: beam.PCollection) -> Any:
         """The type of the results."""
@@ -184,16 +242,14 @@ class JoinKind:
         """
         keyed, alone = [], []
         # Values go as Any: a coder of rows would give back rows of another class than it took.
-        key_type = self.key_type
-        if self.keyed and kv_types(left)[0] == kv_types(right)[0]:
-            key_type = kv_types(left)[0]
+        kind = self.typed(left, right)
         parts = (typehints.Any,) * (3 if timed else 2)
-        made = typehints.Tuple[key_type, typehints.Tuple[parts]]
+        made = typehints.Tuple[kind.key_type, typehints.Tuple[parts]]
         for name, rows, side, key_of, keeps in (
             ("Left", left, LEFT, self.left_key, self.keeps_left),
             ("Right", right, RIGHT, self.right_key, self.keeps_right),
         ):
-            tag = _Tag(self, side, key_of, keeps)
+            tag = _Tag(kind, side, key_of, keeps)
             step = beam.FlatMap(tag.timed if timed else tag.plain)
             if keeps:
                 outputs = rows | name >> step.with_outputs(_ALONE, main=_KEYED)
@@ -220,13 +276,13 @@ class _Tag:
         self.kind, self.side, self.key_of, self.keeps = kind, side, key_of, keeps
 
     def plain(self, row: Any) -> Sequence[Any]:
-        key, row = pair_of(row) if self.key_of is None else (self.key_of(row), row)
-        if key is None or (key.__class__ is not str and is_null(key)):
+        key, row = self.kind.keyed_row(row) if self.key_of is None else (self.key_of(row), row)
+        if key is None or (key.__class__ is tuple and None in key):
             return self._null(key, row)
         return ((key, (self.side, row)),)
 
     def timed(self, row: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Sequence[Any]:
-        key, row = pair_of(row) if self.key_of is None else (self.key_of(row), row)
+        key, row = self.kind.keyed_row(row) if self.key_of is None else (self.key_of(row), row)
         if is_null(key):
             return self._null(key, row)
         return ((key, (self.side, timestamp.micros, row)),)
@@ -246,13 +302,17 @@ class Join(beam.PTransform):
 
     The result has the timestamp of its group, by default the end of the window; that of a row whose key is NULL comes
     out at once with the row's own. State kept: both sides of a window until it fires; then the right values of one
-    key are held in memory while the left ones pass by. Keys are compared by their encoded bytes.
+    key are held in memory while the left ones pass by.
+
+    Keys are equal where their values are, as `sage.equality.canonical` has it: 1, 1.0 and ``numpy.int64(1)``. A result
+    has the key of its left row, or that of the right one where there is no left. Where both sides declare one key type
+    that has a coder of the user's, the bytes of that coder decide.
 
     Args:
         how: ``inner`` gives pairs only; ``left``, ``right`` and ``full`` also give what has no partner on the other
             side, with None for it; ``semi`` gives each left row that has a partner, once, and ``anti`` those that
             have none.
-        keys: functions that make the key of a left row and of a right one; None for (key, value) pairs.
+        keys: functions that make the canonical key of a left row and of a right one; None for (key, value) pairs.
         key_type: the type of the keys that they make.
 
     Raises:
@@ -261,7 +321,7 @@ class Join(beam.PTransform):
     """
 
     def __init__(
-        self, how: str = "inner", keys: tuple[KeyOf, KeyOf] | None = None, key_type: Any = typehints.Any
+        self, how: str = "inner", keys: tuple[KeyOf, KeyOf] | None = None, key_type: Any = CanonicalKey
     ) -> None:
         super().__init__()
         left_key, right_key = keys or (None, None)
@@ -283,7 +343,7 @@ class _Pairs:
     """The results of one key."""
 
     def __init__(self, kind: JoinKind) -> None:
-        self.keyed = kind.keyed
+        self.kind, self.keyed = kind, kind.keyed
         self.keeps_left, self.keeps_right = kind.keeps_left, kind.keeps_right
         self.one_sided = kind.one_sided
 
@@ -292,6 +352,7 @@ class _Pairs:
 
     def _pairs(self, key: Any, values: Any) -> Iterator[Any]:
         keyed, has_left = self.keyed, False
+        result = self.kind.result
         # What a runner did not keep in memory is read twice, so that only one side of it has to be held here.
         rights = [right for side, right in values if side]
         if not rights and self.keeps_left:
@@ -300,14 +361,14 @@ class _Pairs:
             if side == LEFT:
                 has_left = True
                 for right in rights:
-                    yield (key, (left, right)) if keyed else (left, right)
+                    yield result(key, left, right) if keyed else (left, right)
         if not has_left and self.keeps_right:
             for right in rights:
-                yield (key, (None, right)) if keyed else (None, right)
+                yield result(key, None, right) if keyed else (None, right)
 
     def _lefts(self, key: Any, values: Any) -> Iterator[Any]:
         has_right = any(side for side, _ in values)
         if has_right != self.keeps_left:
             for side, left in values:
                 if side == LEFT:
-                    yield (key, left) if self.keyed else left
+                    yield self.kind.result(key, left, None)

@@ -13,9 +13,10 @@ from apache_beam.transforms.userstate import OrderedListStateSpec, ReadModifyWri
 from apache_beam.transforms.window import GlobalWindow
 
 from sage import runtime
+from sage.equality import CanonicalKey, canonical, has_own_coder
 from sage.errors import ConfigError
 from sage.joins import kv_types
-from sage.transforms.joins.columns import ColumnKey, On, key_functions
+from sage.transforms.joins.columns import On, key_functions
 from sage.transforms.joins.timed import instant, last_instant, micros
 from sage.windows import Length
 
@@ -28,7 +29,8 @@ class Deduplicate(beam.PTransform):
     """Lets an element pass if none of its key has passed less than ``within`` before or after it.
 
     Input: rows, with ``on`` saying what makes two of them one, or (key, value) pairs. Output: those that pass, as they
-    came, at once, with their timestamps. NULL is a key like others here, as in SQL's ``DISTINCT``.
+    came, at once, with their timestamps. NULL is a key like others here, as in SQL's ``DISTINCT``. Keys are equal where
+    their values are, as for `Join`: 1, 1.0 and ``numpy.int64(1)`` are one.
 
     By event time the lengths are between the elements' timestamps, in either direction, for elements come in any order.
     What comes out does not depend on when the watermark moves, for elements that are less than ``within`` behind it; an
@@ -61,14 +63,32 @@ class Deduplicate(beam.PTransform):
             raise ConfigError("Deduplicate: windows that merge, such as sessions, have no state; set them afterwards")
         made = rows.element_type
         key_of: Any = self._on if callable(self._on) else key_functions("Deduplicate", self._on, rows, rows)[0]
+        by_value = not has_own_coder(kv_types(rows)[0])
+        if key_of is None and by_value:
+            key_of = _key
         if key_of is not None:
-            key_type = typehints.Any if callable(self._on) else ColumnKey
-            keyed = beam.Map(lambda row: (key_of(row), row)).with_output_types(typehints.Tuple[key_type, made])
+            # Columns make canonical keys by themselves.
+            form: Any = _Form(key_of) if callable(self._on) or self._on is None else key_of
+            keyed = beam.Map(lambda row: (form(row), row)).with_output_types(typehints.Tuple[CanonicalKey, made])
             rows = rows | "Keyed" >> keyed
         by_event = self._time == "event"
         dofn = _ByEventTime(self._within) if by_event else _ByArrival(self._within)
         first = rows | "First" >> beam.ParDo(dofn).with_output_types(typehints.Tuple[kv_types(rows)])
-        return first if self._on is None else first | "Row" >> beam.Values().with_output_types(made)
+        return first if key_of is None else first | "Row" >> beam.Values().with_output_types(made)
+
+
+def _key(pair: Any) -> Any:
+    return pair[0]
+
+
+class _Form:
+    """The canonical key of an element."""
+
+    def __init__(self, key_of: Callable[[Any], Any]) -> None:
+        self.key_of = key_of
+
+    def __call__(self, element: Any) -> Any:
+        return canonical(self.key_of(element))
 
 
 class _ByEventTime(beam.DoFn):

@@ -67,18 +67,6 @@ def _no_pair(error: BaseException) -> BaseException:
     ).with_traceback(error.__traceback__)
 
 
-def unfit_key(error: BaseException, coder: object) -> BaseException:
-    """Says whose type hints are wrong when a coder of Beam's refuses a key; what a user's coder says stands."""
-    if not isinstance(error, TypeError | ValueError) or str(error).startswith("Unable to determin"):
-        return error
-    if _NO_PAIR.fullmatch(str(error)) or _UNPACKED.match(str(error)) or raise_location(error.__traceback__):
-        return error
-    return TypeError(
-        f"a key does not fit the coder that its type hints ask for, {coder}: {error}. Make the output type of the"
-        " step before fit the keys that it gives"
-    ).with_traceback(error.__traceback__)
-
-
 def _raised_by_us(traceback: TracebackType | None) -> bool:
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

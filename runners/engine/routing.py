@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from sage.runners.engine.blocks import Block
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.exchange import Partitioner, Route, routes_of
-from sage.runners.engine.failures import RAISED, raise_step_error, unfit_key
-from sage.runners.engine.keyed.keys import key_coder
+from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.spec import CollectionId, Plan
 
 
@@ -63,8 +62,7 @@ class Routing:
             try:
                 parts = list(partitioner.parts(block))
             except RAISED as error:
-                cause = unfit_key(error, key_coder(route.collection.coder))
-                raise_step_error(self._plan.stages[route.stage].root.name, cause, self._context, keyed=True)
+                raise_step_error(self._plan.stages[route.stage].root.name, error, self._context, keyed=True)
             yield from ((route, worker, part) for worker, part in parts)
 
     def all(self, collection: CollectionId) -> Iterator[tuple[Route, int]]:

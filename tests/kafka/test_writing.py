@@ -9,7 +9,7 @@ import pytest
 
 from sage.errors import ConfigError, Fault, StepError
 from sage.runners.local import LocalRunner
-from sage.transforms.io.kafka import KafkaRecord, WriteToKafka
+from sage.transforms.io.kafka import KafkaHeader, KafkaRecord, WriteToKafka
 from sage.transforms.io.kafka.opening import CLIENTS
 from tests.kafka.cluster import Cluster
 
@@ -93,3 +93,37 @@ def test_a_record_read_with_metadata_can_be_written(kafka: Cluster, client: str)
     write(kafka, [record], kafka.topic(), client=client, with_headers=True)
     [found] = kafka.read(topic)
     assert (found.partition, found.timestamp, found.key, found.value) == (1, 99, b"k", b"v")
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_a_header_without_value_is_written_and_read(kafka: Cluster, client: str, exactly_once: bool) -> None:
+    topic = kafka.topic()
+    headers = (KafkaHeader("a", None), KafkaHeader("b", b""), KafkaHeader("c", b"1"))
+    record = KafkaRecord(topic, -1, -1, -1, -1, "", b"k", None, headers)
+    write(kafka, [record], topic, client=client, with_headers=True, exactly_once=exactly_once)
+    [found] = kafka.read(topic)
+    assert found.value is None
+    assert found.headers == [("a", None), ("b", b""), ("c", b"1")]
+
+
+@pytest.mark.parametrize("exactly_once", [False, True])
+def test_a_record_that_is_not_bytes_is_named_with_what_to_do(kafka: Cluster, client: str, exactly_once: bool) -> None:
+    topic = kafka.topic()
+    with pytest.raises(StepError, match=r"'k' of type str.*key_serializer") as caught:
+        write(kafka, [(b"fine", b"v"), ("k", "v")], topic, client=client, exactly_once=exactly_once)
+    assert caught.value.step.startswith("WriteToKafka")
+    assert kafka.values(topic) == []
+
+
+def test_a_partition_that_is_not_there_is_named(kafka: Cluster, client: str) -> None:
+    row = beam.Row(key=b"k", value=b"v", partition=7)
+    with pytest.raises(Exception, match="did not take what was written"):
+        write(kafka, [row], kafka.topic(2), client=client, with_headers=True)
+
+
+def test_settings_of_one_client_only_do_not_stop_the_questions_that_the_other_asks(kafka: Cluster) -> None:
+    topic = kafka.topic()
+    config = {"queue.buffering.max.kbytes": "4096", "bootstrap.timeout.ms": "20000", "compression.type": "none"}
+    write(kafka, [(b"k", b"v")], topic, config, client="confluent-kafka")
+    write(kafka, [(b"k", b"w")], topic, {"compression.type": "none"}, client="kafka-python")
+    assert kafka.values(topic) == [b"v", b"w"]

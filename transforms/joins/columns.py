@@ -2,82 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import math
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.coders import FastPrimitivesCoder, registry
 from apache_beam.typehints import schemas
-from apache_beam.utils.timestamp import Timestamp
 
 from sage.checks import suggestion
+from sage.equality import canonical
 from sage.errors import ConfigError
 from sage.joins import JoinKind, KeyOf, kv_types
 
-__all__ = ["ColumnKey", "MergeColumns", "On", "column_names", "comparable", "join_kind", "key_functions", "reader"]
+__all__ = ["MergeColumns", "On", "column_names", "join_kind", "key_functions", "reader"]
 
 On = str | Sequence[str] | Mapping[str, str] | None
 """The columns that must be equal: a name, several names, or ``{left name: right name}``; None for keyed pairs."""
-
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-_MICROSECOND = datetime.timedelta(microseconds=1)
-
-
-def comparable(value: Any) -> Any:
-    """A value in a form that has the same bytes as that of each value it equals, of whatever type.
-
-    Numbers that are equal are one key, as in SQL, and so are NaN and NaN, and times of one instant in two zones.
-    Values of other types stay as they are; Beam's coder then decides, or refuses them.
-
-    >>> comparable(1.0), comparable(decimal.Decimal("2.50")), comparable(True)
-    (1, 2.5, 1)
-    """
-    cls = value.__class__
-    if cls is int or cls is str or cls is bytes or value is None:
-        return value
-    form = _FORMS.get(cls)
-    return form(value) if form is not None else value
-
-
-def _float(value: float) -> Any:
-    if value != value:
-        return ("nan",)
-    return int(value) if value.is_integer() else value
-
-
-def _decimal(value: decimal.Decimal) -> Any:
-    if not value.is_finite():
-        return _float(float(value))
-    above, below = value.as_integer_ratio()
-    if below == 1:
-        return above
-    near = float(value)
-    return near if math.isfinite(near) and near.as_integer_ratio() == (above, below) else ("ratio", above, below)
-
-
-def _datetime(value: datetime.datetime) -> Any:
-    if value.tzinfo is None:
-        return ("local", value.isoformat())
-    return ("instant", (value - _EPOCH) // _MICROSECOND)
-
-
-_FORMS: dict[type, Callable[[Any], Any]] = {
-    bool: int,
-    float: _float,
-    decimal.Decimal: _decimal,
-    datetime.datetime: _datetime,
-    datetime.date: lambda value: ("date", value.toordinal()),
-    datetime.time: lambda value: ("time", value.isoformat()),
-    datetime.timedelta: lambda value: ("span", value // _MICROSECOND),
-    uuid.UUID: lambda value: ("uuid", value.bytes),
-    Timestamp: lambda value: ("instant", value.micros),
-    tuple: lambda value: tuple(map(comparable, value)),
-    list: lambda value: ("list", *map(comparable, value)),
-}
 
 
 class _OneColumn:
@@ -91,7 +30,14 @@ class _OneColumn:
             value = row[self.name] if row.__class__ is dict else _column(row, self.name)
         except (KeyError, AttributeError) as error:
             raise _told(self.owner, self.name, row, error) from None
-        return value if value.__class__ is str or value.__class__ is int else comparable(value)
+        return value if value.__class__ is str or value.__class__ is int else _form(self.owner, self.name, value)
+
+
+def _form(owner: str, name: str, value: Any) -> Any:
+    try:
+        return canonical(value)
+    except ConfigError as error:
+        raise ConfigError(f"{owner}: column {name!r}: {error}") from None
 
 
 class _Columns:
@@ -180,21 +126,9 @@ def _key_of(owner: str, names: tuple[str, ...]) -> KeyOf:
     return _OneColumn(owner, names[0]) if len(names) == 1 else _Columns(owner, names)
 
 
-class ColumnKey:
-    """The type of the keys that columns make, as Beam is told it: any value whose bytes are always the same."""
-
-    @staticmethod
-    def from_type_hint(_hint: Any, _registry: Any) -> Any:
-        """The coder of these keys."""
-        return FastPrimitivesCoder().as_deterministic_coder("a join on columns")
-
-
-registry.register_coder(ColumnKey, ColumnKey)
-
-
 def join_kind(owner: str, how: str, on: On, left: beam.PCollection, right: beam.PCollection) -> JoinKind:
     """The join of two sides on columns, or of keyed pairs; raises as `key_functions`."""
-    return JoinKind(how, *key_functions(owner, on, left, right), ColumnKey)
+    return JoinKind(how, *key_functions(owner, on, left, right))
 
 
 def _names(owner: str, on: On) -> dict[str, str]:

@@ -6,7 +6,7 @@ import apache_beam as beam
 
 from sage import joins
 from sage.joins import check_how
-from sage.transforms.joins.columns import ColumnKey, On, key_functions
+from sage.transforms.joins.columns import On, key_functions
 
 __all__ = ["Join"]
 
@@ -21,8 +21,10 @@ class Join(beam.PTransform):
         (orders, payments) | Join(on="order_id", how="left") | MergeColumns(on="order_id")
 
     A column or key that is None equals nothing, as NULL in SQL, and so does a key of several columns (a tuple) with
-    None among them. Columns are equal where their values are: 1, 1.0 and True; NaN and NaN. Keys of pairs are compared
-    by their encoded bytes, as everywhere in Beam.
+    None among them. Keys are equal where their values are, whatever their types, as `sage.equality.canonical` has it:
+    1, 1.0, True and ``numpy.int64(1)``; NaN and NaN. A pair's result has the key of its left row, or that of the right
+    one where there is no left. Where both sides of pairs declare one key type that has a coder of the user's, the bytes
+    of that coder decide.
 
     A result comes when its window fires, and has the timestamp of its group: by default the window's end. A row with a
     NULL key that comes out (``left``, ``right``, ``full``, ``anti``) does so at once, with its own timestamp.
@@ -45,4 +47,4 @@ class Join(beam.PTransform):
     def expand(self, pcollections):  # type: ignore[no-untyped-def]
         left_key, right_key = key_functions("Join", self._on, *pcollections)
         keys = None if left_key is None or right_key is None else (left_key, right_key)
-        return pcollections | "Join" >> joins.Join(self._how, keys, ColumnKey)
+        return pcollections | "Join" >> joins.Join(self._how, keys)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
+from apache_beam import typehints
 from apache_beam.coders import FastPrimitivesCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from sage.errors import ConfigError
-from sage.joins import LEFT, JoinKind, check_how, is_null, pair_of
+from sage.joins import LEFT, JoinKind, check_how, is_null, row_of
 from sage.transforms.joins.columns import On, join_kind
 from sage.transforms.joins.timed import at, timed_join
 
@@ -61,7 +62,8 @@ class TableJoin(beam.PTransform):
         if self._held == "state":
             current = _Current(kind, self._deleted)
             return timed_join("TableJoin", pcollections, kind, current, current.at_end)
-        keyed = table | "Keyed" >> beam.FlatMap(_Keyed(kind.right_key)).with_output_types(tuple[Any, Any])
+        kind = kind.typed(stream, table)
+        keyed = table | "Keyed" >> beam.FlatMap(_Keyed(kind)).with_output_types(typehints.Tuple[kind.key_type, Any])
         look = beam.ParDo(_Look(kind), beam.pvalue.AsMultiMap(keyed))
         return stream | "Look" >> look.with_output_types(kind.output_type(stream, table))
 
@@ -69,11 +71,11 @@ class TableJoin(beam.PTransform):
 class _Keyed:
     """Table rows under their keys; NULL is under none."""
 
-    def __init__(self, key_of: Callable[[Any], Any] | None) -> None:
-        self.key_of = key_of
+    def __init__(self, kind: JoinKind) -> None:
+        self.kind, self.key_of = kind, kind.right_key
 
     def __call__(self, row: Any) -> Any:
-        key, row = pair_of(row) if self.key_of is None else (self.key_of(row), row)
+        key, row = self.kind.keyed_row(row) if self.key_of is None else (self.key_of(row), row)
         return () if is_null(key) else ((key, row),)
 
 
@@ -85,7 +87,7 @@ class _Look(beam.DoFn):
 
     def process(self, row: Any, table: Any) -> Iterator[Any]:
         kind = self.kind
-        key, row = pair_of(row) if kind.left_key is None else (kind.left_key(row), row)
+        key, row = kind.keyed_row(row) if kind.left_key is None else (kind.left_key(row), row)
         matches = () if is_null(key) else table[key]
         found = False
         for match in matches:
@@ -112,7 +114,7 @@ class _Current(beam.DoFn):
             return self._result(key, row, known)
         if known is None or known[0] <= stamp:
             # What is deleted leaves its time behind, so that an older row that comes later does not bring it back.
-            gone = self.deleted is not None and self.deleted(row)
+            gone = self.deleted is not None and self.deleted(row_of(row))
             current.write((stamp, gone, None if gone else row))
         return ()
 
@@ -128,7 +130,7 @@ class _Current(beam.DoFn):
         """The results of one key when all of the table is there."""
         known = None
         for stamp, row in rights[-1:]:
-            known = (stamp, self.deleted is not None and self.deleted(row), row)
+            known = (stamp, self.deleted is not None and self.deleted(row_of(row)), row)
         for stamp, row in lefts:
             for result in self._result(key, row, known):
                 yield at(stamp, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from apache_beam.transforms.trigger import DefaultTrigger
@@ -104,12 +105,13 @@ class WindowTables(Root):
         table = self.table(window)
         if table is None or not values:
             return
-        if not self._memory.limited:
-            self.add(table, values)
-            return
         before = len(table)
         self.add(table, values)
-        self._grow(window, size_of_pairs(values, len(table) - before))
+        new = len(table) - before
+        if new:
+            self.ids.check(list(islice(reversed(table), new)))
+        if self._memory.limited:
+            self._grow(window, size_of_pairs(values, new))
 
     def _grow(self, window: Any, size: int) -> None:
         self._bytes[window] = self._bytes.get(window, 0) + size

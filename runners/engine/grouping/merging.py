@@ -7,6 +7,7 @@ same windows as merging at each element, without a merge at each element.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from apache_beam.transforms.trigger import DefaultTrigger
@@ -95,6 +96,8 @@ class MergingRoot(PaneRoot):
                         found.append(part)
                         if gathers and len(found) > CROWDED:
                             crowded.add(identity)
+            if len(opened) > before:
+                self._ids.check(list(islice(reversed(opened), len(opened) - before)))
             for identity in crowded:
                 self._thin_out(identity)
             self._open.took(block.values, len(opened) - before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from apache_beam.transforms.timeutil import TimeDomain
@@ -65,14 +65,19 @@ class TriggeredRoot(PaneRoot):
             self._gather(block)
             return
         came, of = self._came, self._ids.of
+        new: list[Any] = []
         try:
             for (key, value), stamp, windows, _ in block.rows():
                 identity = of(key)
                 found = came.get(identity)
                 if found is None:
+                    if identity not in self._states:
+                        new.append(identity)
                     came[identity] = [key, (value, stamp, windows)]
                 else:
                     found.append((value, stamp, windows))
+            if new:
+                self._ids.check(new)
         except RAISED as error:
             raise_step_error(self.step.name, error, self._context, keyed=True)
 
@@ -96,6 +101,8 @@ class TriggeredRoot(PaneRoot):
                 identity = of(key)
                 keys.setdefault(identity, key)
                 lists.setdefault(identity, []).append((value, stamp, windows))
+            if len(lists) > before:
+                self._ids.check(list(islice(reversed(lists), len(lists) - before)))
             self._gathered.took(block.values, len(lists) - before)
         except RAISED as error:
             raise_step_error(self.step.name, error, self._context, keyed=True)

@@ -62,6 +62,8 @@ class MapCell(Cell):
     def put(self, key: Any, value: Any) -> None:
         """Sets the value of a key."""
         identity = self._ids.of(key)
+        if identity is key and identity not in self._entries:
+            self._ids.check((key,))
         self._entries[identity] = value
         if self.shelf is not None:
             self.changed.add(identity)

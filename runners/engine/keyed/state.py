@@ -107,6 +107,8 @@ class KeyedState(userstate.UserStateContext):
         column = cells.columns[name]
         cell = column.get(identity)
         if cell is None:
+            if identity is key:
+                self._ids.check((key,))
             cell = column[identity] = self._missing(name, key, identity, window)
             cell.name, cell.identity = name, identity
             self.made += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.transforms import userstate, window
+from apache_beam.transforms import trigger, userstate, window
 from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 from sage.errors import StepError
 
@@ -143,15 +145,70 @@ def test_a_key_that_has_no_bytes_of_its_own(failing):
     failing(build, "Group", TypeError, "Unable to deterministically encode")
 
 
-def test_a_key_that_its_type_hint_denies_is_told_where_workers_need_its_bytes(run):
-    pair = beam.typehints.Tuple[int, int]
+GLOBAL = partial(beam.WindowInto, window.GlobalWindows())
+SESSIONS = partial(beam.WindowInto, window.Sessions(10))
+EACH = partial(
+    beam.WindowInto,
+    window.GlobalWindows(),
+    trigger=trigger.Repeatedly(trigger.AfterCount(1)),
+    accumulation_mode=trigger.AccumulationMode.DISCARDING,
+)
+
+
+class Counts(beam.DoFn):
+    COUNT = userstate.CombiningValueStateSpec("count", sum)
+
+    def process(self, element: Any, count: Any = beam.DoFn.StateParam(COUNT)) -> Any:
+        count.add(1)
+        yield element[0], count.read()
+
+
+UNFIT: list[Any] = [
+    (tuple[str, int], ("a", 1), (None, 1), GLOBAL, "group"),
+    (tuple[str, int], ("a", 1), ("a", 1, 2), GLOBAL, "group"),
+    (tuple[tuple[str, int], int], (("a", 1), 1), (("a", "b"), 1), GLOBAL, "group"),
+    (str, "\u00e9", "\ud800", GLOBAL, "group"),
+    (Any, "a", "\ud800", GLOBAL, "group"),
+    (int, 1, 1 << 63, GLOBAL, "group"),
+    (str, "a", None, GLOBAL, "combine"),
+    (tuple[int, str], (1, "a"), (1 << 64, "a"), GLOBAL, "combine"),
+    (int, 1, "a", SESSIONS, "group"),
+    (tuple[str, int], ("a", 1), (None, 1), EACH, "group"),
+    (bytes, b"a", "a", GLOBAL, "state"),
+    (int, 1, -(1 << 63) - 1, GLOBAL, "state"),
+]
+
+
+@pytest.mark.parametrize(("declared", "fit", "unfit", "windows", "kind"), UNFIT)
+def test_a_key_that_its_declared_type_does_not_fit_is_an_error_wherever_it_runs(
+    failing, declared, fit, unfit, windows, kind
+):
+    """Behind a key that fits, and whether or not keys are ever encoded."""
+    pair = convert_to_beam_type(tuple[declared, int])
+    keyed = {"group": beam.GroupByKey(), "combine": beam.CombinePerKey(sum), "state": beam.ParDo(Counts())}[kind]
 
     def build(p):
-        p | beam.Create([1]) | beam.Map(lambda n: ("a", n)).with_output_types(pair) | "Group" >> beam.GroupByKey()
+        pairs = p | beam.Create([0]) | beam.FlatMap(lambda n: [(fit, n), (unfit, n)]) | windows()
+        pairs.element_type = pair
+        pairs | "Keyed" >> keyed
 
-    with pytest.raises(StepError, match="a key does not fit the coder that its type hints ask for") as caught:
-        run(build, "--workers=2")
-    assert caught.value.step == "Group"
+    error = failing(build, "Keyed", TypeError, "a key does not fit the coder that its type hints ask for")
+    assert repr(unfit)[:90] in str(error)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_keys_of_optional_and_of_subclassed_types_fit(run, workers):
+    def build(p):
+        for number, (declared, key) in enumerate([(str | None, None), (str, Text("a")), (int, True), (float, 1)]):
+            pairs = p | f"make {number}" >> beam.Create([0]) | f"key {number}" >> beam.Map(lambda n, key=key: (key, n))
+            pairs.element_type = convert_to_beam_type(tuple[declared, int])
+            pairs | f"group {number}" >> beam.GroupByKey()
+
+    run(build, f"--workers={workers}")
+
+
+class Text(str):
+    pass
 
 
 class Windows(window.NonMergingWindowFn):

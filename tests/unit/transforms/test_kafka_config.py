@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from sage.errors import ConfigError
+from sage.errors import ConfigError, MissingExtra
 from sage.transactions import SinkContext
 from sage.transforms.io.kafka import ReadFromKafka, WriteToKafka
+from sage.transforms.io.kafka.checking import checked_pairs, checked_record
 from sage.transforms.io.kafka.config import for_confluent, for_kafka_python
-from sage.transforms.io.kafka.records import deserializer, serializer
+from sage.transforms.io.kafka.records import KafkaRecord, deserializer, serializer
 from sage.transforms.io.kafka.source import KafkaSource, Split
 from sage.transforms.io.kafka.transactions import is_heir, transactional_id
 
@@ -200,3 +201,82 @@ def test_each_producer_of_a_run_before_has_one_heir(subtasks: int, subtask: int,
     # Three became two.
     earlier = ((0, 1), (2,))[subtask]
     assert is_heir(SinkContext("job", "step", subtask, subtasks, earlier), "p/q", name) is mine
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent-kafka"])
+@pytest.mark.parametrize("make", [lambda *how, **more: WriteToKafka(how[0], "t", **more),
+                                  lambda *how, **more: ReadFromKafka(how[0], ["t"], **more)])  # fmt: skip
+def test_settings_are_checked_when_the_transform_is_made(make: Any, client: str) -> None:
+    make({**SERVERS, "bootstrap.timeout.ms": "5000", "compression.type": "none"}, client=client)
+    for config, told in (
+        ({"retry.backoff.mz": "5"}, "retry.backoff.mz"),
+        ({"retry.backoff.ms": "soon"}, "retry.backoff.ms"),
+        ({"compression.type": "lzz4"}, "unknown compression.type='lzz4'; did you mean 'lz4'"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            make({**SERVERS, **config}, client=client)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_codec_needs_its_library_with_the_client_in_python(codec: str) -> None:
+    from kafka import codec as codecs
+
+    config = {**SERVERS, "compression.type": codec}
+    WriteToKafka(config, "t", client="confluent-kafka")
+    if getattr(codecs, f"has_{codec}")():
+        WriteToKafka(config, "t")
+    else:
+        with pytest.raises(MissingExtra, match=f"compression.type={codec} .*pip install"):
+            WriteToKafka(config, "t")
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (("k", b"v"), "the key is 'k' of type str.*key_serializer"),
+        ((b"k", {"a": 1}), "the value is .* of type dict.*value_serializer"),
+        ((5, b"v"), "the key is 5 of type int"),
+        ((b"k", b"v", b"w"), "must be a .key, value. pair"),
+        (7, "must be a .key, value. pair"),
+        (b"kv", "must be a .key, value. pair"),
+        (None, "must be a .key, value. pair"),
+    ],
+)
+def test_a_row_that_is_no_pair_of_bytes_is_refused(row: Any, told: str) -> None:
+    for rows in ([row], [(b"fine", None), row]):
+        with pytest.raises(TypeError, match=f"(?s)topic 't': .*{told}"):
+            checked_pairs("t", rows)
+
+
+def test_pairs_of_bytes_of_any_kind_pass() -> None:
+    rows = [(b"k", b"v"), (None, b"v"), (b"gone", None)]
+    assert checked_pairs("t", rows) is rows
+    assert checked_pairs("t", [(bytearray(b"k"), memoryview(b"v"))]) == [(b"k", b"v")]
+
+
+RECORD = KafkaRecord("t", 1, -1, 5, -1, "", b"k", None, ())
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"key": "k"}, "the key must be bytes or None"),
+        ({"value": 5}, "the value must be bytes or None"),
+        ({"headers": ((b"h", b"1"),)}, "the key of a header must be a str"),
+        ({"headers": (("h", "1"),)}, "the value of the header 'h' must be bytes or None"),
+        ({"timestamp": 1.5}, "the timestamp must be an int"),
+        ({"timestamp": -5}, "the timestamp must be milliseconds since the epoch, not -5"),
+        ({"partition": True}, "the partition must be an int"),
+        ({"partition": 1 << 31}, "the partition must be"),
+        ({"topic": "a b"}, "a topic's name has"),
+        ({"topic": ".."}, "a topic's name has"),
+        ({"topic": 5}, "the topic must be a str"),
+    ],
+)
+def test_a_record_that_kafka_cannot_take_is_refused(changed: Any, told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        checked_record(RECORD._replace(**changed))
+
+
+def test_a_record_may_have_headers_without_value() -> None:
+    assert checked_record(RECORD._replace(headers=(("h", None),))).headers == (("h", None),)

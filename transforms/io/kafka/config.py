@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sage.checks import suggestion
-from sage.errors import ConfigError
+from sage.errors import ConfigError, MissingExtra
 
-__all__ = ["as_text", "check_consumer", "check_producer", "for_confluent", "for_kafka_python"]
+__all__ = ["as_text", "check_consumer", "check_producer", "check_settings", "for_confluent", "for_kafka_python"]
 
 # What only a Java client needs; it changes nothing of the meaning.
 _JAVA_ONLY = {
@@ -22,6 +22,8 @@ _JAVA_ONLY = {
 }  # fmt: skip
 # What a transform sets by itself.
 _OURS = {"enable.auto.commit", "auto.offset.reset", "group.id", "transactional.id", "allow.auto.create.topics"}
+# The codecs, each with the extra that brings its library to kafka-python.
+_CODECS = {"none": "kafka", "gzip": "kafka", "snappy": "snappy", "lz4": "kafka", "zstd": "kafka"}
 _JAAS = re.compile(r"(\w+)\s*=\s*\"((?:[^\"\\]|\\.)*)\"")
 
 _TO_KAFKA_PYTHON = {
@@ -94,12 +96,57 @@ def check_producer(config: Mapping[str, str], exactly_once: bool) -> None:
         raise ConfigError("WriteToKafka: a transaction needs enable.idempotence=true")
 
 
-def for_kafka_python(config: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+def check_settings(owner: str, client: str, config: Mapping[str, str], producer: bool) -> None:
+    """Refuses settings that the client does not know, values that are not of their type, and missing codecs.
+
+    Raises:
+        ConfigError: a setting is unknown, or is not of its type, or there is no such compression.
+        MissingExtra: the compression needs a library that is not installed.
+    """
+    codec = config.get("compression.type", "none")
+    if codec not in _CODECS:
+        near = suggestion(codec, _CODECS) or "."
+        raise ConfigError(f"{owner}: unknown compression.type={codec!r}{near} Accepted: {', '.join(_CODECS)}")
+    try:
+        if client == "confluent-kafka":
+            _check_librdkafka(for_confluent(config, producer), producer)
+        else:
+            from kafka import KafkaConsumer, KafkaProducer
+
+            for_kafka_python(config, (KafkaProducer if producer else KafkaConsumer).DEFAULT_CONFIG)
+    except ConfigError as error:
+        raise ConfigError(f"{owner}: {error}") from None
+    if client != "confluent-kafka" and producer and codec != "none":
+        from kafka import codec as codecs
+
+        if not getattr(codecs, f"has_{codec}")():
+            raise MissingExtra(f"{owner}: compression.type={codec} with kafka-python", _CODECS[codec])
+
+
+def _check_librdkafka(given: Mapping[str, str], producer: bool) -> None:
+    """Has librdkafka look at the settings; without brokers it connects nowhere."""
+    import confluent_kafka
+
+    # Files of certificates may be at the workers only.
+    elsewhere = ("bootstrap.", "ssl.", "sasl.", "security.")
+    named: dict[str, Any] = {key: value for key, value in given.items() if not key.startswith(elsewhere)}
+    named["log_level"] = 0
+    make = confluent_kafka.Producer if producer else confluent_kafka.Consumer
+    try:
+        client = make(named if producer else {"group.id": "unused", **named})
+    except confluent_kafka.KafkaException as error:
+        raise ConfigError(f"confluent-kafka: {error.args[0].str() if error.args else error}") from None
+    if not producer:
+        client.close()
+
+
+def for_kafka_python(config: Mapping[str, str], known: Mapping[str, Any], lenient: bool = False) -> dict[str, Any]:
     """Keyword arguments for a client of kafka-python.
 
     Args:
         config: the configuration, with Java's names.
         known: the defaults of the client, by its own names; their types tell what a value must become.
+        lenient: whether settings that are unknown are left out, since they are those of another client.
 
     Raises:
         ConfigError: a setting is unknown, or is not of its type.
@@ -111,9 +158,11 @@ def for_kafka_python(config: Mapping[str, str], known: Mapping[str, Any]) -> dic
             given["ssl_check_hostname"] = bool(value)
         elif key == "enable.ssl.certificate.verification" and value.lower() in _FALSE:
             raise ConfigError("kafka-python always verifies the broker's certificate: name its CA as ssl.ca.location")
+        elif key == "compression.type" and value == "none":
+            continue  # the client's word for it is None
         elif name in known:
             given[name] = _typed(key, value, known[name])
-        elif not _only_elsewhere(name):
+        elif not lenient and not _only_elsewhere(name):
             near = suggestion(key, [*_OURS, *(name.replace("_", ".") for name in known)])
             raise ConfigError(f"kafka-python has no setting {key!r}{near}")
     return given
@@ -124,6 +173,7 @@ def for_confluent(config: Mapping[str, str], producer: bool) -> dict[str, Any]:
     given = {_TO_CONFLUENT.get(key, key): value for key, value in _without_java(config).items()}
     if given.get("ssl.endpoint.identification.algorithm") == "":
         given["ssl.endpoint.identification.algorithm"] = "none"
+    given.pop("bootstrap.timeout.ms", None)  # the first connection is made by another client
     if not producer:
         given.pop("acks", None)
     return given

@@ -19,7 +19,7 @@ from sage.checks import suggestion
 from sage.errors import ConfigError
 from sage.transforms.io.kafka.clients import Partition
 from sage.transforms.io.kafka.config import for_kafka_python
-from sage.transforms.io.kafka.quiet import quieten
+from sage.transforms.io.kafka.quiet import connecting, quieten
 
 __all__ = ["Control", "Fenced", "Transaction"]
 
@@ -64,23 +64,27 @@ class Transaction(NamedTuple):
 class Control:
     """A connection for questions. Each is asked again while the broker does not answer, up to ``patience_s`` (seconds).
 
+    Whoever has never had an answer may have the wrong address: the first connection is given up after ``connect_s``
+    (seconds), or after the ``bootstrap.timeout.ms`` of the configuration.
+
     Raises:
         ConnectionError: no broker answered in time; from every method, and from the constructor.
     """
 
-    def __init__(self, config: Mapping[str, str], patience_s: float = 30.0) -> None:
+    def __init__(self, config: Mapping[str, str], patience_s: float = 30.0, connect_s: float = 10.0) -> None:
         import kafka
         from kafka import errors
 
         self._config = config
         self._servers = config["bootstrap.servers"]
-        self._patience = patience_s
+        self._patience = min(patience_s, connect_s)
         self._kafka = kafka
         self._errors = errors
         self._admin: Any = None
         self._leaders: dict[Partition, int] = {}
         quieten()
         self._ask(lambda admin: None)
+        self._patience = patience_s
 
     def __enter__(self) -> Control:
         return self
@@ -265,7 +269,7 @@ class Control:
         if self.starts([partition])[partition] > offset:
             return None
         known = self._kafka.KafkaConsumer.DEFAULT_CONFIG
-        given = for_kafka_python(self._config, known)
+        given = for_kafka_python(self._config, known, lenient=True)
         given.update(isolation_level="read_committed", enable_auto_commit=False, group_id=None, fetch_max_wait_ms=50)
         consumer = self._kafka.KafkaConsumer(**given)
         try:
@@ -309,15 +313,19 @@ class Control:
 
     def _connected(self) -> Any:
         given = {"reconnect_backoff_max_ms": 1_000}
-        given.update(for_kafka_python(self._config, self._kafka.KafkaAdminClient.DEFAULT_CONFIG))
+        given.update(for_kafka_python(self._config, self._kafka.KafkaAdminClient.DEFAULT_CONFIG, lenient=True))
         patience = given.pop("bootstrap_timeout_ms", round(self._patience * 1000))
         nobody = f"no Kafka broker answers at {self._servers} (bootstrap.servers)"
         if patience > _SOON_TOLD_MS:
-            with contextlib.suppress(self._errors.KafkaTimeoutError):
+            with connecting(), contextlib.suppress(self._errors.KafkaTimeoutError):
                 return self._kafka.KafkaAdminClient(**given, bootstrap_timeout_ms=_SOON_TOLD_MS)
             _LOG.warning("%s so far; it is asked for %.0f s in all", nobody, patience / 1000)
             patience -= _SOON_TOLD_MS
         try:
-            return self._kafka.KafkaAdminClient(**given, bootstrap_timeout_ms=patience)
+            with connecting():
+                return self._kafka.KafkaAdminClient(**given, bootstrap_timeout_ms=patience)
         except self._errors.KafkaTimeoutError as error:
-            raise ConnectionError(f"{nobody}: {error}") from error
+            raise ConnectionError(
+                f"{nobody}: {error}. See that the address is right and can be reached from here; "
+                "'bootstrap.timeout.ms' in the config waits longer"
+            ) from error

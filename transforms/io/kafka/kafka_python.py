@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,28 @@ def _record(message: Any) -> KafkaRecord:
     return KafkaRecord(*place, message.timestamp, kind, timestamp_type_name(kind), message.key, message.value, headers)
 
 
+class _Null(bytes):
+    """Stands for a header's value that is None, which the client can write but refuses to take."""
+
+
+_NULL = _Null()
+
+
+@functools.cache
+def _write_headers_without_value() -> None:
+    """Has the client write `_NULL` as a value that is not there. Its own check, and what it counts, see empty bytes."""
+    from kafka.record.default_records import DefaultRecordBatchBuilder as Builder
+
+    append = Builder.append
+
+    def translated(self: Any, offset: int, timestamp: Any, key: Any, value: Any, headers: Any, **more: Any) -> Any:
+        if headers:
+            headers = [(name, None if each is _NULL else each) for name, each in headers]
+        return append(self, offset, timestamp, key, value, headers, **more)
+
+    Builder.append = translated
+
+
 class PythonProducer:
     """A `Producer` on kafka-python's ``KafkaProducer``."""
 
@@ -99,7 +122,7 @@ class PythonProducer:
         send = self._producer.send
         try:
             self._futures += [send(topic, value, key) for key, value in rows]
-        except self._errors.KafkaError as error:
+        except (self._errors.KafkaError, ValueError) as error:
             raise WriteFailed(f"topic {topic!r}: {error}") from error
         if len(self._futures) > self._too_many:
             self._futures = [future for future in self._futures if not future.succeeded()]
@@ -112,11 +135,16 @@ class PythonProducer:
         if record.timestamp >= 0:
             where["timestamp_ms"] = record.timestamp
         headers = [(header.key, header.value) for header in record.headers]
+        if any(value is None for _, value in headers):
+            _write_headers_without_value()
+            headers = [(key, _NULL if value is None else value) for key, value in headers]
         try:
             self._futures.append(
                 self._producer.send(record.topic, value=record.value, key=record.key, headers=headers, **where)
             )
-        except self._errors.KafkaError as error:
+        except AssertionError as error:
+            raise WriteFailed(f"topic {record.topic!r}: there is no partition {record.partition}") from error
+        except (self._errors.KafkaError, ValueError) as error:
             raise WriteFailed(f"topic {record.topic!r}: {error}") from error
 
     def flush(self, timeout_s: float) -> None:

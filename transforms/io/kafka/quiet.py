@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-__all__ = ["Seldom", "quieten"]
+__all__ = ["Seldom", "connecting", "quieten"]
 
 _EVERY_S = 30.0
-_LOGGERS = ("kafka.net.manager", "kafka.net.connection")
+_LOGGERS = ("kafka.net.manager", "kafka.net.connection", "kafka.net.inet")
 
 
 class Seldom(logging.Filter):
@@ -27,10 +28,22 @@ class Seldom(logging.Filter):
         self._every_s = every_s
         self._now_s = now_s
         self._heard: dict[tuple[str, int], float] = {}
+        self._connecting = 0
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Lets nothing pass inside: who makes a first connection says itself that nobody answers."""
+        self._connecting += 1
+        try:
+            yield
+        finally:
+            self._connecting -= 1
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
+        if self._connecting:
+            return False
         place, now = (record.pathname, record.lineno), self._now_s()
         if place in self._heard and now - self._heard[place] < self._every_s:
             return False
@@ -45,3 +58,8 @@ def quieten() -> None:
     """Has the connections of kafka-python complain seldom, in this process; levels and handlers stay as they are."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_SELDOM)  # once, however often it is called
+
+
+def connecting() -> contextlib.AbstractContextManager[None]:
+    """Silences the connections of kafka-python inside, in this process."""
+    return _SELDOM.connecting()

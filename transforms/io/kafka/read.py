@@ -78,6 +78,7 @@ class ReadFromKafka(beam.PTransform):
     Raises:
         ConfigError: a setting is wrong, or would lose records (``enable.auto.commit``).
         MissingExtra: the client is not installed.
+        ConnectionError: when run, if no broker answers within 10 s, or the ``bootstrap.timeout.ms`` of the config (ms).
         DataLoss: when run, if the position to go on from is not in the log any more.
     """
 
@@ -165,6 +166,7 @@ class ReadFromKafka(beam.PTransform):
         if reading.commit_offsets and not reading.group:
             raise ConfigError("ReadFromKafka: commit_offset_in_finalize needs a 'group.id' in consumer_config")
         check_client("ReadFromKafka", reading.client)
+        configs.check_settings("ReadFromKafka", reading.client, reading.config, producer=False)
 
     def expand(self, pbegin: Any) -> Any:
         source: StreamSource[Any] = sources.KafkaSource(self.reading)

@@ -21,10 +21,10 @@ _NUMBERS = {"Integer": ">i", "Long": ">q", "Short": ">h", "Float": ">f", "Double
 
 
 class KafkaHeader(NamedTuple):
-    """One header of a record; a key may occur more than once."""
+    """One header of a record; a key may occur more than once, and its value may be None."""
 
     key: str
-    value: bytes
+    value: bytes | None
 
 
 class KafkaRecord(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 
 from sage.errors import ConfigError, Fault, SageError
 from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
+from sage.transforms.io.kafka.checking import checked_pairs, checked_record
 from sage.transforms.io.kafka.clients import Producer, WriteFailed
 from sage.transforms.io.kafka.control import Control, Fenced
 from sage.transforms.io.kafka.opening import open_producer
@@ -61,12 +62,12 @@ class _Rows:
         writing = self._writing
         if writing.with_headers:
             for row in rows:
-                producer.send_record(_record(row, writing.topic))
+                producer.send_record(checked_record(_record(row, writing.topic)))
             return len(rows)
         key, value = writing.key, writing.value
         if key is not None or value is not None:
             rows = [(_bytes(key, k), _bytes(value, v)) for k, v in rows]
-        producer.send(writing.topic, rows)
+        producer.send(writing.topic, checked_pairs(writing.topic, rows))
         return len(rows)
 
 
@@ -178,7 +179,8 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
     def recover(self, context: SinkContext, prepared: Sequence[Prepared]) -> None:
         self._context = context
         self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}/{self._writing.topic}"
-        self._control = Control(self._writing.config, _PATIENCE_S)
+        # A job that goes on from a checkpoint has had this broker: it is waited for.
+        self._control = Control(self._writing.config, _PATIENCE_S, **({"connect_s": _PATIENCE_S} if prepared else {}))
         _check_topic(self._control, self._writing)
         self._swept = not self._managed
         # Before anything else: whoever takes over an id aborts what is open under it.

@@ -35,7 +35,8 @@ class WriteToKafka(beam.PTransform):
     A key goes to the same partition as from Java, with either client.
 
     With ``with_headers`` the elements are ``beam.Row`` with ``key`` and ``value`` (bytes), and, where wanted,
-    ``headers`` (of ``beam.Row(key, value)`` or pairs), ``topic``, ``partition``, ``timestamp`` (ms since the epoch).
+    ``headers`` (of ``beam.Row(key, value)`` or pairs; a value may be None), ``topic``, ``partition``, ``timestamp`` (ms
+    since the epoch).
 
     Args:
         producer_config: Kafka's producer settings by their Java names; at least ``bootstrap.servers``.
@@ -53,8 +54,10 @@ class WriteToKafka(beam.PTransform):
 
     Raises:
         ConfigError: a setting is wrong, or would lose records (``acks=0``, a ``transaction.timeout.ms`` that is
-            shorter than ``longest_outage_s``).
-        MissingExtra: the client is not installed.
+            shorter than ``longest_outage_s``), or is not known to the client.
+        TypeError: when run, if a record is not of bytes; the message names it and the serializer to give.
+        ConnectionError: when run, if no broker answers within 10 s, or the ``bootstrap.timeout.ms`` of the config (ms).
+        MissingExtra: the client is not installed, or the library of ``compression.type`` is not.
     """
 
     byte_array_serializer = f"{BYTES}Serializer"
@@ -83,6 +86,7 @@ class WriteToKafka(beam.PTransform):
         if exactly_once:
             config = _with_timeout(config, longest_outage_s)
         check_client("WriteToKafka", client)
+        configs.check_settings("WriteToKafka", client, config, producer=True)
         self.exactly_once = exactly_once
         self.writing = Writing(
             config=config,

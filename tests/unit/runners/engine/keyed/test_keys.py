@@ -67,3 +67,26 @@ def test_a_key_group_comes_from_the_bytes() -> None:
     assert {ids.group(key, 128) for key in range(1000)} == set(range(128))
     assert ids.group("a", 128) == KeyIds(GENERAL).group("a", 128)
     assert ids.stored(("a", 1)) == GENERAL.encode(("a", 1))
+
+
+@pytest.mark.parametrize(
+    ("coder", "fit", "unfit"),
+    [
+        (coders.VarIntCoder(), [1, -(1 << 63), (1 << 63) - 1], [1 << 63, "a", None, b"a"]),
+        (coders.StrUtf8Coder(), ["", "a", "\u00e9"], ["\udc00", 1, None]),
+        (coders.BytesCoder(), [b"", b"a"], ["a", 1, None]),
+        (PAIR, [("a", 1), ("\u00e9", -1)], [("a", 1 << 63), (1, "a"), ("a",), ("a", 1, 2), (None, 1), 5]),
+        (GENERAL, [1, 1 << 70, "a", None, (), (1, "a"), (1,), (..., b"1")], ["\ud800", (1, "\ud800")]),
+    ],
+)
+def test_a_new_key_that_its_coder_refuses_is_found(coder: Any, fit: list[Any], unfit: list[Any]) -> None:
+    ids = KeyIds(coder)
+    ids.check(fit)
+    for key in unfit:
+        for keys in ([key], [*fit, key]):
+            with pytest.raises(TypeError, match="a key does not fit the coder"):
+                ids.check(keys)
+        with pytest.raises(TypeError, match="a key does not fit the coder"):
+            ids.group(key, 128)
+        with pytest.raises(TypeError, match="a key does not fit the coder"):
+            list(ids.groups([*fit[:1], key], 128))
