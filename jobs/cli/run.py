@@ -16,6 +16,7 @@ from sage.jobs.cli.control import serving
 from sage.jobs.cli.exits import ExitCode, exit_code_of
 from sage.jobs.cli.failure import Failure, explain, show
 from sage.jobs.cli.notes import showing_notes
+from sage.jobs.cli.pipelines import only_on
 from sage.jobs.cli.progress import LiveDisplay
 from sage.jobs.cli.report import document, stdout_kept_clean
 from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, prepare_workers, resolve_runner
@@ -25,6 +26,8 @@ from sage.jobs.cli.target import Target
 __all__ = ["run"]
 
 _LONGEST_END_MS = 3_000  # a worker that does not end by itself is killed sooner; a step in this process can last
+
+_DEFAULT_RUNNER = "local"
 
 _HELP = """Run a job: TARGET is a script, a module, a function or a Beam YAML pipeline.
 
@@ -38,8 +41,9 @@ _HELP = """Run a job: TARGET is a script, a module, a function or a Beam YAML pi
   sage run job.py --workers 4 --memory-limit 2GB
   sage run job.py --json > result.json  one JSON document: state, steps, metrics, error
 
-A pipeline that names no runner gets the one that --runner asks for; one that its code names itself is left
-alone. The options of SAGE are given in the same way: the job's code has the last word.
+A pipeline that names no runner gets the one that --runner asks for, else the local one. Where its code names one,
+that one runs it, and a --runner that asks for another is refused. Of other options the job's code has the last word.
+A script that runs no pipeline and asks for no __name__ has its main or run called, as a module has.
 
 A job that has no end is stopped with Ctrl-C: once takes a last checkpoint, and the same command goes on from it;
 twice ends it at once. `sage jobs`, `savepoint`, `stop` and `drain` work from another terminal.
@@ -85,17 +89,17 @@ class _Outcome:
 @click.argument("job_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- JOB OPTIONS]")
 @click.option(
     "--runner",
-    default="local",
-    show_default=True,
+    default=None,
     metavar="NAME",
-    help="local, ray or flink; or a Beam runner by its name or its class's dotted name.",
+    help="local, ray or flink; or a Beam runner by its name or its class's dotted name. A job whose code names "
+    "another is refused. Default: the runner that the code names, else local.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, and nothing else on stdout.")
 @click.option("--traceback", "full", is_flag=True, help="Show every frame of an error.")
 def run(
     target: str,
     job_options: tuple[str, ...],
-    runner: str,
+    runner: str | None,
     as_json: bool,
     full: bool,
     **sage_options: object,
@@ -110,18 +114,30 @@ def run(
             _tell_surprises(outcome, given)
     code = outcome.exit_code
     if as_json:
-        report = document(outcome.handles, failure, exit_code=code, runner=runner, wall_ms=outcome.wall_ms)
+        report = document(outcome.handles, failure, exit_code=code, runner=runner or _DEFAULT_RUNNER, wall_ms=outcome.wall_ms)
         click.echo(json.dumps(report, indent=2, default=str))
     return code
 
 
-def _run(target: str, job_options: Sequence[str], runner: str, given: Mapping[str, object], *, live: bool) -> _Outcome:
+def _run(
+    target: str,
+    job_options: Sequence[str],
+    runner: str | None,
+    given: Mapping[str, object],
+    *,
+    live: bool,
+) -> _Outcome:
     outcome = _Outcome()
     started = time.monotonic()
     try:
         job = Target.parse(target)
-        prepare_workers(runner, given)
-        with job_defaults(resolve_runner(runner), given), _watching(outcome.handles, live=live):
+        prepare_workers(runner or _DEFAULT_RUNNER, given)
+        resolved = resolve_runner(runner or _DEFAULT_RUNNER)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(job_defaults(resolved, given))
+            if runner is not None:
+                stack.enter_context(only_on(runner, resolved))
+            stack.enter_context(_watching(outcome.handles, live=live))
             started = time.monotonic()
             try:
                 with job.launched(job_options):

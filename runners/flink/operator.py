@@ -10,6 +10,7 @@ from pyflink.datastream import KeyedProcessFunction
 
 from sage.errors import SageError
 from sage.runners.flink.part import Part, Record
+from sage.runners.hosting.nesting import refuse_jobs
 
 
 class LevelFunction(KeyedProcessFunction):  # type: ignore[misc, unused-ignore]
@@ -27,6 +28,7 @@ class LevelFunction(KeyedProcessFunction):  # type: ignore[misc, unused-ignore]
         self._part: Part | None = None
 
     def open(self, runtime_context: Any) -> None:
+        refuse_jobs()
         self._worker = runtime_context.get_index_of_this_subtask()
         self._part = Part(pickle.loads(self._orders[self._worker]), self._level)
 

@@ -22,6 +22,7 @@ from sage.runners.engine import pickling
 from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
 from sage.runners.hosting.checkpoints import Checkpoints
+from sage.runners.hosting.nesting import check_may_start
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
 from sage.runners.hosting.serialising import serialising
@@ -62,6 +63,8 @@ class HostRunner(PipelineRunner):
         # Beam 2.61 sets its default, dill, with the pipeline, and tries it on each function that comes.
         pickler.set_library(pickler.USE_CLOUDPICKLE)
         label = _current_label(input)
+        if not self._locations:
+            check_may_start()
         if label is not None:
             location = caller_location(sys._getframe(1))
             if location is not None:
@@ -83,12 +86,13 @@ class HostRunner(PipelineRunner):
         """Runs a pipeline proto to its end.
 
         Raises:
-            ConfigError: an option has a value that cannot be.
+            ConfigError: an option has a value that cannot be, or this process is a worker of another job.
             UnsupportedFeature: this host cannot run the pipeline; nothing of it has run.
             InvalidPipeline: a part of the proto cannot be decoded here.
             StepError: a step of the user's pipeline raised.
             WorkerLost: a worker process died.
         """
+        check_may_start()
         options.view_as(SageOptions).checked()
         proto = as_of(proto, options.view_as(StreamingOptions).update_compatibility_version)
         if not options.view_as(StandardOptions).streaming:

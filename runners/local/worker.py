@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 from sage.runners.hosting import worker
 from sage.runners.hosting.credits import DRIVER
+from sage.runners.hosting.nesting import refuse_jobs
 from sage.runners.hosting.order import Cancelled, Order, portable_error
 from sage.runners.local.peers import Mailbox, writer
 from sage.runners.local.voice import Voice
@@ -18,6 +19,7 @@ from sage.runners.local.voice import Voice
 
 def work(driver: Connection, connections: list[Connection]) -> None:
     """Runs one order: reads it from the driver, and reports to it."""
+    refuse_jobs()
     order: Order
     order, levels = pickle.loads(driver.recv_bytes())
     lock = threading.RLock()  # what the collector of garbage calls may print
