@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -20,12 +21,10 @@ from sage.jobs.cli.pipelines import only_on
 from sage.jobs.cli.progress import LiveDisplay
 from sage.jobs.cli.report import document, stdout_kept_clean
 from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, prepare_workers, resolve_runner
-from sage.jobs.cli.stopping import patient_interrupts
+from sage.jobs.cli.stopping import LONGEST_END_S, delayed_interrupts, is_running, patient_interrupts
 from sage.jobs.cli.target import Target
 
 __all__ = ["run"]
-
-_LONGEST_END_MS = 3_000  # a worker that does not end by itself is killed sooner; a step in this process can last
 
 _DEFAULT_RUNNER = "local"
 
@@ -105,39 +104,84 @@ def run(
     **sage_options: object,
 ) -> int:
     given = {name: value for name, value in sage_options.items() if value is not None}
-    with stdout_kept_clean() if as_json else contextlib.nullcontext():
-        outcome = _run(target, job_options, runner, given, live=not as_json and sys.stderr.isatty())
+    outcome = _Outcome()
+    with stdout_kept_clean() if as_json else contextlib.nullcontext(click.echo) as write:
+
+        def report(failure: Failure | None, code: int) -> None:
+            if as_json:
+                named = runner or _DEFAULT_RUNNER
+                found = document(outcome.handles, failure, exit_code=code, runner=named, wall_ms=outcome.wall_ms)
+                write(json.dumps(found, indent=2, default=str))
+
+        ending = _Ending(outcome, report, ours=bool(click.get_current_context().obj))
+        _run(outcome, target, job_options, runner, given, live=not as_json and sys.stderr.isatty(), ending=ending)
         failure = explain(outcome.error) if outcome.error is not None else None
         if outcome.error is not None and failure is not None:
             _tell(outcome, outcome.error, failure, full=full)
         else:
             _tell_surprises(outcome, given)
-    code = outcome.exit_code
-    if as_json:
-        report = document(outcome.handles, failure, exit_code=code, runner=runner or _DEFAULT_RUNNER, wall_ms=outcome.wall_ms)
-        click.echo(json.dumps(report, indent=2, default=str))
-    return code
+        report(failure, outcome.exit_code)
+        if outcome.exit_code == ExitCode.INTERRUPTED:
+            ending.leave()
+    return outcome.exit_code
+
+
+@dataclass
+class _Ending:
+    """How the process ends where a job does not.
+
+    Attributes:
+        ours: whether the process is this command's own. If not, it is left alone.
+        display: the live display, while there is one.
+    """
+
+    outcome: _Outcome
+    report: Callable[[Failure | None, int], None]
+    ours: bool
+    display: LiveDisplay | None = None
+
+    def at_once(self) -> None:
+        """Ends the process, with what is known reported. Called from any thread, so also within a user's function."""
+        if not self.ours:
+            return
+        interrupted = KeyboardInterrupt()
+        with contextlib.suppress(Exception):  # whatever is broken, the process ends
+            if self.display is not None:
+                self.display.close()
+            _tell(self.outcome, interrupted, explain(interrupted), full=False)
+            self.report(explain(interrupted), ExitCode.INTERRUPTED)
+        os._exit(ExitCode.INTERRUPTED)
+
+    def leave(self) -> None:
+        """Ends the process where a cancelled job still runs: Python would wait for the thread of it."""
+        if self.ours and any(is_running(handle) for handle in self.outcome.handles):
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(ExitCode.INTERRUPTED)
 
 
 def _run(
+    outcome: _Outcome,
     target: str,
     job_options: Sequence[str],
     runner: str | None,
     given: Mapping[str, object],
     *,
     live: bool,
-) -> _Outcome:
-    outcome = _Outcome()
+    ending: _Ending,
+) -> None:
     started = time.monotonic()
     try:
         job = Target.parse(target)
         prepare_workers(runner or _DEFAULT_RUNNER, given)
         resolved = resolve_runner(runner or _DEFAULT_RUNNER)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(job_defaults(resolved, given))
+            with delayed_interrupts(ending.at_once):
+                stack.enter_context(job_defaults(resolved, given))
             if runner is not None:
                 stack.enter_context(only_on(runner, resolved))
-            stack.enter_context(_watching(outcome.handles, live=live))
+            stack.enter_context(_watching(outcome.handles, ending, live=live))
             started = time.monotonic()
             try:
                 with job.launched(job_options):
@@ -151,29 +195,29 @@ def _run(
     except BaseException as error:
         outcome.error = error
     outcome.wall_ms = (time.monotonic() - started) * 1000
-    return outcome
 
 
 @contextlib.contextmanager
-def _watching(handles: list[JobHandle], *, live: bool) -> Iterator[None]:
+def _watching(handles: list[JobHandle], ending: _Ending, *, live: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if live:
-            stack.enter_context(observe_jobs(stack.enter_context(LiveDisplay()).watch))
+            ending.display = stack.enter_context(LiveDisplay())
+            stack.enter_context(observe_jobs(ending.display.watch))
         stack.enter_context(observe_jobs(handles.append))
         stack.enter_context(showing_notes())
         stack.enter_context(serving(handles))
-        stack.enter_context(patient_interrupts(handles))
+        stack.enter_context(patient_interrupts(handles, ending.at_once))
         yield
 
 
 def _cancel(handles: Sequence[JobHandle]) -> None:
     """Cancels what runs, and waits for it to end: what is told then is how it ended."""
-    running = [handle for handle in handles if not JobState(str(handle.state)).terminal]
+    running = [handle for handle in handles if is_running(handle)]
     for handle in running:
         handle.cancel()
     for handle in running:
         with contextlib.suppress(Exception):  # the interrupt is what is told
-            handle.wait_until_finish(_LONGEST_END_MS)
+            handle.wait_until_finish(int(LONGEST_END_S * 1_000))
 
 
 def _tell(outcome: _Outcome, error: BaseException, failure: Failure, *, full: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from sage.handle import Checkpointed, ExecutionPath, StepProgress, Vitals
 from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.protocol import Ask, Requested
 from sage.runners.hosting.conductor import Taken
+from sage.runners.hosting.interrupts import deferred_signals
 from sage.runners.hosting.metrics import KINDS
 from sage.runners.hosting.progress import Pulse
 
@@ -112,9 +114,11 @@ class JobResult(PipelineResult):
             WorkerLost: a worker process died.
         """
         self._state = PipelineState.RUNNING
+        defers = getattr(self._running, "defers_signals", False)
         try:
-            self._running.run()
-        except KeyboardInterrupt:
+            with deferred_signals(self.name, self.cancel) if defers else contextlib.nullcontext():
+                self._running.run()
+        except (KeyboardInterrupt, SystemExit):  # a signal's: a step that exits has failed
             self._state = PipelineState.CANCELLED
             raise
         except BaseException:

@@ -68,9 +68,9 @@ class Crew(Reports):
             self._bell.send(b"!")
 
     def cancel(self) -> None:
-        """Asks all workers to stop."""
+        """Asks all workers to stop. Called from any thread."""
         self.cancelled_at = time.monotonic()
-        self._say(CANCEL)
+        self.wake()
 
     def command(self, command: Command) -> None:
         """Tells all workers."""
@@ -97,7 +97,11 @@ class Crew(Reports):
         """
         try:
             self._conductor = conductor
+            asked = False
             while self._open and not self._overdue():
+                if self.cancelled_at is not None and not asked:
+                    asked = True
+                    self._say(CANCEL)
                 for ready in wait([*self._open, self._heard], self._patience(conductor)):
                     if ready is self._heard:
                         self._heard.recv(4096)
