@@ -1,7 +1,7 @@
 """How long tests wait. A limit is there to find a hang, so it is far beyond what any machine needs.
 
-``SAGE_TEST_PATIENCE`` multiplies every limit (default 4): on a machine that is slower still, or runs under a tracer, set
-it higher; set it to 1 to find a hang sooner.
+``SAGE_TEST_PATIENCE`` multiplies every limit (default 4): set it higher on a machine that is slower still, or to 1 to
+find a hang sooner.
 """
 
 from __future__ import annotations

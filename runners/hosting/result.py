@@ -106,6 +106,10 @@ class JobResult(PipelineResult):
         self._error: BaseException | None = None
         self._over = threading.Event()
 
+    def __repr__(self) -> str:
+        where = f", stopped at {self.stopped_at}" if self.stopped_at else ""
+        return f"<{type(self).__name__} of {self.name!r}: {self._state}{where}>"
+
     def run(self) -> None:
         """Runs the job to its end.
 
@@ -161,6 +165,13 @@ class JobResult(PipelineResult):
 
     def metrics(self) -> JobMetrics:
         return JobMetrics(self._running.metrics())
+
+    def monitoring_metrics(self) -> JobMetrics:
+        """The user's metrics, under the name by which Beam's FnApiRunner gives its own as well.
+
+        SAGE's figures of each step are those of `progress`.
+        """
+        return self.metrics()
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, in the order of the plan."""
