@@ -17,6 +17,7 @@ from sage.jobs.cli.control import serving
 from sage.jobs.cli.exits import ExitCode, exit_code_of
 from sage.jobs.cli.failure import Failure, explain, show
 from sage.jobs.cli.notes import showing_notes
+from sage.jobs.cli.own_options import own_options_allowed
 from sage.jobs.cli.pipelines import only_on
 from sage.jobs.cli.progress import LiveDisplay
 from sage.jobs.cli.report import document, stdout_kept_clean
@@ -205,6 +206,7 @@ def _watching(handles: list[JobHandle], ending: _Ending, *, live: bool) -> Itera
             stack.enter_context(observe_jobs(ending.display.watch))
         stack.enter_context(observe_jobs(handles.append))
         stack.enter_context(showing_notes())
+        stack.enter_context(own_options_allowed())
         stack.enter_context(serving(handles))
         stack.enter_context(patient_interrupts(handles, ending.at_once))
         yield

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from apache_beam.internal import pickler
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, StreamingOptions, TypeOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    StreamingOptions,
+    TypeOptions,
+)
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
@@ -94,6 +100,7 @@ class HostRunner(PipelineRunner):
         """
         check_may_start()
         options.view_as(SageOptions).checked()
+        options.get_all_options()  # Beam warns of options that nobody knows: once is enough
         proto = as_of(proto, options.view_as(StreamingOptions).update_compatibility_version)
         if not options.view_as(StandardOptions).streaming:
             proto = pack_combines(proto)
@@ -156,7 +163,8 @@ def goes_on(uses: Iterable[Use]) -> bool:
 
 def job_name(options: PipelineOptions) -> str:
     """The job's name, the same for a job that is resumed: ``--job_name``, else the name of the script or module."""
-    return str(options.get_all_options().get("job_name") or _program() or "sage-job")
+    # Not from all options, for then Beam would warn of each that is the job's own.
+    return str(options.view_as(GoogleCloudOptions).job_name or _program() or "sage-job")
 
 
 def _program() -> str:

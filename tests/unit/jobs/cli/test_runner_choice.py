@@ -120,3 +120,35 @@ def test_what_a_step_finds_wrong_in_its_options_is_wrong_usage(sage, script, err
     """)
 
     assert sage("run", job, "--workers", workers).code == 2
+
+
+OWN = """
+    import sys
+    p = beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions(sys.argv[1:]))
+    p | beam.Create([1]) | beam.Map(print)
+    p.run()
+"""
+
+
+def test_beam_does_not_warn_of_a_jobs_own_options(sage, script):
+    ran = sage("run", script(OWN), "--", "--day", "7", "--input=x")
+
+    assert (ran.code, ran.out, ran.err) == (0, "1\n", "")
+
+
+def test_an_option_that_is_nearly_beams_is_told_once(sage, script):
+    ran = sage("run", script(OWN), "--", "--wokers", "2")
+
+    assert (ran.code, ran.out) == (0, "1\n")
+    assert ran.err == "warning: --wokers is no option of Beam or SAGE, which pass over it. Did you mean --workers?\n"
+
+
+@pytest.mark.parametrize("command", ["run", "graph", "jobs", "savepoint", "stop", "drain", "chaos", "doctor"])
+def test_help_tells_the_default_of_every_option(sage, command):
+    ran = sage(command, "--help")
+
+    assert ran.code == 0
+    for name in ("workers", "state-backend", "execution-path", "max-bundle-time", "restart", "restore-from"):
+        if f"\n  --{name} " in ran.out:
+            about = ran.out.split(f"\n  --{name} ")[1].split("\n  --")[0]
+            assert "efault: " in " ".join(about.split()), about
