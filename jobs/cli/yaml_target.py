@@ -31,12 +31,12 @@ def run_yaml(path: str, argv: Sequence[str]) -> None:
         UnsupportedFeature: steps need Java; nothing of the pipeline has run.
     """
     try:
-        import yaml
         from apache_beam.yaml import main as beam_yaml
         from apache_beam.yaml import yaml_transform
     except ImportError as error:
         raise MissingExtra("running a Beam YAML pipeline", "yaml") from error
 
+    yaml: Any = beam_yaml.yaml  # type: ignore[attr-defined, unused-ignore]  # the one that it loads the file with
     expand, begun = yaml_transform.expand_pipeline, []
 
     def expand_checked(pipeline: Any, spec: Any, *args: Any, **kwargs: Any) -> Any:
