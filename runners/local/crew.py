@@ -18,8 +18,8 @@ from sage.runners.hosting.conductor import Conductor
 from sage.runners.hosting.epochs import Command
 from sage.runners.hosting.order import Order
 from sage.runners.hosting.reports import Reports
-from sage.runners.hosting.worker import CANCEL
 from sage.runners.hosting.voice import Echo, levels
+from sage.runners.hosting.worker import CANCEL
 from sage.runners.local.zygote import fork
 
 _GRACE_SECONDS = 1.0

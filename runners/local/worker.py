@@ -16,8 +16,8 @@ from sage.runners.hosting.credits import DRIVER
 from sage.runners.hosting.interrupts import raise_in_engine
 from sage.runners.hosting.nesting import refuse_jobs
 from sage.runners.hosting.order import Cancelled, Order, portable_error
-from sage.runners.local.peers import Mailbox, writer
 from sage.runners.hosting.voice import Voice
+from sage.runners.local.peers import Mailbox, writer
 
 
 def work(driver: Connection, connections: list[Connection]) -> None:

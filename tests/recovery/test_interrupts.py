@@ -113,13 +113,12 @@ def test_a_function_that_does_not_return_does_not_keep_the_command(
 
 @pytest.mark.parametrize("options", [[], ["--workers=2"], ["--json"]])
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, options: list[str]) -> None:
-    began = time.monotonic()
     job = job_of(tmp_path, CATCHES_ALL, wait="time.sleep(3600)", options="")
 
     code, out, err = interrupted([*SAGE, job, *options], times=2)
 
     assert (code, err) == (130, "interrupted: stopped job\n")
-    assert ("went on" in out, time.monotonic() - began < 3600) == (False, True)
+    assert "went on" not in out
 
 
 @pytest.mark.parametrize("times", [1, 2])
