@@ -35,7 +35,7 @@ def fits(value: object, annotation: Any) -> bool:
         return any(value == each and type(value) is type(each) for each in arguments)
     if isinstance(annotation, typing.NewType):
         return fits(value, annotation.__supertype__)
-    kind = origin if origin is not None else annotation
+    kind: Any = origin if origin is not None else annotation
     if not isinstance(kind, type) or kind is object:
         return True
     if kind is collections.abc.Callable:

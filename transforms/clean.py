@@ -193,7 +193,7 @@ class TableSchema:
         Raises:
             ConfigError: a column is wrong or there twice, or the key is not made of required columns.
         """
-        hints = {"columns": list[dict] | tuple, "key": list[str] | tuple[str, ...]}
+        hints = {"columns": list[dict[str, Any]] | tuple[Any, ...], "key": list[str] | tuple[str, ...]}
         check_types(where, "config", {key: (config[key], hint) for key, hint in hints.items() if key in config})
         columns = tuple(Column.from_config(column, where) for column in config.get("columns", ()))
         names = [column.name for column in columns]

@@ -44,11 +44,11 @@ def counting_pipelines() -> Iterator[PipelineCount]:
         seen.run += 1
         return run(self, *args, **kwargs)
 
-    Pipeline.__init__, Pipeline.run = counted_init, counted_run  # type: ignore[method-assign]
+    Pipeline.__init__, Pipeline.run = counted_init, counted_run
     try:
         yield seen
     finally:
-        Pipeline.__init__, Pipeline.run = init, run  # type: ignore[method-assign]
+        Pipeline.__init__, Pipeline.run = init, run
 
 
 @contextlib.contextmanager
@@ -77,8 +77,8 @@ def only_on(name: str, runner: str) -> Iterator[None]:
                 "take the runner out of the code (`beam.Pipeline()` gets the one of --runner), or leave --runner out"
             )
 
-    Pipeline.__init__ = checked_init  # type: ignore[method-assign]
+    Pipeline.__init__ = checked_init
     try:
         yield
     finally:
-        Pipeline.__init__ = init  # type: ignore[method-assign]
+        Pipeline.__init__ = init

@@ -197,7 +197,7 @@ def _entry_of(module: types.ModuleType) -> Callable[..., Any] | None:
     for name in ("main", "run"):
         found = getattr(module, name, None)
         if callable(found) and getattr(found, "__module__", module.__name__) == module.__name__:
-            return found  # type: ignore[no-any-return]
+            return found
     return None
 
 

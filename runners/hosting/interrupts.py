@@ -25,7 +25,7 @@ _GRACE_S = 2.0
 
 
 @contextlib.contextmanager
-def deferred_signals(name: str, cancel: Callable[[], object]) -> Iterator[None]:
+def deferred_signals(name: str, cancel: Callable[[], object]) -> Iterator[Callable[[BaseException], None]]:
     """Raises what a signal's handler raises when the block ends, which it does soon.
 
     Handlers that do not raise are called as ever, and so is everything outside the main thread. Where the handler is
@@ -36,15 +36,19 @@ def deferred_signals(name: str, cancel: Callable[[], object]) -> Iterator[None]:
         name: what the job is called.
         cancel: asks the job to stop. It is called in a thread of its own, for the main thread may hold its locks.
 
+    Yields:
+        What raises an error in the block as a signal's would be: when no function of the user's is at work. It may be
+        called from any thread, and does nothing where the block is not the main thread's.
+
     Raises:
         KeyboardInterrupt: the process was interrupted, and the job has ended. Or whatever else the handler raised.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda error: None
         return
     signals = _Signals(name, cancel)
     try:
-        yield
+        yield signals.raise_soon
     except BaseException as error:
         if signals.raised is not None and error is not signals.raised:
             raise signals.raised from error
@@ -64,6 +68,7 @@ class _Signals:
         self._before = {number: found for number in _SIGNALS if callable(found := signal.getsignal(number))}
         self._timers: list[threading.Timer] = []
         self._overdue = False
+        self._own: BaseException | None = None
         self.raised: BaseException | None = None
         for number in self._before:
             signal.signal(number, self._on_signal)
@@ -74,7 +79,16 @@ class _Signals:
         for timer in self._timers:
             timer.cancel()
 
+    def raise_soon(self, error: BaseException) -> None:
+        for number in itertools.islice(self._before, 1):
+            self._own = error
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            raise_in_engine(frame, own)
+            return
         overdue, self._overdue = self._overdue, False
         if overdue:
             assert self.raised is not None
@@ -82,7 +96,7 @@ class _Signals:
             raise self.raised
         handler = self._before[signal.Signals(number)]
         try:
-            handler(number, frame)  # type: ignore[operator]
+            handler(number, frame)
         except BaseException as error:
             error.__traceback__ = None  # its frames are those of the function that it must not come up in
             again = self.raised is not None

@@ -35,7 +35,7 @@ def refuse_jobs() -> None:
             raise ConfigError(_of_import(module))
         return run(self, *args, **kwargs)
 
-    Pipeline.run = checked  # type: ignore[method-assign]
+    Pipeline.run = checked
 
 
 def check_may_start() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, cast
 
@@ -21,6 +21,7 @@ from sage.runners.engine.checkpoint.protocol import Ask, Requested
 from sage.runners.hosting.conductor import Taken
 from sage.runners.hosting.interrupts import deferred_signals
 from sage.runners.hosting.metrics import KINDS
+from sage.runners.hosting.order import Cancelled
 from sage.runners.hosting.progress import Pulse
 
 
@@ -105,6 +106,7 @@ class JobResult(PipelineResult):
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._over = threading.Event()
+        self._raise_soon: Callable[[BaseException], None] | None = None
 
     def __repr__(self) -> str:
         where = f", stopped at {self.stopped_at}" if self.stopped_at else ""
@@ -120,14 +122,19 @@ class JobResult(PipelineResult):
         self._state = PipelineState.RUNNING
         defers = getattr(self._running, "defers_signals", False)
         try:
-            with deferred_signals(self.name, self.cancel) if defers else contextlib.nullcontext():
+            with deferred_signals(self.name, self._cancel_running) if defers else contextlib.nullcontext() as soon:
+                self._raise_soon = soon
                 self._running.run()
+        except Cancelled:
+            pass  # as it was asked to
         except (KeyboardInterrupt, SystemExit):  # a signal's: a step that exits has failed
             self._state = PipelineState.CANCELLED
             raise
         except BaseException:
             self._state = PipelineState.FAILED
             raise
+        finally:
+            self._raise_soon = None
         self._state = PipelineState.CANCELLED if self._cancelled else PipelineState.DONE
 
     def start(self) -> None:
@@ -159,9 +166,14 @@ class JobResult(PipelineResult):
 
     def cancel(self) -> str:
         if not PipelineState.is_terminal(self._state):
-            self._cancelled = True
-            self._running.cancel()
+            self._cancel_running()
+            if (raise_soon := self._raise_soon) is not None:
+                raise_soon(Cancelled())
         return str(self._state)
+
+    def _cancel_running(self) -> None:
+        self._cancelled = True
+        self._running.cancel()
 
     def metrics(self) -> JobMetrics:
         return JobMetrics(self._running.metrics())

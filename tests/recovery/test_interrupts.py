@@ -189,3 +189,45 @@ def test_ctrl_c_while_the_command_is_imported_is_one_line(tmp_path: Path, module
     code, out, err = interrupted(["-c", IMPORTING.format(module=module), "run", job])
 
     assert (code, out, err) == (130, "", "interrupted\n")
+
+
+CANCELS = """
+import sys, threading, time
+import apache_beam as beam
+from sage.handle import observe_jobs
+from sage.runners.local import LocalRunner
+
+threading.at_work = threading.Event()  # in a module: functions have copies of what this script has
+
+def slow(n):
+    threading.at_work.set()
+    try:
+        time.sleep(0.3)
+    except:
+        return None
+    return n
+
+def cancel(job):
+    def soon():
+        threading.at_work.wait()
+        job.cancel()
+    threading.Thread(target=soon).start()
+
+with observe_jobs(cancel):
+    p = beam.Pipeline(runner=LocalRunner())
+    p | beam.Create(range(1000)) | beam.Map(slow) | beam.Map(lambda n: print("went on:", n, flush=True))
+    print(p.run().state)
+print("the script went on")
+"""
+
+
+def test_a_job_that_is_cancelled_from_a_thread_ends_with_the_element_at_hand(tmp_path: Path) -> None:
+    path = tmp_path / "job.py"
+    path.write_text(CANCELS)
+
+    done = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=patience(30),
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (0, "CANCELLED\nthe script went on\n"), done.stderr

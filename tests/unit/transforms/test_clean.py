@@ -137,7 +137,7 @@ def test_the_schema_for_sql_and_for_arrow() -> None:
     [
         ({"columns": [{"name": "a", "required": "no"}], "key": ["a"]}, "'required' must be bool, not 'no' (str)"),
         ({"columns": [{"name": "a", "choices": "xy"}], "key": ["a"]}, "'choices' must be list | tuple, not 'xy' (str)"),
-        ({"columns": {"name": "a"}, "key": ["a"]}, "'columns' must be list[dict] | tuple, not "),
+        ({"columns": {"name": "a"}, "key": ["a"]}, "'columns' must be list[dict[str, Any]] | tuple[Any, ...], not "),
         ({"columns": [{"name": "a", "required": True}], "key": "a"}, "'key' must be list[str] | tuple[str, ...], not"),
     ],
 )
