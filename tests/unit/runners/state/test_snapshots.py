@@ -18,7 +18,6 @@ from sage.runners.state.manifests import Manifest
 from sage.runners.state.objects import LocalObjects, objects_at
 from sage.runners.state.restoring import verified
 from sage.runners.state.snapshots import CheckpointStore
-from tests.patience import patience
 
 PLAN = {"stages": {}}
 
@@ -358,7 +357,7 @@ def test_a_second_driver_is_refused_while_the_first_lives_and_not_after_it_was_k
     held, over = processes.Event(), processes.Event()
     first = processes.Process(target=_hold, args=(str(tmp_path), held, over))
     first.start()
-    assert held.wait(patience(30))
+    assert held.wait(30)
     with pytest.raises(CheckpointError, match=rf"another driver \(process {first.pid} at .*--checkpoint_dir"):
         CheckpointStore(str(tmp_path), "job").acquire()
     CheckpointStore(str(tmp_path), "another job").acquire()
