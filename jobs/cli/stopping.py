@@ -36,12 +36,15 @@ def patient_interrupts(handles: Sequence[JobHandle], end: Callable[[], None]) ->
         return
     stopping: list[JobHandle] = []
     interrupted: list[JobHandle] = []
+    helpers: list[threading.Thread] = []
 
     def asked(number: int, frame: FrameType | None) -> None:
         running = [handle for handle in handles if _can_stop(handle) and handle not in stopping]
         if running:
             stopping.extend(running)
-            threading.Thread(target=_stop_all, args=(running,), name="sage-stop", daemon=True).start()
+            helper = threading.Thread(target=_stop_all, args=(running,), name="sage-stop", daemon=True)
+            helper.start()
+            helpers.append(helper)
             return
         if any(is_running(handle) for handle in interrupted):
             end()
@@ -58,6 +61,9 @@ def patient_interrupts(handles: Sequence[JobHandle], end: Callable[[], None]) ->
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for helper in helpers:
+            if not any(is_running(handle) for handle in stopping):
+                helper.join(LONGEST_END_S)  # it says where the state is
 
 
 @contextlib.contextmanager
@@ -107,8 +113,11 @@ def _stop_all(handles: Sequence[JobHandle]) -> None:
     # Not by the handler itself, which may have come up while the main thread writes to the same stream.
     names = ", ".join(handle.name for handle in handles)
     say(f"stopping {names} with a last checkpoint; again ends it at once")
-    for handle in handles:
-        threading.Thread(target=_stop, args=(handle,), name="sage-stop", daemon=True).start()
+    parts = [threading.Thread(target=_stop, args=(handle,), name="sage-stop", daemon=True) for handle in handles]
+    for part in parts:
+        part.start()
+    for part in parts:
+        part.join()
 
 
 def _stop(handle: Any) -> None:
