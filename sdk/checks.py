@@ -7,9 +7,12 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from sage.annotations import fits, hints_of, type_text
 from sage.errors import ConfigError
 
-__all__ = ["check_keys", "check_parameters", "suggestion"]
+__all__ = ["check_keys", "check_parameters", "check_types", "suggestion"]
+
+_LATER = ("apache_beam.pvalue", "apache_beam.options.value_provider")  # stand for values of another type
 
 
 def suggestion(key: object, accepted: Collection[str]) -> str:
@@ -53,7 +56,8 @@ def check_parameters(owner: str, target: Callable[..., Any], config: Mapping[str
         given: how many leading positional parameters are filled otherwise (the element of a function).
 
     Raises:
-        ConfigError: a key is not a parameter, or a parameter without default has no key.
+        ConfigError: a key is not a parameter, a value is not of its parameter's annotated type, or a parameter
+            without default has no key.
     """
     if not isinstance(config, Mapping):
         check_keys(owner, "config", config, ())
@@ -71,3 +75,25 @@ def check_parameters(owner: str, target: Callable[..., Any], config: Mapping[str
             f"{owner}: config lacks {', '.join(map(repr, missing))}. "
             f"Pass config={{{', '.join(f'{name!r}: ...' for name in missing)}}}"
         )
+    hints = hints_of(target)
+    check_types(owner, "config", {key: (value, hints[key]) for key, value in config.items() if key in hints})
+
+
+def check_types(owner: str, what: str, given: Mapping[str, tuple[object, Any]]) -> None:
+    """Refuse values that are not of their annotated types, all of them in one report.
+
+    Args:
+        owner: whose values they are, as the message shall name it.
+        what: what the mapping is called, as ``config``.
+        given: by key, the value and the annotation.
+
+    Raises:
+        ConfigError: a value is of another type.
+    """
+    wrong = [
+        f"{what} key {key!r} must be {type_text(hint)}, not {value!r} ({type(value).__name__})"
+        for key, (value, hint) in given.items()
+        if not type(value).__module__.startswith(_LATER) and not fits(value, hint)
+    ]
+    if wrong:
+        raise ConfigError(f"{owner}: {'; '.join(wrong)}")

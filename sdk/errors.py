@@ -111,7 +111,7 @@ class CheckpointError(SageError, RuntimeError):
 
     @classmethod
     def unfit(cls, message: str) -> CheckpointError:
-        """The error of a pipeline that does not fit the checkpoint."""
+        """The error of a pipeline that does not fit the checkpoint, or of a path where none can be."""
         error = cls.damaged(message)
         error.fault = Fault.CONFIGURATION
         return error

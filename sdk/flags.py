@@ -176,7 +176,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action=_Checked,
         default=1,
         metavar="N",
-        help="How many worker processes run the job (count). 1 runs it in this process.",
+        help="How many worker processes run the job (count, as 4). 1 runs it in this process. Default: 1.",
     )
     parser.add_argument(
         "--memory_limit",
@@ -190,7 +190,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--spill_dir",
         default=None,
         metavar="DIR",
-        help="Folder for what spills to disk. Default: the system's temporary folder.",
+        help="Folder for what spills to disk, as /var/tmp. Default: the system's temporary folder.",
     )
     parser.add_argument(
         "--max_bundle_time",
@@ -206,7 +206,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar=f"[{'|'.join(PATHS)}]",
         help="Which way steps run (name). 'auto' takes the fastest that means the same; the others are for "
-        "tests and for ruling a way out when something looks wrong.",
+        "tests and for ruling a way out when something looks wrong, as general. Default: auto.",
     )
     _add_checkpoint_flags(parser)
 
@@ -216,8 +216,8 @@ def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
         "--checkpoint_dir",
         default=None,
         metavar="PATH",
-        help="Where checkpoints go: a folder, or any fsspec path. A job that finds a checkpoint of its own there "
-        "goes on from it. Default: no checkpoints; a job that is killed begins anew.",
+        help="Where checkpoints go: a folder, or any fsspec path, as s3://bucket/jobs. A job that finds a checkpoint "
+        "of its own there goes on from it. Default: no checkpoints; a job that is killed begins anew.",
     )
     parser.add_argument(
         "--checkpoint_interval",
@@ -231,20 +231,21 @@ def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
         action=_Checked,
         default=2,
         metavar="N",
-        help="How many completed checkpoints are kept (count); older ones are removed. Default: 2.",
+        help="How many completed checkpoints are kept (count, as 5); older ones are removed. Default: 2.",
     )
     parser.add_argument(
         "--restore_from",
         default=None,
         metavar="PATH",
-        help="A savepoint or checkpoint to begin from, in place of the latest in --checkpoint_dir.",
+        help="A savepoint or checkpoint to begin from, as jobs/orders/savepoints/one. "
+        "Default: the latest checkpoint in --checkpoint_dir, if there is one.",
     )
     parser.add_argument(
         "--allow_dropped_state",
         action="store_true",
         default=False,
         help="Begin also where the checkpoint or savepoint holds state of a step that the pipeline has no more, or the "
-        "position in a topic that it reads no more; that is lost.",
+        "position in a topic that it reads no more; that is lost. Default: such a job does not begin.",
     )
     parser.add_argument(
         "--restart",
@@ -261,11 +262,12 @@ def _add_checkpoint_flags(parser: argparse.ArgumentParser) -> None:
         action=_Checked,
         default="memory",
         metavar=f"[{'|'.join(STATE_BACKENDS)}]",
-        help="Where keyed state lives while the job runs (name). 'rocksdb' is for state that outgrows memory.",
+        help="Where keyed state lives while the job runs (name). 'rocksdb' is for state that outgrows memory. "
+        "Default: memory.",
     )
     parser.add_argument(
         "--state_dir",
         default=None,
         metavar="DIR",
-        help="Folder for the files of the rocksdb backend. Default: the system's temporary folder.",
+        help="Folder for the files of the rocksdb backend, as /var/tmp. Default: the system's temporary folder.",
     )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.patience import patience
+
 if TYPE_CHECKING:
     from tests.kafka.broker import Broker
     from tests.kafka.cluster import Cluster
@@ -22,9 +24,22 @@ NEEDS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the limit of a test, and of a test that names its own, as long as `patience` has it."""
+    from hypothesis import settings
+
+    if config.getoption("timeout", None) is None and "PYTEST_TIMEOUT" not in os.environ:
+        config.option.timeout = patience(float(config.getini("timeout")))
+    settings.register_profile("patient", deadline=None)  # a slow example is no failure
+    settings.load_profile("patient")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what this environment cannot have. A part that is merely not set up is a failure, not a skip."""
     for item in items:
+        if (limit := item.get_closest_marker("timeout")) is not None and limit.args:
+            item.add_marker(pytest.mark.timeout(patience(limit.args[0])), append=False)
         for mark, (module, why) in NEEDS.items():
             if item.get_closest_marker(mark) and importlib.util.find_spec(module) is None:
                 item.add_marker(pytest.mark.skip(reason=why))

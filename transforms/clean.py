@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
+from sage.checks import check_types
 from sage.errors import ConfigError
 from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult
 
@@ -132,6 +133,9 @@ class Column:
             raise ConfigError(f"{where}: a column needs a name")
         if kind not in _TYPES:
             raise ConfigError(f"{where}: column {name!r} has type {kind!r}; types are {', '.join(_TYPES)}")
+        hints = {"required": bool, "choices": list | tuple}
+        given = {key: (config[key], hint) for key, hint in hints.items() if key in config}
+        check_types(f"{where}: column {name!r}", "config", given)
         read = _TYPES[kind][0]
 
         def limit(key: str, value: Any) -> Any:
@@ -189,6 +193,8 @@ class TableSchema:
         Raises:
             ConfigError: a column is wrong or there twice, or the key is not made of required columns.
         """
+        hints = {"columns": list[dict[str, Any]] | tuple[Any, ...], "key": list[str] | tuple[str, ...]}
+        check_types(where, "config", {key: (config[key], hint) for key, hint in hints.items() if key in config})
         columns = tuple(Column.from_config(column, where) for column in config.get("columns", ()))
         names = [column.name for column in columns]
         if not columns or len(set(names)) != len(names):

@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> ExitCode:
     try:
-        code = _sage.main(args=argv, prog_name="sage", standalone_mode=False)
+        # What a command may do with the process depends on whether it is the command's own.
+        code = _sage.main(args=argv, prog_name="sage", standalone_mode=False, obj=argv is None)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return ExitCode.USAGE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from sage.errors import ConfigError, MissingExtra, UnsupportedFeature
+from sage.errors import ConfigError, Fault, MissingExtra, SageError, StepError, UnsupportedFeature
 
 __all__ = ["ExitCode", "exit_code_of"]
 
@@ -26,6 +26,11 @@ def exit_code_of(error: BaseException) -> ExitCode:
     if isinstance(error, UnsupportedFeature):
         return ExitCode.UNSUPPORTED
     if isinstance(error, ConfigError | MissingExtra):
+        return ExitCode.USAGE
+    # A step that finds in its setup that an option is wrong, or a checkpoint to begin from that is not there.
+    if isinstance(error, SageError) and error.fault is Fault.CONFIGURATION:
+        return ExitCode.USAGE
+    if isinstance(error, StepError) and isinstance(error.cause, ConfigError | MissingExtra):
         return ExitCode.USAGE
     if isinstance(error, SystemExit):
         if error.code is None or error.code == 0:

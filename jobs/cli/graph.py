@@ -34,7 +34,13 @@ _DRAW = {"text": draw_text, "mermaid": draw_mermaid, "svg": draw_svg}
 @click.option(
     "--format", "form", type=click.Choice(list(_DRAW)), default=None, help="Default: by the name of FILE, else text."
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE", help="Write there.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, writable=True),
+    metavar="FILE",
+    help="Write there. Default: stdout.",
+)
 @click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="How many levels to open.")
 @click.option("--stages", is_flag=True, help="Draw stages: steps that run fused share a box.")
 @click.option("--traceback", "full", is_flag=True, help="Show every frame of an error.")

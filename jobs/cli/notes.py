@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-import click
+from sage.jobs.cli.say import say
 
 __all__ = ["showing_notes"]
 
@@ -48,7 +48,7 @@ class _Notes(logging.Handler):
         if all(handler in self._before for handler in others):
             kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
             step = f"{record.name.removeprefix(_STEP)}: " if record.name.startswith(_STEP) else ""
-            click.echo(f"{kind}{step}{self.format(record)}", err=True)
+            say(f"{kind}{step}{self.format(record)}")
 
 
 def _is_default(handler: logging.Handler) -> bool:

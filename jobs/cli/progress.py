@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sage.handle import JobHandle, JobState, StepProgress, StepState, Vitals
 
@@ -117,6 +118,7 @@ class LiveDisplay:
         self._console = console
         self._live: Live | None = None
         self._jobs: list[_WatchedJob] = []
+        self._moved: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     def __enter__(self) -> LiveDisplay:
         return self
@@ -124,8 +126,15 @@ class LiveDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the last picture standing. May be called again, and from any thread."""
         if self._live is not None:
             self._live.stop()
+            for handler, stream in self._moved:
+                handler.setStream(stream)
+            self._moved = []
 
     def watch(self, handle: JobHandle) -> None:
         """Add a job to the display."""
@@ -142,7 +151,18 @@ class LiveDisplay:
                 redirect_stdout=sys.stdout.isatty(),
                 redirect_stderr=sys.stderr.isatty(),
             )
+            streams = sys.stdout, sys.stderr
             self._live.start()
+            self._move_handlers(*streams)
+
+    def _move_handlers(self, *streams: Any) -> None:
+        """Has log handlers write above the display: they keep the stream that there was when they were made."""
+        moved = dict(zip(map(id, streams), (sys.stdout, sys.stderr), strict=True))
+        loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+        for handler in {id(h): h for logger in loggers for h in getattr(logger, "handlers", ())}.values():
+            if type(handler) is logging.StreamHandler and id(handler.stream) in moved:
+                self._moved.append((handler, handler.stream))
+                handler.setStream(moved[id(handler.stream)])
 
     def _picture(self) -> RenderableType:
         from rich.console import Group

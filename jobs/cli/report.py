@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sage.handle import JobHandle, JobState
@@ -32,7 +32,7 @@ def document(
         "exit_code": exit_code,
         "runner": runner,
         "wall_ms": round(wall_ms, 1),
-        "jobs": [_job(handle) for handle in handles],
+        "jobs": [_job(handle, exit_code == 130) for handle in handles],
         "error": failure.as_json() if failure is not None else None,
     }
 
@@ -45,7 +45,7 @@ def _overall_state(handles: Sequence[JobHandle], failure: Failure | None, exit_c
     return JobState.FAILED.value
 
 
-def _job(handle: JobHandle) -> dict[str, Any]:
+def _job(handle: JobHandle, over: bool) -> dict[str, Any]:
     paths = handle.paths()
     steps = [
         {
@@ -60,7 +60,8 @@ def _job(handle: JobHandle) -> dict[str, Any]:
     ]
     return {
         "name": handle.name,
-        "state": str(handle.state),
+        # A job whose process ends before it does is over all the same.
+        "state": str(handle.state) if JobState(str(handle.state)).terminal or not over else JobState.CANCELLED.value,
         "stopped_at": getattr(handle, "stopped_at", None),
         "steps": steps,
         "metrics": _metrics(handle),
@@ -96,8 +97,12 @@ def _metric_value(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def stdout_kept_clean() -> Iterator[None]:
-    """Send to stderr whatever is printed inside the block: by the script, by native code, by worker processes."""
+def stdout_kept_clean() -> Iterator[Callable[[str], None]]:
+    """Send to stderr whatever is printed inside the block: by the script, by native code, by worker processes.
+
+    Yields:
+        What writes a text to stdout itself, in spite of the block.
+    """
     sys.stdout.flush()
     try:
         saved = os.dup(1)
@@ -106,9 +111,15 @@ def stdout_kept_clean() -> Iterator[None]:
         # There is no such descriptor (a service without a console): only Python's own streams are left to mind.
         saved = None
     try:
+        stdout = sys.stdout
         with contextlib.redirect_stdout(sys.stderr):
-            yield
+            yield lambda text: _write(saved, text) if saved is not None else print(text, file=stdout, flush=True)
     finally:
         if saved is not None:
             os.dup2(saved, 1)
             os.close(saved)
+
+
+def _write(descriptor: int, text: str) -> None:
+    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+        file.write(text + "\n")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -16,15 +17,17 @@ from sage.jobs.cli.control import serving
 from sage.jobs.cli.exits import ExitCode, exit_code_of
 from sage.jobs.cli.failure import Failure, explain, show
 from sage.jobs.cli.notes import showing_notes
+from sage.jobs.cli.own_options import own_options_allowed
+from sage.jobs.cli.pipelines import only_on
 from sage.jobs.cli.progress import LiveDisplay
 from sage.jobs.cli.report import document, stdout_kept_clean
 from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, prepare_workers, resolve_runner
-from sage.jobs.cli.stopping import patient_interrupts
+from sage.jobs.cli.stopping import LONGEST_END_S, delayed_interrupts, is_running, patient_interrupts
 from sage.jobs.cli.target import Target
 
 __all__ = ["run"]
 
-_LONGEST_END_MS = 3_000  # a worker that does not end by itself is killed sooner; a step in this process can last
+_DEFAULT_RUNNER = "local"
 
 _HELP = """Run a job: TARGET is a script, a module, a function or a Beam YAML pipeline.
 
@@ -38,8 +41,9 @@ _HELP = """Run a job: TARGET is a script, a module, a function or a Beam YAML pi
   sage run job.py --workers 4 --memory-limit 2GB
   sage run job.py --json > result.json  one JSON document: state, steps, metrics, error
 
-A pipeline that names no runner gets the one that --runner asks for; one that its code names itself is left
-alone. The options of SAGE are given in the same way: the job's code has the last word.
+A pipeline that names no runner gets the one that --runner asks for, else the local one. Where its code names one,
+that one runs it, and a --runner that asks for another is refused. Of other options the job's code has the last word.
+A script that runs no pipeline and asks for no __name__ has its main or run called, as a module has.
 
 A job that has no end is stopped with Ctrl-C: once takes a last checkpoint, and the same command goes on from it;
 twice ends it at once. `sage jobs`, `savepoint`, `stop` and `drain` work from another terminal.
@@ -85,43 +89,100 @@ class _Outcome:
 @click.argument("job_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- JOB OPTIONS]")
 @click.option(
     "--runner",
-    default="local",
-    show_default=True,
+    default=None,
     metavar="NAME",
-    help="local, ray or flink; or a Beam runner by its name or its class's dotted name.",
+    help="local, ray or flink; or a Beam runner by its name or its class's dotted name. A job whose code names "
+    "another is refused. Default: the runner that the code names, else local.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, and nothing else on stdout.")
 @click.option("--traceback", "full", is_flag=True, help="Show every frame of an error.")
 def run(
     target: str,
     job_options: tuple[str, ...],
-    runner: str,
+    runner: str | None,
     as_json: bool,
     full: bool,
     **sage_options: object,
 ) -> int:
     given = {name: value for name, value in sage_options.items() if value is not None}
-    with stdout_kept_clean() if as_json else contextlib.nullcontext():
-        outcome = _run(target, job_options, runner, given, live=not as_json and sys.stderr.isatty())
+    outcome = _Outcome()
+    with stdout_kept_clean() if as_json else contextlib.nullcontext(click.echo) as write:
+
+        def report(failure: Failure | None, code: int) -> None:
+            if as_json:
+                named = runner or _DEFAULT_RUNNER
+                found = document(outcome.handles, failure, exit_code=code, runner=named, wall_ms=outcome.wall_ms)
+                write(json.dumps(found, indent=2, default=str))
+
+        ending = _Ending(outcome, report, ours=bool(click.get_current_context().obj))
+        _run(outcome, target, job_options, runner, given, live=not as_json and sys.stderr.isatty(), ending=ending)
         failure = explain(outcome.error) if outcome.error is not None else None
         if outcome.error is not None and failure is not None:
             _tell(outcome, outcome.error, failure, full=full)
         else:
             _tell_surprises(outcome, given)
-    code = outcome.exit_code
-    if as_json:
-        report = document(outcome.handles, failure, exit_code=code, runner=runner, wall_ms=outcome.wall_ms)
-        click.echo(json.dumps(report, indent=2, default=str))
-    return code
+        report(failure, outcome.exit_code)
+        if outcome.exit_code == ExitCode.INTERRUPTED:
+            ending.leave()
+    return outcome.exit_code
 
 
-def _run(target: str, job_options: Sequence[str], runner: str, given: Mapping[str, object], *, live: bool) -> _Outcome:
-    outcome = _Outcome()
+@dataclass
+class _Ending:
+    """How the process ends where a job does not.
+
+    Attributes:
+        ours: whether the process is this command's own. If not, it is left alone.
+        display: the live display, while there is one.
+    """
+
+    outcome: _Outcome
+    report: Callable[[Failure | None, int], None]
+    ours: bool
+    display: LiveDisplay | None = None
+
+    def at_once(self) -> None:
+        """Ends the process, with what is known reported. Called from any thread, so also within a user's function."""
+        if not self.ours:
+            return
+        interrupted = KeyboardInterrupt()
+        with contextlib.suppress(Exception):  # whatever is broken, the process ends
+            if self.display is not None:
+                self.display.close()
+            _tell(self.outcome, interrupted, explain(interrupted), full=False)
+            self.report(explain(interrupted), ExitCode.INTERRUPTED)
+        os._exit(ExitCode.INTERRUPTED)
+
+    def leave(self) -> None:
+        """Ends the process where a cancelled job still runs: Python would wait for the thread of it."""
+        if self.ours and any(is_running(handle) for handle in self.outcome.handles):
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(ExitCode.INTERRUPTED)
+
+
+def _run(
+    outcome: _Outcome,
+    target: str,
+    job_options: Sequence[str],
+    runner: str | None,
+    given: Mapping[str, object],
+    *,
+    live: bool,
+    ending: _Ending,
+) -> None:
     started = time.monotonic()
     try:
         job = Target.parse(target)
-        prepare_workers(runner, given)
-        with job_defaults(resolve_runner(runner), given), _watching(outcome.handles, live=live):
+        prepare_workers(runner or _DEFAULT_RUNNER, given)
+        resolved = resolve_runner(runner or _DEFAULT_RUNNER)
+        with contextlib.ExitStack() as stack:
+            with delayed_interrupts(ending.at_once):
+                stack.enter_context(job_defaults(resolved, given))
+            if runner is not None:
+                stack.enter_context(only_on(runner, resolved))
+            stack.enter_context(_watching(outcome.handles, ending, live=live))
             started = time.monotonic()
             try:
                 with job.launched(job_options):
@@ -135,29 +196,30 @@ def _run(target: str, job_options: Sequence[str], runner: str, given: Mapping[st
     except BaseException as error:
         outcome.error = error
     outcome.wall_ms = (time.monotonic() - started) * 1000
-    return outcome
 
 
 @contextlib.contextmanager
-def _watching(handles: list[JobHandle], *, live: bool) -> Iterator[None]:
+def _watching(handles: list[JobHandle], ending: _Ending, *, live: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if live:
-            stack.enter_context(observe_jobs(stack.enter_context(LiveDisplay()).watch))
+            ending.display = stack.enter_context(LiveDisplay())
+            stack.enter_context(observe_jobs(ending.display.watch))
         stack.enter_context(observe_jobs(handles.append))
         stack.enter_context(showing_notes())
+        stack.enter_context(own_options_allowed())
         stack.enter_context(serving(handles))
-        stack.enter_context(patient_interrupts(handles))
+        stack.enter_context(patient_interrupts(handles, ending.at_once))
         yield
 
 
 def _cancel(handles: Sequence[JobHandle]) -> None:
     """Cancels what runs, and waits for it to end: what is told then is how it ended."""
-    running = [handle for handle in handles if not JobState(str(handle.state)).terminal]
+    running = [handle for handle in handles if is_running(handle)]
     for handle in running:
         handle.cancel()
     for handle in running:
         with contextlib.suppress(Exception):  # the interrupt is what is told
-            handle.wait_until_finish(_LONGEST_END_MS)
+            handle.wait_until_finish(int(LONGEST_END_S * 1_000))
 
 
 def _tell(outcome: _Outcome, error: BaseException, failure: Failure, *, full: bool) -> None:

@@ -88,7 +88,7 @@ Windows that are open stay open: to have them give what they hold, drain the job
     short_help="Stop a job with a last checkpoint.",
 )
 @click.argument("job", required=False)
-@click.option("--savepoint", "name", metavar="NAME", help="Take a savepoint of this name, too.")
+@click.option("--savepoint", "name", metavar="NAME", help="Take a savepoint of this name, too. Default: none.")
 @click.option("--now", is_flag=True, help="Take no checkpoint: end the job where it stands.")
 def stop(job: str | None, name: str | None, now: bool) -> int:
     if now:

@@ -7,7 +7,6 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import logging
 import os
 import sys
 import types
@@ -15,7 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sage.errors import ConfigError, MissingExtra
+import click
+
+from sage.errors import ConfigError
+from sage.jobs.cli.pipelines import PipelineCount, counting_pipelines
+from sage.jobs.cli.yaml_target import run_yaml
 
 __all__ = ["Target"]
 
@@ -65,7 +68,8 @@ class Target:
             argv: the job's own options; the code also sees them as ``sys.argv[1:]``.
 
         Raises:
-            ConfigError: there is no such module or function, or the function takes something unknown.
+            ConfigError: there is no such module or function, the function takes something unknown, or a script or
+                module ends without having run a pipeline.
             MissingExtra: the target is YAML and Beam's YAML support is not installed.
             SystemExit: the code ended itself with an exit code that is not 0.
             Exception: whatever else the job's code raises.
@@ -73,20 +77,43 @@ class Target:
         script = self.path is not None and self.function is None and not self.path.endswith(_YAML)
         with _as_main_script(str(self.path), argv) if script else _arguments(self.path or str(self.module), argv):
             try:
-                if script:
-                    main = sys.modules["__main__"]
-                    # Else the script would inherit this module's __future__ imports, and its type hints be text.
-                    code = compile(_source(str(self.path)), str(main.__file__), "exec", dont_inherit=True)
-                    exec(code, main.__dict__)
-                elif self.path is not None and self.function is None:
-                    _run_yaml(self.path, argv)
-                else:
-                    module = _import_file(self.path) if self.path else _import_module(str(self.module))
-                    _finish(_call(_entry(module, self.function), argv))
+                with counting_pipelines() as seen:
+                    if script:
+                        _run_script(str(self.path), argv, seen)
+                    elif self.path is not None and self.function is None:
+                        run_yaml(self.path, argv)
+                    else:
+                        self._run_module(argv, seen)
             except SystemExit as exit_:
                 if exit_.code not in (None, 0):
                     raise
             yield
+
+    def _run_module(self, argv: Sequence[str], seen: PipelineCount) -> None:
+        module = _import_file(self.path) if self.path else _import_module(str(self.module))
+        if self.function is None and seen.run and _entry_of(module) is None:
+            return  # the body of the module was the job
+        _finish(_call(_entry(module, self.function), argv))
+
+
+def _run_script(path: str, argv: Sequence[str], seen: PipelineCount) -> None:
+    main = sys.modules["__main__"]
+    source = _source(path)
+    # Else the script would inherit this module's __future__ imports, and its type hints be text.
+    exec(compile(source, str(main.__file__), "exec", dont_inherit=True), main.__dict__)
+    if seen.run:
+        return
+    entry = _entry_of(main)
+    # A script that asks for its own name has decided by itself what to call.
+    if entry is not None and b"__name__" not in source and not seen.built:
+        _finish(_call(entry, argv))
+        return
+    if seen.built:
+        note = f"note: {path} builds a pipeline and does not run it: end it with p.run(), or use `with beam.Pipeline()`"
+        click.echo(note, err=True)
+        return
+    named = f" Its function {entry.__name__} was not called: sage run {path}:{entry.__name__}" if entry else ""
+    raise ConfigError(f"{path} ran to its end without running a pipeline: it builds none.{named}")
 
 
 def _existing_file(name: str) -> str:
@@ -165,12 +192,19 @@ def _import_file(path: str) -> types.ModuleType:
     return module
 
 
+def _entry_of(module: types.ModuleType) -> Callable[..., Any] | None:
+    """What runs the job of a module that names none: its function main or run; one it imports is another's."""
+    for name in ("main", "run"):
+        found = getattr(module, name, None)
+        if callable(found) and getattr(found, "__module__", module.__name__) == module.__name__:
+            return found
+    return None
+
+
 def _entry(module: types.ModuleType, function: str | None) -> Callable[..., Any]:
     if function is None:
-        for name in ("main", "run"):
-            found = getattr(module, name, None)
-            if callable(found):
-                return found
+        if (entry := _entry_of(module)) is not None:
+            return entry
         raise ConfigError(
             f"module {module.__name__!r} has neither main nor run: name the function, as in {module.__name__}:build"
         )
@@ -225,24 +259,3 @@ def _finish(result: object) -> None:
     elif isinstance(result, int) and not isinstance(result, bool) and result != 0:
         # A main function that returns its exit code, as for sys.exit(main()).
         raise SystemExit(result)
-
-
-def _run_yaml(path: str, argv: Sequence[str]) -> None:
-    try:
-        from apache_beam.yaml import main as beam_yaml
-    except ImportError as error:
-        raise MissingExtra("running a Beam YAML pipeline", "yaml") from error
-    with _log_level("", logging.INFO), _log_level("apache_beam", logging.WARNING):
-        beam_yaml.run([f"--yaml_pipeline_file={path}", *argv])
-
-
-@contextlib.contextmanager
-def _log_level(name: str, level: int) -> Iterator[None]:
-    """YAML's LogForTesting writes to the root logger at INFO, which `python -m apache_beam.yaml.main` shows too."""
-    logger = logging.getLogger(name)
-    saved = logger.level
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(saved)

@@ -167,7 +167,7 @@ def _only_keys(config: Mapping[str, Any], known: tuple[str, ...], where: str) ->
 
 def _part(config: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     value = config.get(key)
-    if not isinstance(value, kind):
-        names: dict[type, str] = {dict: "an object", list: "an array", str: "a text"}
+    names: dict[type, str] = {dict: "an object", list: "an array of texts", str: "a text"}
+    if not isinstance(value, kind) or (isinstance(value, list) and not all(isinstance(each, str) for each in value)):
         raise ConfigError(f"{where}: {key!r} must be {names[kind]}, not {value!r}")
     return value

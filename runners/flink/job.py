@@ -20,6 +20,7 @@ from sage.runners.flink.part import Record
 from sage.runners.hosting.order import Order
 from sage.runners.hosting.progress import join_halves, merge_progress
 from sage.runners.hosting.reports import Reports
+from sage.runners.hosting.voice import Echo, levels
 
 _MAX_PARALLELISM = 128
 _SETTINGS = {
@@ -48,6 +49,7 @@ class FlinkJob(Reports):
         self._done: set[int] = set()
         self._results: Any = None
         self._cancelled = False
+        self._echo = Echo()
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, all workers together, level by level."""
@@ -56,6 +58,9 @@ class FlinkJob(Reports):
         return join_halves(
             step for first in levels for step in merge_progress(self._progress[first : first + workers])
         )
+
+    def said(self, kind: str, said: Any) -> None:
+        self._echo.repeat(kind, said)
 
     def cancel(self) -> None:
         """Asks the job to stop; Flink cancels it."""
@@ -105,7 +110,7 @@ class FlinkJob(Reports):
         stream: Any = environment.from_collection(list(range(workers)), type_info=Types.INT())
         for level in range(self._levels):
             keyed = stream.key_by(_KeyOf(keys), key_type=Types.INT())
-            stream = keyed.process(LevelFunction(self._orders, level), output_type=Types.PICKLED_BYTE_ARRAY())
+            stream = keyed.process(LevelFunction(self._orders, level, levels()), output_type=Types.PICKLED_BYTE_ARRAY())
             stream.name(f"level {level}").set_parallelism(workers)
         return stream
 

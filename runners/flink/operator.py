@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+import queue
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyflink.datastream import KeyedProcessFunction
 
 from sage.errors import SageError
-from sage.runners.flink.part import Part, Record
+from sage.runners.flink.part import DRIVER, Part, Record
+from sage.runners.hosting.nesting import refuse_jobs
+from sage.runners.hosting.voice import Voice
+
+
+class _Output:
+    """What user code in this process says; whichever function is called next sends it. All threads may speak."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._voice: Voice | None = None
+
+    def take(self, levels: Mapping[str, int]) -> None:
+        """From now on this process speaks through the driver."""
+        if self._voice is None:
+            self._voice = Voice(lambda kind, said: self._waiting.put(pickle.dumps(("said", kind, said))))
+            self._voice.take(levels)
+
+    def drain(self) -> Iterator[bytes]:
+        """What was said since the last call."""
+        if self._voice is not None:
+            self._voice.flush()
+        while not self._waiting.empty():
+            yield self._waiting.get()
+
+
+_output = _Output()
 
 
 class LevelFunction(KeyedProcessFunction):  # type: ignore[misc, unused-ignore]
@@ -18,15 +45,19 @@ class LevelFunction(KeyedProcessFunction):  # type: ignore[misc, unused-ignore]
     Args:
         orders: the order of each worker, pickled.
         level: which level.
+        levels: the levels of the driver's loggers, by name.
     """
 
-    def __init__(self, orders: list[bytes], level: int) -> None:
+    def __init__(self, orders: list[bytes], level: int, levels: dict[str, int]) -> None:
         self._orders = orders
         self._level = level
+        self._levels = levels
         self._worker = 0
         self._part: Part | None = None
 
     def open(self, runtime_context: Any) -> None:
+        refuse_jobs()
+        _output.take(self._levels)
         self._worker = runtime_context.get_index_of_this_subtask()
         self._part = Part(pickle.loads(self._orders[self._worker]), self._level)
 
@@ -35,7 +66,14 @@ class LevelFunction(KeyedProcessFunction):  # type: ignore[misc, unused-ignore]
         worker = value if isinstance(value, int) else value.worker
         if worker != self._worker:
             raise SageError(f"a record of worker {worker} came to worker {self._worker}: Flink hashes otherwise")
-        yield from self._part.take(None if isinstance(value, int) else value)
+        for record in self._part.take(None if isinstance(value, int) else value):
+            yield from self._said()  # ahead of the report that the part is done, behind which nobody listens
+            yield record
+        yield from self._said()
+
+    def _said(self) -> Iterator[Record]:
+        """What user code in this process has printed, logged and warned of meanwhile, as reports for the driver."""
+        return (Record(self._worker, DRIVER, (self._level, data)) for data in _output.drain())
 
     def close(self) -> None:
         if self._part is not None:

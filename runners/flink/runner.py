@@ -22,7 +22,8 @@ class FlinkRunner(HostRunner):
     """Runs a pipeline on the engine in PyFlink operators, ``--workers`` subtasks of each.
 
     The job runs on a mini-cluster of this process's own, whose Java process stays up until this process ends. Blocks
-    of elements are single Flink records; watermarks travel among them. What a function prints goes to Flink's log.
+    of elements are single Flink records; watermarks travel among them. What a
+    function prints, logs and warns of comes out in this process, as it does on the local runner.
 
     Args:
         is_drain: whether unbounded restrictions are truncated, as when a job is drained.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, cast
 
@@ -18,7 +19,9 @@ from sage.handle import Checkpointed, ExecutionPath, StepProgress, Vitals
 from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.checkpoint.protocol import Ask, Requested
 from sage.runners.hosting.conductor import Taken
+from sage.runners.hosting.interrupts import deferred_signals
 from sage.runners.hosting.metrics import KINDS
+from sage.runners.hosting.order import Cancelled
 from sage.runners.hosting.progress import Pulse
 
 
@@ -103,6 +106,11 @@ class JobResult(PipelineResult):
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._over = threading.Event()
+        self._raise_soon: Callable[[BaseException], None] | None = None
+
+    def __repr__(self) -> str:
+        where = f", stopped at {self.stopped_at}" if self.stopped_at else ""
+        return f"<{type(self).__name__} of {self.name!r}: {self._state}{where}>"
 
     def run(self) -> None:
         """Runs the job to its end.
@@ -112,14 +120,21 @@ class JobResult(PipelineResult):
             WorkerLost: a worker process died.
         """
         self._state = PipelineState.RUNNING
+        defers = getattr(self._running, "defers_signals", False)
         try:
-            self._running.run()
-        except KeyboardInterrupt:
+            with deferred_signals(self.name, self._cancel_running) if defers else contextlib.nullcontext() as soon:
+                self._raise_soon = soon
+                self._running.run()
+        except Cancelled:
+            pass  # as it was asked to
+        except (KeyboardInterrupt, SystemExit):  # a signal's: a step that exits has failed
             self._state = PipelineState.CANCELLED
             raise
         except BaseException:
             self._state = PipelineState.FAILED
             raise
+        finally:
+            self._raise_soon = None
         self._state = PipelineState.CANCELLED if self._cancelled else PipelineState.DONE
 
     def start(self) -> None:
@@ -151,12 +166,24 @@ class JobResult(PipelineResult):
 
     def cancel(self) -> str:
         if not PipelineState.is_terminal(self._state):
-            self._cancelled = True
-            self._running.cancel()
+            self._cancel_running()
+            if (raise_soon := self._raise_soon) is not None:
+                raise_soon(Cancelled())
         return str(self._state)
+
+    def _cancel_running(self) -> None:
+        self._cancelled = True
+        self._running.cancel()
 
     def metrics(self) -> JobMetrics:
         return JobMetrics(self._running.metrics())
+
+    def monitoring_metrics(self) -> JobMetrics:
+        """The user's metrics, under the name by which Beam's FnApiRunner gives its own as well.
+
+        SAGE's figures of each step are those of `progress`.
+        """
+        return self.metrics()
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, in the order of the plan."""

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from apache_beam.internal import pickler
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, StreamingOptions, TypeOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    StreamingOptions,
+    TypeOptions,
+)
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.pipeline import Pipeline
 from apache_beam.runners.runner import PipelineRunner
@@ -22,6 +28,7 @@ from sage.runners.engine import pickling
 from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
 from sage.runners.hosting.checkpoints import Checkpoints
+from sage.runners.hosting.nesting import check_may_start
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
 from sage.runners.hosting.serialising import serialising
@@ -62,6 +69,8 @@ class HostRunner(PipelineRunner):
         # Beam 2.61 sets its default, dill, with the pipeline, and tries it on each function that comes.
         pickler.set_library(pickler.USE_CLOUDPICKLE)
         label = _current_label(input)
+        if not self._locations:
+            check_may_start()
         if label is not None:
             location = caller_location(sys._getframe(1))
             if location is not None:
@@ -83,13 +92,15 @@ class HostRunner(PipelineRunner):
         """Runs a pipeline proto to its end.
 
         Raises:
-            ConfigError: an option has a value that cannot be.
+            ConfigError: an option has a value that cannot be, or this process is a worker of another job.
             UnsupportedFeature: this host cannot run the pipeline; nothing of it has run.
             InvalidPipeline: a part of the proto cannot be decoded here.
             StepError: a step of the user's pipeline raised.
             WorkerLost: a worker process died.
         """
+        check_may_start()
         options.view_as(SageOptions).checked()
+        options.get_all_options()  # Beam warns of options that nobody knows: once is enough
         proto = as_of(proto, options.view_as(StreamingOptions).update_compatibility_version)
         if not options.view_as(StandardOptions).streaming:
             proto = pack_combines(proto)
@@ -152,7 +163,8 @@ def goes_on(uses: Iterable[Use]) -> bool:
 
 def job_name(options: PipelineOptions) -> str:
     """The job's name, the same for a job that is resumed: ``--job_name``, else the name of the script or module."""
-    return str(options.get_all_options().get("job_name") or _program() or "sage-job")
+    # Not from all options, for then Beam would warn of each that is the job's own.
+    return str(options.view_as(GoogleCloudOptions).job_name or _program() or "sage-job")
 
 
 def _program() -> str:

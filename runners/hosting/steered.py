@@ -18,6 +18,9 @@ class Steered:
         durability: what is for the case that the job fails.
     """
 
+    defers_signals = True
+    """Whether a signal's exception is kept until no user code is at work; the job then ends soon by `cancel`."""
+
     def __init__(self, durability: Durability) -> None:
         self._attempts = Attempts(durability)
         self._conductor: Conductor | None = None

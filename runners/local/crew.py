@@ -18,8 +18,8 @@ from sage.runners.hosting.conductor import Conductor
 from sage.runners.hosting.epochs import Command
 from sage.runners.hosting.order import Order
 from sage.runners.hosting.reports import Reports
+from sage.runners.hosting.voice import Echo, levels
 from sage.runners.hosting.worker import CANCEL
-from sage.runners.local.voice import Echo, levels
 from sage.runners.local.zygote import fork
 
 _GRACE_SECONDS = 1.0
@@ -68,9 +68,9 @@ class Crew(Reports):
             self._bell.send(b"!")
 
     def cancel(self) -> None:
-        """Asks all workers to stop."""
+        """Asks all workers to stop. Called from any thread."""
         self.cancelled_at = time.monotonic()
-        self._say(CANCEL)
+        self.wake()
 
     def command(self, command: Command) -> None:
         """Tells all workers."""
@@ -97,7 +97,11 @@ class Crew(Reports):
         """
         try:
             self._conductor = conductor
+            asked = False
             while self._open and not self._overdue():
+                if self.cancelled_at is not None and not asked:
+                    asked = True
+                    self._say(CANCEL)
                 for ready in wait([*self._open, self._heard], self._patience(conductor)):
                     if ready is self._heard:
                         self._heard.recv(4096)

@@ -8,12 +8,20 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from sage.errors import WorkerLost
+from sage.runners.hosting.credits import DRIVER
+from sage.runners.hosting.worker import CANCEL
 
 
 class Mailbox:
-    """Everything that arrives at a worker, in one queue: a thread for each connection does nothing but read."""
+    """Everything that arrives at a worker, in one queue: a thread for each connection does nothing but read.
 
-    def __init__(self, connections: dict[int, Connection]) -> None:
+    Args:
+        connections: those to read, by their senders.
+        on_cancel: called when the driver cancels, for the worker may take up nothing from the queue for long.
+    """
+
+    def __init__(self, connections: dict[int, Connection], on_cancel: Callable[[], None]) -> None:
+        self._on_cancel = on_cancel
         self._queue: queue.SimpleQueue[tuple[int, bytes | None]] = queue.SimpleQueue()
         for sender, connection in connections.items():
             threading.Thread(target=self._read, args=(sender, connection), daemon=True).start()
@@ -21,7 +29,10 @@ class Mailbox:
     def _read(self, sender: int, connection: Connection) -> None:
         try:
             while True:
-                self._queue.put((sender, connection.recv_bytes()))
+                data = connection.recv_bytes()
+                self._queue.put((sender, data))
+                if sender == DRIVER and data == CANCEL:
+                    self._on_cancel()
         except (EOFError, OSError):
             self._queue.put((sender, None))
 

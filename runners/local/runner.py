@@ -14,6 +14,7 @@ from sage.runners.engine.context import VirtualClock
 from sage.runners.engine.spec import ParDo, Plan, TestStream
 from sage.runners.hosting.checkpoints import Durability, warn_of
 from sage.runners.hosting.clock import WallClock
+from sage.runners.hosting.nesting import check_may_start
 from sage.runners.hosting.order import PipelineProto
 from sage.runners.hosting.result import Running
 from sage.runners.hosting.runner import HostRunner, job_name
@@ -39,6 +40,7 @@ class LocalRunner(HostRunner):
     def apply(self, transform: Any, input: Any, options: PipelineOptions) -> Any:
         if not self._expects_workers:
             self._expects_workers = True
+            check_may_start()
             with contextlib.suppress(ConfigError):  # it is told when the pipeline is run
                 if options.view_as(SageOptions).checked().workers > 1:
                     prepare()

@@ -7,17 +7,22 @@ import os
 import pickle
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from types import FrameType
 
 from sage.runners.hosting import worker
 from sage.runners.hosting.credits import DRIVER
+from sage.runners.hosting.interrupts import raise_in_engine
+from sage.runners.hosting.nesting import refuse_jobs
 from sage.runners.hosting.order import Cancelled, Order, portable_error
+from sage.runners.hosting.voice import Voice
 from sage.runners.local.peers import Mailbox, writer
-from sage.runners.local.voice import Voice
 
 
 def work(driver: Connection, connections: list[Connection]) -> None:
     """Runs one order: reads it from the driver, and reports to it."""
+    refuse_jobs()
     order: Order
     order, levels = pickle.loads(driver.recv_bytes())
     lock = threading.RLock()  # what the collector of garbage calls may print
@@ -41,7 +46,7 @@ def work(driver: Connection, connections: list[Connection]) -> None:
         voice.take(levels)
         others = [w for w in range(order.workers) if w != order.worker]
         peers = dict(zip(others, connections, strict=True))
-        mailbox = Mailbox({DRIVER: driver, **peers})
+        mailbox = Mailbox({DRIVER: driver, **peers}, _cancelling())
         worker.work(order, writer(peers), mailbox, report)
         # Others may still send what no one needs: to them a worker that has gone would be one that is lost.
         while mailbox.take(None) != (DRIVER, None):
@@ -52,3 +57,23 @@ def work(driver: Connection, connections: list[Connection]) -> None:
         with contextlib.suppress(OSError):
             voice.flush()
             driver.send_bytes(portable_error(error))
+
+
+def _cancelling() -> Callable[[], None]:
+    """What ends this worker soon, called from any thread: it goes on until the user's function at work returns.
+
+    By the signal that asks a process to end, which means nothing else here: see `zygote`.
+    """
+    cancelled: list[Cancelled] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        for error in cancelled:
+            raise_in_engine(frame, error)
+
+    def cancel() -> None:
+        cancelled[:] = [Cancelled()]
+        signal.pthread_kill(main, signal.SIGTERM)
+
+    main = threading.get_ident()
+    signal.signal(signal.SIGTERM, on_signal)
+    return cancel

@@ -15,7 +15,7 @@ from apache_beam.testing.test_stream import PairWithTiming as BeamPairWithTiming
 from apache_beam.testing.test_stream import TestStream as BeamTestStream
 from apache_beam.transforms import core, environments, sideinputs
 
-from sage.errors import IncompatibleEnvironment, InvalidPipeline
+from sage.errors import ConfigError, IncompatibleEnvironment, InvalidPipeline
 from sage.runners.engine import spec
 from sage.runners.engine.spec import CollectionId, StepId
 
@@ -170,6 +170,8 @@ class _Reader:
     def _load(self, name: str, serialized: bytes, main: str) -> spec.DoFnSpec:
         try:
             fn, args, kwargs, _, windowing = self._created.get(name) or pickler.loads(serialized)
+        except ConfigError:
+            raise  # says by itself what to change
         except Exception as error:
             raise InvalidPipeline(
                 f"step '{name}': its DoFn cannot be unpickled here: {type(error).__name__}: {error}"

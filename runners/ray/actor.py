@@ -7,6 +7,7 @@ from typing import Any
 
 from sage.runners.hosting import worker
 from sage.runners.hosting.credits import DRIVER
+from sage.runners.hosting.nesting import refuse_jobs
 from sage.runners.hosting.order import Cancelled, Order, portable_error
 from sage.runners.ray.inbox import Inbox
 
@@ -29,6 +30,7 @@ class Worker:
         """Runs the order to its end; its last report, or None if it was cancelled."""
         self._peers = peers
         try:
+            refuse_jobs()
             self._order.prepare()
             worker.work(self._order, self._write, self._inbox, self._report)
         except Cancelled:

@@ -44,8 +44,8 @@ def read_manifest(objects: Objects, folder: str) -> Manifest:
     """
     try:
         manifest = manifest_of(objects.get(f"{folder}/{MANIFEST}"), f"{objects.url}/{folder}")
-    except FileNotFoundError as error:
-        raise CheckpointError(_nothing_in(posixpath.join(objects.url, folder).removesuffix("/."))) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError.unfit(_nothing_in(posixpath.join(objects.url, folder).removesuffix("/."))) from error
     except OSError as error:
         raise _unusable(objects, folder, MANIFEST, error) from error
     except (ValueError, KeyError, TypeError) as error:

@@ -46,6 +46,9 @@ from sage.runners.state.restoring import (
 _LOOKS_ONE_IN = 30  # calls of `retain`
 _OWNER, _LOCK, _SAVEPOINTS = "OWNER.json", "LOCK", "savepoints"
 
+# What is the same at every attempt: the path has to be another one.
+_WRONG_PATH = (FileNotFoundError, NotADirectoryError, FileExistsError, IsADirectoryError, PermissionError)
+
 
 class CheckpointStore:
     """The checkpoints of one job below one path.
@@ -121,10 +124,11 @@ class CheckpointStore:
         return self.run
 
     def _cannot_write(self, error: OSError) -> NoReturn:
-        raise CheckpointError(
+        text = (
             f"checkpoints cannot be written to {self._objects.url}: {error.strerror or error}. "
             "Give a path that can be written to with --checkpoint_dir"
-        ) from error
+        )
+        raise (CheckpointError.unfit(text) if isinstance(error, _WRONG_PATH) else CheckpointError(text)) from error
 
     def _owner(self) -> dict[str, Any]:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.architecture.tree import ROOT, Import, Source, layer_of, sources, within
+from tests.patience import patience
 
 # jobs -> templates -> transforms -> sdk <- runners <- jobs. A runner is found by its dotted name and a template names
 # its job by a string, so neither arrow needs an import the other way.
@@ -248,14 +249,18 @@ def test_importing_sage_pulls_in_nothing_heavy() -> None:
     heavy = ["apache_beam", "click", "google.protobuf", "grpc", "multiprocessing", "numpy", "pandas", "pyarrow"]
     heavy += ["pyflink", "ray", "rich", "torch", "yaml"]
     code = f"import sys, sage; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60), check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("module", ["sage.jobs.cli", "sage.flags", "sage.runners.local.zygote"])
 def test_what_comes_before_beam_does_not_wait_for_it(module: str) -> None:
     code = f"import sys, {module}; print([name for name in sys.modules if name.startswith('apache_beam')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60), check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.tree import LAYERS, ROOT, module_name, package_dirs, setup_cfg
+from tests.patience import patience
 
 TOP_LEVEL = {
     *LAYERS, "tests", "pyproject.toml", "setup.cfg", "README.md", "LICENSE", "Makefile", "CONTRIBUTING.md",
@@ -19,7 +20,7 @@ TOP_LEVEL = {
 
 
 def git(*arguments: str) -> list[str]:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=patience(60))
     if done.returncode:
         pytest.skip("this is not a git checkout")
     return done.stdout.splitlines()
@@ -59,7 +60,7 @@ def test_the_wheel_holds_the_packages_and_the_type_marker_and_nothing_else(tmp_p
         [*command, "--wheel-dir", str(tmp_path), str(source)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=patience(110),
         env=environment,
     )
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 
 from tests.architecture.tree import ROOT, sources
+from tests.patience import patience
 
 # A folder that belongs to one machine or one person, written with its full path.
 MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:home|Users|root|work|opt)/\w+|/tmp/h/")
@@ -61,7 +62,7 @@ def _undocumented_methods(module_name: str) -> Iterator[str]:
 
 
 def test_nothing_names_a_place_on_one_machine() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=patience(60)).stdout
     paths = listed.splitlines() or [source.path for source in sources()]
     found = []
     for path in paths:

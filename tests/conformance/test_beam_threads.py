@@ -25,9 +25,10 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Duration, Timestamp
 
 from sage.runners.local import LocalRunner
+from tests.patience import patience
 
 POLL_SECONDS = 0.02
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = patience(20.0)
 SLOW_SECONDS = 0.02
 
 

@@ -23,6 +23,7 @@ from sage.errors import StepError, WorkerLost
 from sage.handle import StepProgress
 from sage.runners.hosting import result as results
 from sage.runners.local import LocalRunner
+from tests.patience import patience
 
 WORKERS = 3
 
@@ -104,7 +105,7 @@ def test_progress_comes_out_of_one_long_call_and_a_cancelled_job_stops(monkeypat
         run(self)
 
     def watch(job: results.JobResult) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + patience(30)
         while time.monotonic() < deadline:
             seen[:] = [step for step in job.progress() if step.name == "slow" and step.elements_in == 1]
             if seen:
@@ -119,7 +120,7 @@ def test_progress_comes_out_of_one_long_call_and_a_cancelled_job_stops(monkeypat
     result = p.run()
     assert result.state == "CANCELLED"
     assert [step.state for step in seen] == ["running"], "progress of a step that is at work in one call"
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < patience(40)
 
 
 class Measured(beam.DoFn):
@@ -254,14 +255,14 @@ def test_workers_end_when_their_driver_is_killed(tmp_path: Path) -> None:
     finally:
         driver.kill()
         driver.wait()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + patience(15)
     while _runs(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _runs(pid)
 
 
 def _written(path: Path) -> int:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while time.monotonic() < deadline:
         if path.exists() and path.read_text(encoding="utf-8").endswith(" "):
             return int(path.read_text(encoding="utf-8"))

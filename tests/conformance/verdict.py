@@ -17,6 +17,7 @@ import apache_beam
 from tests.conformance.child import OPTIONS, RUNNER
 from tests.conformance.expected import expected_failures
 from tests.conformance.suites import Suite
+from tests.patience import patience
 
 ROOT = Path(__file__).parents[2]
 LOCAL = "sage.runners.local.LocalRunner"
@@ -62,7 +63,7 @@ class Run:
 
     runner: str = LOCAL
     options: Mapping[str, Any] = field(default_factory=dict)
-    limit: int = 60
+    limit: int = int(patience(60))
     select: str = ""
 
     def run(self, suite: Suite) -> Verdict:

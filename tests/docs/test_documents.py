@@ -13,6 +13,7 @@ import pytest
 
 from sage.options import SageOptions
 from tests.docs.snippets import Snippet, snippets
+from tests.patience import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -38,7 +39,7 @@ def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[s
         env={**os.environ, "PATH": beside_python},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=patience(110),
     )
 
 

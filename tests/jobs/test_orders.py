@@ -20,6 +20,7 @@ from sage.errors import ConfigError
 from sage.jobs.orders import main
 from sage.jobs.orders.events import SPLITS, Generated, Shop, order, payments
 from sage.jobs.orders.model import Order, Payment, decode, encode
+from tests.patience import patience
 
 SHOP = Shop(seed=7, customers=40, events=2_500)
 FLAGS = ["--seed", "7", "--customers", "40", "--events", "2500", "--pay-within", "15m", "--window", "10m"]
@@ -106,7 +107,7 @@ def test_killed_and_resumed_it_gives_the_same(through: list[Any], tmp_path: Path
                 time.sleep(moments.uniform(0, 0.3))
                 os.kill(job.pid, signal.SIGKILL)
                 kills += 1
-            _, told = job.communicate(timeout=60)
+            _, told = job.communicate(timeout=patience(60))
         finally:
             job.kill()
             job.wait()
@@ -119,7 +120,7 @@ def test_killed_and_resumed_it_gives_the_same(through: list[Any], tmp_path: Path
 def wait_for_checkpoint(folder: Path, job: subprocess.Popen[str]) -> None:
     """Waits until a checkpoint is there that was not before."""
     before = set(folder.rglob("MANIFEST.json"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while not set(folder.rglob("MANIFEST.json")) - before:
         assert job.poll() is None, job.communicate()[1]
         assert time.monotonic() < deadline

@@ -20,6 +20,7 @@ from sage.jobs.orders.events import Shop
 from sage.jobs.orders.feed import feed
 from tests.jobs.test_orders import WITHIN_MS, settlements_of, wait_for_checkpoint
 from tests.kafka.cluster import Cluster
+from tests.patience import patience
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -58,7 +59,7 @@ def test_each_settlement_and_alert_is_committed_once(kafka: Cluster, tmp_path: P
 
 def wait_for(kafka: Cluster, topic: str, count: int, job: subprocess.Popen[str]) -> None:
     """Waits until so many records are committed, and for another moment: there must not be more."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + patience(100)
     while len(kafka.read(topic)) < count:
         assert job.poll() is None, told(job)
         written = len(kafka.read(topic, "read_uncommitted"))

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sage.jobs.orders.events import SPLITS
+from tests.patience import patience
 
 SAGE = [sys.executable, "-c", "import sys; from sage.jobs.cli import main; sys.exit(main())"]
 
@@ -29,7 +30,7 @@ def sage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subpr
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*SAGE, *arguments], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        return subprocess.run([*SAGE, *arguments], capture_output=True, text=True, timeout=patience(60), cwd=tmp_path)
 
     return run
 
@@ -50,14 +51,14 @@ def orders(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def ended(job: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
     """What the run printed when it had ended well."""
-    out, told = job.communicate(timeout=60)
+    out, told = job.communicate(timeout=patience(60))
     assert job.returncode == 0, told
     return json.loads(out), told
 
 
 def vitals(sage: Callable[..., Any], job: subprocess.Popen[str]) -> dict[str, Any]:
     """What the job tells of itself, once it has taken a checkpoint."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while time.monotonic() < deadline:
         assert job.poll() is None, job.communicate()[1]
         listed = json.loads(sage("jobs", "--json").stdout)
@@ -134,7 +135,7 @@ def test_ctrl_c_once_keeps_the_state_and_twice_ends_at_once(sage: Callable[..., 
         vitals(sage, job)
         os.kill(job.pid, signal.SIGINT)
         os.kill(job.pid, signal.SIGINT)
-        job.communicate(timeout=60)
+        job.communicate(timeout=patience(60))
         # The first may have been obeyed before the second came.
         assert job.returncode in (0, 130)
 

@@ -20,6 +20,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.patience import patience
+
 __all__ = ["SASL_PASSWORD", "SASL_USER", "Broker", "Unavailable", "jars", "shared"]
 
 _POM = Path(__file__).with_name("pom.xml")
@@ -27,7 +29,7 @@ _CACHE = Path(__file__).resolve().parents[2] / "out" / "kafka"
 _JAVA = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 _HEAP = "340m"
 _CLUSTER = "c2FnZS10ZXN0LWJyb2tlcg"  # any 16 bytes do: there is only this node
-_STARTS_WITHIN_S = 60.0
+_STARTS_WITHIN_S = patience(60.0)
 _WATCH = """
 cd "$HOME_OF_BROKER" || exit 1
 "$@" </dev/null >>broker.out 2>&1 &
@@ -87,7 +89,7 @@ def jars() -> Path:
         if not folder.exists() or folder.stat().st_mtime < _POM.stat().st_mtime:
             fresh = _CACHE / f"lib-{uuid.uuid4().hex}"
             fetch = ["mvn", "-B", "-q", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={fresh}"]
-            done = subprocess.run(fetch, capture_output=True, text=True, timeout=300, cwd=_CACHE)
+            done = subprocess.run(fetch, capture_output=True, text=True, timeout=patience(300), cwd=_CACHE)
             if done.returncode:
                 shutil.rmtree(fresh, ignore_errors=True)
                 raise Unavailable(f"no Kafka broker: Maven failed\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -126,7 +128,7 @@ class Broker:
     def _format(self) -> None:
         tool = [*_JAVA, "-cp", f"{self._jars}/*", "kafka.tools.StorageTool", "format"]
         tool += ["-t", _CLUSTER, "-c", str(self._properties)]
-        done = subprocess.run(tool, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(tool, capture_output=True, text=True, timeout=patience(120))
         if done.returncode:
             shutil.rmtree(self._home, ignore_errors=True)
             raise Unavailable(f"no Kafka broker: its storage cannot be formatted\n{done.stdout}{done.stderr}")

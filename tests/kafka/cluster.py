@@ -11,9 +11,11 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import RetriableError
 
+from tests.patience import patience
+
 __all__ = ["Cluster"]
 
-_SEEN_WITHIN_S = 30.0
+_SEEN_WITHIN_S = patience(30.0)
 
 
 class Cluster:
@@ -44,7 +46,7 @@ class Cluster:
             futures = [producer.send(topic, key=key, value=value, **where) for key, value in rows]
             producer.flush()
             for future in futures:
-                future.get(timeout=30)
+                future.get(timeout=patience(30))
         finally:
             producer.close()
 

@@ -20,6 +20,7 @@ from sage.transforms.io.kafka.opening import CLIENTS
 from sage.transforms.io.kafka.source import KafkaSource, PartitionReader, Split
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker
 from tests.kafka.cluster import Cluster
+from tests.patience import patience
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -47,7 +48,7 @@ def opened(kafka: Cluster, client: str) -> Iterator[Callable[..., KafkaSource]]:
 
 def until(true: Callable[[], Any], what: str, seconds: float = 30) -> Any:
     """What a condition gives, as soon as that is true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not (found := true()):
         assert time.monotonic() < deadline, what
         time.sleep(0.01)

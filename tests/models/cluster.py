@@ -20,6 +20,7 @@ from sage.runners.hosting import worker
 from sage.runners.hosting.clock import WallClock
 from sage.runners.hosting.credits import CreditExchange
 from sage.runners.plan import plan_pipeline
+from tests.patience import patience
 
 
 class Inbox:
@@ -55,7 +56,7 @@ class Threads:
         self._inboxes = [Inbox() for _ in range(workers)]
         self._errors: list[BaseException] = []
 
-    def run(self, build: Callable[[beam.Pipeline], Any], timeout: float = 60.0) -> None:
+    def run(self, build: Callable[[beam.Pipeline], Any], timeout: float = patience(60)) -> None:
         """Runs what ``build`` applies to a pipeline.
 
         Raises:

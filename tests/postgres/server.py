@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.patience import patience
+
 VARIABLE = "SAGE_TEST_POSTGRES"
-_START_S = 60
+_START_S = patience(60)
 _SETTINGS = "-h '' -c fsync=off -c max_connections=50 -c shared_buffers=16MB"
 
 

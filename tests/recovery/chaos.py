@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.architecture.tree import ROOT
+from tests.patience import patience
 
-ENDS_WITHIN_S = 120.0
+ENDS_WITHIN_S = patience(120.0)
 LONGEST_S = 2.0  # from when there is something to kill, to its kill
 LATECOMERS_S = 1.0
 BACKENDS = ("memory", "rocksdb")

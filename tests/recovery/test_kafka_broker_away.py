@@ -17,6 +17,7 @@ from sage.transforms.io.kafka.opening import CLIENTS
 from sage.transforms.io.kafka.source import KafkaSource, PartitionReader, Split
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import Cluster
+from tests.patience import patience
 from tests.recovery.test_kafka_transactions import commit, handle_of, sink
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -64,7 +65,7 @@ def cluster(own_broker: Broker) -> Iterator[Cluster]:
 def taken(reader: PartitionReader, count: int, seconds: float = 60) -> list[Any]:
     """That many records, or what came of them in that time."""
     found: list[Any] = []
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while len(found) < count and time.monotonic() < deadline:
         batch = reader.poll(100)
         found += batch.values if batch else ()

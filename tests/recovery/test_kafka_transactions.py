@@ -20,6 +20,7 @@ from sage.transforms.io.kafka import WriteToKafka
 from sage.transforms.io.kafka.opening import CLIENTS
 from sage.transforms.io.kafka.sink import ExactlyOnce, NotWritten
 from tests.kafka.cluster import Cluster
+from tests.patience import patience
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
@@ -203,7 +204,7 @@ def test_what_the_broker_gave_up_is_data_loss(kafka: Cluster, client: str) -> No
     writer.process((None, b"lost"))
     handle = handle_of(writer, 1)
     writer.teardown()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while "Ongoing" in str(kafka.admin.describe_transactions([handle.transactional_id])):
         assert time.monotonic() < deadline
         time.sleep(0.1)

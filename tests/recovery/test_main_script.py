@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.patience import patience
 
 SCRIPT = '''
 import sys, time
@@ -66,7 +67,7 @@ def test_values_of_a_class_of_the_main_script_are_kept_and_resumed(first: int, t
     for workers, rate, stop in ((first, 1_500, 1), (then, 0, 0)):
         command = [sys.executable, "script.py", str(workers), str(rate), str(stop)]
         done = subprocess.run(
-            command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+            command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=patience(120)
         )
         assert done.returncode == 0, done.stderr
         found = {path.name for path in tmp_path.iterdir()} - {"script.py", "kept"}
@@ -107,7 +108,7 @@ print([field.name for field in dataclasses.fields(Sale)])
 def test_what_create_holds_may_be_of_classes_of_the_main_script(workers: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(HELD)
     done = subprocess.run(
-        [sys.executable, "script.py", workers], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "script.py", workers], cwd=tmp_path, capture_output=True, text=True, timeout=patience(120)
     )
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == ["Oslo 2", "Rome 1", "['shop', 'colour']"]

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.architecture.tree import ROOT
+from tests.patience import patience
 from tests.recovery.streams import SPLITS
 
 UPTO = 20_000
@@ -38,7 +39,7 @@ def _start(out: Path, kept: Path, dsn: str, rate: int, workers: int) -> subproce
 def _wait_for_output(job: subprocess.Popen[str], out: Path) -> None:
     """Until the job has committed something more than there is now."""
     before = set((out / "json").glob("part-*"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while set((out / "json").glob("part-*")) == before:
         assert job.poll() is None, job.communicate()[1]
         assert time.monotonic() < deadline, "no output came"
@@ -94,7 +95,7 @@ def test_a_job_that_is_killed_and_resumed_writes_what_one_run_does(
             job.wait()
 
     job = _start(out, kept, postgres, 0, workers[-1])
-    _, said = job.communicate(timeout=60)
+    _, said = job.communicate(timeout=patience(60))
     assert job.returncode == 0, said
     expected = Counter((split, n) for split in SPLITS for n in range(UPTO))
     for kind, numbers in _seen(out, postgres).items():

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from sage.errors import CheckpointError, StepError
 from sage.runners.local import LocalRunner
 from sage.sources import ReadStream
+from tests.patience import patience
 from tests.recovery.streams import SHAPES, Committed, Numbers, build, committed
 
 UPTO = 6_000
@@ -46,7 +47,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counter[str]
 
 
 def wait_for(done: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience(30)
     while not (found := done()):
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.01)
@@ -123,7 +124,7 @@ def test_a_checkpoint_that_was_changed_ends_the_job_whatever_the_policy_says(
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     job = start(lambda p: build(p, "sums", UPTO, 0, out), restart="exponential:1ms:1s", **kept)
     with pytest.raises(CheckpointError, match=r"\.bin is not what was written"):
-        job.wait_until_finish(30_000)
+        job.wait_until_finish(int(patience(30) * 1_000))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

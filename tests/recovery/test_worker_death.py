@@ -17,8 +17,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import Fault, WorkerLost
 from sage.runners.local import LocalRunner
+from tests.patience import patience
 
-PROMPT_SECONDS = 10.0
+PROMPT_SECONDS = patience(10.0)
 
 
 def kill_itself(_: object) -> None:
@@ -78,7 +79,7 @@ def _alive(folder: Path) -> list[int]:
 
 
 def _until(condition: object, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -96,13 +97,13 @@ def test_ctrl_c_ends_with_130_one_line_and_no_process_left(waiting: tuple[Path, 
     _until(lambda: any(folder.iterdir()))
 
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does it: every process of the group hears of it
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=patience(30))
 
     assert running.returncode == 130
     assert json.loads(out)["state"] == "CANCELLED"
     assert err.startswith("interrupted")
     assert err.count("\n") == 1
-    _until(lambda: not _alive(folder), PROMPT_SECONDS)
+    _until(lambda: not _alive(folder))
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are looked for in /proc")
@@ -115,7 +116,7 @@ def test_a_driver_that_is_killed_leaves_no_worker(waiting: tuple[Path, Path]) ->
     running.kill()
     running.wait()
 
-    _until(lambda: not _alive(folder), PROMPT_SECONDS)
+    _until(lambda: not _alive(folder))
 
 
 STREAM = """
@@ -157,7 +158,7 @@ def test_a_stream_is_stopped_by_one_signal_to_its_group(
     _until(lambda: any(folder.iterdir()))
 
     os.killpg(running.pid, number)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=patience(30))
 
     (ended,) = json.loads(out)["jobs"]
     if kept:
@@ -168,4 +169,4 @@ def test_a_stream_is_stopped_by_one_signal_to_its_group(
         assert running.returncode == 130
         assert (ended["state"], ended["stopped_at"]) == ("CANCELLED", None)
         assert err.splitlines() == ["interrupted: stopped job"]
-    _until(lambda: not _alive(folder), PROMPT_SECONDS)
+    _until(lambda: not _alive(folder))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patience
+
 SAGE = [sys.executable, "-c", "import sys; from sage.jobs.cli import main; sys.exit(main())", "run"]
-SECONDS = 30.0
+SECONDS = patience(30.0)
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are looked for in /proc")
 

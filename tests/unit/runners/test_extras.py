@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from sage.errors import ConfigError, MissingExtra
 from sage.runners.flink import FlinkRunner
 from sage.runners.ray import RayRunner
+from tests.patience import patience
 
 
 def start(runner: beam.runners.PipelineRunner, *options: str) -> None:
@@ -23,7 +24,9 @@ def start(runner: beam.runners.PipelineRunner, *options: str) -> None:
 @pytest.mark.parametrize(("package", "module"), [("sage.runners.ray", "ray"), ("sage.runners.flink", "pyflink")])
 def test_a_host_is_not_imported_with_its_runner(package: str, module: str) -> None:
     code = f"import sys, {package}; print({module!r} in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60), check=True
+    )
     assert done.stdout.strip() == "False"
 
 

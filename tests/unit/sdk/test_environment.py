@@ -21,6 +21,7 @@ from sage.options import SageOptions
 from sage.runner_names import RUNNERS
 from sage.steps import PARALLELISM, RESOURCES
 from sage.testing import FN_API_RUNNER
+from tests.patience import patience
 
 
 def test_config_becomes_beam_options() -> None:
@@ -112,7 +113,7 @@ RELEASE = threading.Event()
 
 
 def _wait(value: int) -> int:
-    assert RELEASE.wait(60)
+    assert RELEASE.wait(patience(60))
     return value
 
 
@@ -168,7 +169,9 @@ def test_a_script_that_ends_does_not_end_the_job_it_submitted() -> None:
         "env.submit()\n"
         "print('script ends')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, timeout=patience(60), capture_output=True, text=True
+    )
     assert done.stdout.split("\n") == ["script ends", "2", ""]
 
 
@@ -178,7 +181,7 @@ def test_import_of_sage_brings_no_beam() -> None:
         "sage.MapFunction, sage.KeyedProcessFunction, sage.ValueState, sage.ConfigError\n"
         "assert 'apache_beam' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patience(60))
 
 
 def test_every_export_is_there_and_typed() -> None:

@@ -130,3 +130,19 @@ def test_the_schema_for_sql_and_for_arrow() -> None:
     assert SCHEMA.arrow_schema() == pa.schema(
         [("id", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("name", pa.string())]
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"columns": [{"name": "a", "required": "no"}], "key": ["a"]}, "'required' must be bool, not 'no' (str)"),
+        ({"columns": [{"name": "a", "choices": "xy"}], "key": ["a"]}, "'choices' must be list | tuple, not 'xy' (str)"),
+        ({"columns": {"name": "a"}, "key": ["a"]}, "'columns' must be list[dict[str, Any]] | tuple[Any, ...], not "),
+        ({"columns": [{"name": "a", "required": True}], "key": "a"}, "'key' must be list[str] | tuple[str, ...], not"),
+    ],
+)
+def test_a_config_value_of_another_type_is_refused(config, told):
+    with pytest.raises(ConfigError) as caught:
+        TableSchema.from_config(config, "orders")
+    assert told in str(caught.value)
+    assert str(caught.value).startswith("orders")

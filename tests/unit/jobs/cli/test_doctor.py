@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from sage.jobs.cli import doctor
+from tests.patience import patience
 
 
 def test_doctor_finds_this_machine_fit_and_advises_on_each_gap(sage):
@@ -54,7 +55,7 @@ def test_what_needs_no_beam_does_not_load_it():
         "print([name for name in ('apache_beam', 'rich', 'numpy') if name in sys.modules])"
     )
 
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60), check=True)
 
     assert ran.stdout.splitlines()[-1] == "[]"
 

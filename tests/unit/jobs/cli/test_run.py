@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 from sage.errors import MissingExtra
 from sage.jobs.cli.runners import resolve_runner
 from sage.options import SageOptions
+from tests.patience import patience
 
 WORD_COUNT = """
     with beam.Pipeline() as p:
@@ -302,7 +303,7 @@ def test_ctrl_c_ends_with_130_and_one_line(script, as_json):
     assert running.stderr.readline() == "started\n"
 
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=patience(30))
 
     assert running.returncode == 130
     assert err.startswith("interrupted")

@@ -16,6 +16,7 @@ from sage.errors import CheckpointError, StepError
 from sage.runners.local import LocalRunner
 from sage.sources import ReadStream
 from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
+from tests.patience import patience
 from tests.recovery.streams import SPLITS, Numbers
 
 TAKEN: list[list[int]] = []
@@ -196,13 +197,13 @@ def test_who_asks_for_what_is_asked_for_already_waits_for_the_answer() -> None:
     def ask() -> str:
         assert not asked.is_set()
         asked.set()
-        assert answer.wait(10)
+        assert answer.wait(patience(10))
         return "handle"
 
     later = Later(ask)
     other = threading.Thread(target=later.told)
     other.start()
-    assert asked.wait(10)
+    assert asked.wait(patience(10))
     threading.Timer(0.05, answer.set).start()
     assert later.told() == "handle"
     other.join()

@@ -11,6 +11,7 @@ import pytest
 from sage.errors import ConfigError
 from sage.runners.engine.context import JobOptions
 from sage.runners.hosting.keyed_state import keyed_stores
+from tests.patience import patience
 
 
 def options(folder: Path) -> JobOptions:
@@ -40,7 +41,7 @@ def test_what_a_killed_job_left_is_removed_by_the_next_and_nothing_else(tmp_path
         "with state_folder(sys.argv[1]) as folder:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=patience(60))
     (orphan,) = tmp_path.iterdir()
     (tmp_path / "sage-state-of-somebody").mkdir()
     with keyed_stores(options(tmp_path)), keyed_stores(options(tmp_path)):
