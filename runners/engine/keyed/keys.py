@@ -65,6 +65,10 @@ class KeyIds:
             return self._decode(identity[1])
         return identity
 
+    def keys_of(self, identities: Sequence[Any]) -> Sequence[Any]:
+        """Keys with these identities, in their order."""
+        return identities if {*map(type, identities)} <= _SELF else list(map(self.key_of, identities))
+
     def stored(self, key: Any) -> bytes:
         """The key's bytes for storage, the same in every process and with every version of Beam and Python."""
         return bytes(self._encode(key if key.__class__ in _SELF else self._canonical(key)))

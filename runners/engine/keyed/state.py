@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, compress, repeat
-from operator import is_
+from operator import attrgetter, eq, is_
 from typing import Any
 
 from apache_beam.transforms import userstate
@@ -16,7 +16,8 @@ from apache_beam.transforms.timeutil import TimeDomain
 from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.exchange import KEY_GROUPS
-from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
+from sage.runners.engine.keyed.cells import Cell
+from sage.runners.engine.keyed.chunks import Chunk, Column, Declared, write_chunk
 from sage.runners.engine.keyed.kinds import kind_of
 from sage.runners.engine.keyed.timers import Timer, TimerHandle, TimerQueue
 
@@ -227,29 +228,53 @@ class KeyedState(userstate.UserStateContext):
             self._sweep(expired)
         told = []
         for window, cells in self._cells.items():
-            rows, asleep = self._told(cells, whole), cells.asleep if whole else {}
-            if rows or asleep:
-                told.append((window, rows, asleep))
+            told += [(window, columns) for columns in self._columns(cells, whole) if columns]
         timers = self.event_timers.changes(whole), self.clock_timers.changes(whole)
-        if not (whole or told or any(timers)):
+        if not (whole or told or any(map(any, timers))):
             return RootSnapshot(whole=False)
         return RootSnapshot(write_chunk(self.declared, told, timers), whole)
 
-    def _told(self, cells: Cells, whole: bool) -> list[tuple[Place, Any]]:
-        """Place and content of a window's cells, for a snapshot; those without content are dropped."""
+    def _columns(self, cells: Cells, whole: bool) -> list[dict[str, Column]]:
+        """Contents of a window's cells by state name, for a snapshot; cells without content are dropped."""
         touched = cells.take_touched()
-        rows = []
-        for cell in list(cells) if whole else touched:
-            column, identity = cells.columns[cell.name], cell.identity
-            current = column.get(identity)
-            if current is None or current is cell:
-                content = cell.dump()
-                if content is None and current is not None:
-                    del column[identity]
-                rows.append(((cell.name, identity), content))
+        if not whole:
+            names = list(map(attrgetter("name"), touched))
+            changed = {name: list(compress(touched, map(eq, names, repeat(name)))) for name in dict.fromkeys(names)}
+            columns = {name: self._changed(name, found, cells.columns[name]) for name, found in changed.items()}
+        else:
+            columns = {name: self._there(name, column) for name, column in cells.columns.items() if column}
         for cell in touched:
             cell.touched = False
-        return [row for row in rows if row[1] is not None] if whole else rows
+        columns = {name: column for name, column in columns.items() if column[0]}
+        if not whole:
+            return [columns]
+        asleep = {name: (list(column), list(column.values())) for name, column in cells.asleep.items()}
+        return [columns, asleep]
+
+    def _there(self, name: str, column: dict[Any, Any]) -> Column:
+        """Identities and contents of the cells of a state, of which those without content go."""
+        contents = self._kind(name).dump_all(column.values())
+        empty = list(compress(column, map(is_, contents, repeat(None))))
+        if empty:
+            contents = [content for content in contents if content is not None]
+            for identity in empty:
+                del column[identity]
+        return list(column), contents
+
+    def _changed(self, name: str, touched: list[Any], column: dict[Any, Any]) -> Column:
+        """Identities and contents of the cells that were touched: None for those that hold nothing any more."""
+        identities = list(map(attrgetter("identity"), touched))
+        current = list(map(column.get, identities))
+        if not all(map(is_, current, touched)):  # some were dropped, and of these some have another in their place
+            last = [now is None or now is cell for now, cell in zip(current, touched, strict=True)]
+            identities, touched = list(compress(identities, last)), list(compress(touched, last))
+        contents = self._kind(name).dump_all(touched)
+        for identity in list(compress(identities, map(is_, contents, repeat(None)))):
+            column.pop(identity, None)
+        return identities, contents
+
+    def _kind(self, name: str) -> type[Cell]:
+        return kind_of(self.declared.states[name])
 
     def restore(self, state: RootState) -> None:
         """Takes back what snapshots held.

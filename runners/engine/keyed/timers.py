@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import compress, islice, repeat
+from operator import attrgetter, is_, lt
+from typing import Any, NamedTuple
 
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
@@ -35,6 +37,20 @@ class Timer:
     hold: int
     pane: PaneInfo
     number: int = field(default=0, compare=False)
+
+
+class TimerChanges(NamedTuple):
+    """Settings of timers; a name is (family, identity of the key, window, tag).
+
+    Attributes:
+        gone: the names of timers that are set no more.
+        names: those of timers that are set, in the order in which they were.
+        timers: the settings of these.
+    """
+
+    gone: Sequence[Any]
+    names: Sequence[Any]
+    timers: Sequence[Timer]
 
 
 class TimerQueue:
@@ -127,16 +143,23 @@ class TimerQueue:
             self._changed.add(identity)
         return self._current.pop(identity)
 
-    def changes(self, whole: bool) -> list[tuple[Any, Timer | None]]:
-        """The settings that changed since this was asked before, or all there are, in the order they were made.
-
-        A timer that is set no more is None.
-        """
-        current, changed = self._current, self._changed or set()
-        names: Any = current if whole else changed & current.keys()
-        gone = [] if whole else [(name, None) for name in changed if name not in current]
-        changed.clear()
-        return [*gone, *((name, current[name]) for name in sorted(names, key=lambda name: current[name].number))]
+    def changes(self, whole: bool) -> TimerChanges:
+        """The settings that changed since this was asked before, or all there are, in the order they were made."""
+        if whole:
+            gone, names, timers = [], list(self._current), list(self._current.values())
+        else:
+            changed = list(self._changed or ())
+            settings = list(map(self._current.get, changed))
+            gone = list(compress(changed, map(is_, settings, repeat(None))))
+            names = list(compress(changed, settings))
+            timers = [timer for timer in settings if timer is not None]
+        if self._changed:
+            self._changed.clear()
+        numbers = list(map(attrgetter("number"), timers))
+        if not all(map(lt, numbers, islice(numbers, 1, None))):
+            order = sorted(range(len(numbers)), key=numbers.__getitem__)
+            names, timers = list(map(names.__getitem__, order)), list(map(timers.__getitem__, order))
+        return TimerChanges(gone, names, timers)
 
 
 class TimerHandle(userstate.BaseTimer):
