@@ -11,7 +11,10 @@ and its strings joined to one. All of that is done by C code, over whole columns
     ("lists", lengths, column)      lists
     ("tuples", columns)             tuples of one length
     ("records", class, columns)     named tuples of one class
+    ("kinds", classes, numbers, columns)    named tuples of several classes with as many fields each, in columns that
+                                    they share: for each value the number of its class
     ("mixed", numbers, columns)     values of several classes: for each value the number of its class
+    ("slices", columns)             a long list, some thousand values at a time
     [value, ...]                    anything else, as it is
 
 Values come back equal and of the same classes. What was one object may come back as several, as it may from the coders
@@ -24,13 +27,14 @@ import copyreg
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, compress, repeat
-from operator import eq, is_, itemgetter
+from operator import is_, itemgetter
 from typing import Any
 
 _DEEPEST = 4  # columns within columns; what is below is left to pickle, which knows of cycles
 _MOST_CLASSES = 16
 _BYTE = 256
 _SAMPLE = 256
+_SLICE = 2048  # values that a processor's cache has room for: they are looked at several times
 _TEXT = (str, bytes)
 _LEAST_SHARED = 4  # values of each object, in the mean
 
@@ -45,6 +49,8 @@ def to_columns(values: Sequence[Any], depth: int = 0) -> Any:
     values = values if values.__class__ is list else list(values)
     if not values:
         return None
+    if not depth and len(values) > _SLICE:
+        return ("slices", [to_columns(part, 1) for part in slices(values)])
     first = values[0]
     if all(map(is_, values, repeat(first))):
         return ("same", first, len(values))
@@ -60,6 +66,8 @@ def to_columns(values: Sequence[Any], depth: int = 0) -> Any:
         return values
     of_each = list(map(type, values))
     numbers = bytes(map(_numbering(classes).__getitem__, of_each))
+    if all(map(is_record, classes)) and (columns := _fields(values, depth)) is not None:
+        return ("kinds", classes, numbers, columns)
     parts = [list(compress(values, map(is_, of_each, repeat(cls)))) for cls in classes]
     return ("mixed", numbers, [to_columns(part, depth + 1) for part in parts])
 
@@ -75,6 +83,11 @@ def from_columns(form: Any) -> list[Any]:
     return _READERS[kind](*rest)
 
 
+def slices(values: list[Any]) -> Iterator[list[Any]]:
+    """Cuts a list into pieces that are quick to go through several times."""
+    return (values[at : at + _SLICE] for at in range(0, len(values), _SLICE))
+
+
 def is_record(cls: type) -> bool:
     """Whether a class is that of a named tuple, and pickle would take its fields and nothing else."""
     return (
@@ -83,6 +96,7 @@ def is_record(cls: type) -> bool:
         and not cls.__dictoffset__
         and cls.__reduce_ex__ is object.__reduce_ex__
         and cls.__reduce__ is object.__reduce__
+        and getattr(cls, "__getstate__", None) is getattr(object, "__getstate__", None)
         and cls not in copyreg.dispatch_table
     )
 
@@ -114,15 +128,22 @@ def _of_one_class(cls: type, values: list[Any], depth: int) -> Any:
         return ("text", cls().join(values), _packed(lengths, max(lengths)))
     if depth >= _DEEPEST or not _has_columns(cls):
         return values
-    lengths = list(map(len, values))
     if cls is list:
+        lengths = list(map(len, values))
         items = list(chain.from_iterable(values))
         return ("lists", _packed(lengths, max(lengths)), to_columns(items, depth + 1))
-    width = lengths[0] if cls is tuple else len(getattr(cls, "_fields"))  # noqa: B009 # no attribute of any class
-    if not width or not all(map(eq, lengths, repeat(width))):
+    columns = _fields(values, depth)
+    if columns is None:
         return values
-    columns = [to_columns(list(map(itemgetter(at), values)), depth + 1) for at in range(width)]
     return ("tuples", columns) if cls is tuple else ("records", cls, columns)
+
+
+def _fields(values: list[Any], depth: int) -> list[Any] | None:
+    """The columns of tuples; None where they are not of one length."""
+    width = len(values[0])
+    if not width or list(map(len, values)).count(width) < len(values):
+        return None
+    return [to_columns(list(map(itemgetter(at), values)), depth + 1) for at in range(width)]
 
 
 def _packed(numbers: list[int], most: int) -> Numbers:
@@ -130,9 +151,13 @@ def _packed(numbers: list[int], most: int) -> Numbers:
     return bytes(numbers) if most < _BYTE else array("Q", numbers)
 
 
-def _slices(lengths: Iterable[int]) -> Iterator[slice]:
+def _bounds(lengths: Iterable[int]) -> Iterator[slice]:
     ends = list(accumulate(lengths))
     return map(slice, chain((0,), ends), ends)
+
+
+def _from_slices(columns: list[Any]) -> list[Any]:
+    return list(chain.from_iterable(map(from_columns, columns)))
 
 
 def _from_same(value: Any, count: int) -> list[Any]:
@@ -144,11 +169,11 @@ def _from_shared(objects: list[Any], numbers: Numbers) -> list[Any]:
 
 
 def _from_text(joined: Any, lengths: Numbers) -> list[Any]:
-    return list(map(joined.__getitem__, _slices(lengths)))
+    return list(map(joined.__getitem__, _bounds(lengths)))
 
 
 def _from_lists(lengths: Numbers, form: Any) -> list[Any]:
-    return list(map(from_columns(form).__getitem__, _slices(lengths)))
+    return list(map(from_columns(form).__getitem__, _bounds(lengths)))
 
 
 def _from_tuples(columns: list[Any]) -> list[Any]:
@@ -159,17 +184,28 @@ def _from_records(cls: Any, columns: list[Any]) -> list[Any]:
     return list(map(cls, *map(from_columns, columns)))
 
 
+def _from_kinds(classes: list[Any], numbers: bytes, columns: list[Any]) -> list[Any]:
+    fields = list(map(from_columns, columns))
+    parts = []
+    for number, cls in enumerate(classes):
+        chosen = list(map(number.__eq__, numbers))
+        parts.append(map(cls, *(compress(field, chosen) for field in fields)))
+    return list(map(next, map(parts.__getitem__, numbers)))
+
+
 def _from_mixed(numbers: bytes, columns: list[Any]) -> list[Any]:
     parts = [iter(from_columns(form)) for form in columns]
     return list(map(next, map(parts.__getitem__, numbers)))
 
 
 _READERS: dict[str, Callable[..., list[Any]]] = {
+    "slices": _from_slices,
     "same": _from_same,
     "shared": _from_shared,
     "text": _from_text,
     "lists": _from_lists,
     "tuples": _from_tuples,
     "records": _from_records,
+    "kinds": _from_kinds,
     "mixed": _from_mixed,
 }

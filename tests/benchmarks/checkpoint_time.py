@@ -34,10 +34,13 @@ def job(argv: list[str]) -> int:
     def tell() -> None:
         last = 0
         while True:
-            taken = [v.checkpoint for handle in handles if (v := handle.vitals()) is not None and v.checkpoint]
-            if taken and taken[-1].number > last:
-                last = taken[-1].number
-                print(last, taken[-1].size_bytes, taken[-1].state_bytes, (taken[-1].ended_ms - taken[-1].began_ms) / 1e3, flush=True)
+            for handle in handles:
+                vitals = handle.vitals()
+                taken = None if vitals is None else vitals.checkpoint
+                if taken is not None and taken.number > last:
+                    last = taken.number
+                    seconds = (taken.ended_ms - taken.began_ms) / 1_000
+                    print(last, taken.size_bytes, taken.state_bytes, seconds, flush=True)
             time.sleep(0.01)
 
     threading.Thread(target=tell, daemon=True).start()
@@ -53,26 +56,29 @@ def measure(arguments: argparse.Namespace, workers: int, backend: str) -> None:
         command += ["--", "--output", str(Path(name) / "out")]
         if arguments.kafka:
             command += ["--kafka", arguments.kafka, "--topic-prefix", arguments.topic_prefix]
-        began = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                    start_new_session=True)  # fmt: skip
-        overdue = threading.Timer(arguments.longest, lambda: os.kill(process.pid, signal.SIGINT))
+        asked: list[float] = []
+
+        def stop() -> None:
+            if not asked:
+                asked.append(time.monotonic())
+                os.kill(process.pid, signal.SIGINT)
+
+        overdue = threading.Timer(arguments.longest, stop)
         overdue.start()
         print(f"{workers} worker(s), {backend} state:", flush=True)
         try:
-            stopped, asked = 0.0, False
             assert process.stdout is not None
             for line in process.stdout:
-                epoch, size, state, took = line.split()
-                size = size if backend == "memory" else state
-                print(f"  checkpoint {epoch}: {int(size) / 1e6:.1f} MB in {float(took):.2f} s", flush=True)
-                if int(size) >= arguments.mb * 1e6 and not asked:
-                    asked, stopped = True, time.monotonic()
-                    overdue.cancel()
-                    os.kill(process.pid, signal.SIGINT)
+                number, written, state, took = line.split()
+                # What a store has in files is there already: only new ones are written.
+                size = int(written if backend == "memory" else state)
+                print(f"  checkpoint {number}: {size / 1e6:.1f} MB in {float(took):.2f} s", flush=True)
+                if size >= arguments.mb * 1e6:
+                    stop()
             code = process.wait(PATIENCE)
-            stopped = stopped or began + arguments.longest
-            print(f"  from the signal to the end: {time.monotonic() - stopped:.2f} s, exit code {code}", flush=True)
+            print(f"  from the signal to the end: {time.monotonic() - asked[0]:.2f} s, exit code {code}", flush=True)
         finally:
             overdue.cancel()
             if process.poll() is None:

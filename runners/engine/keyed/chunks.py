@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, repeat
-from operator import attrgetter, itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 from sage.errors import CheckpointError
@@ -115,6 +115,8 @@ class _Numbers:
 
     def of_all(self, windows: Sequence[Any]) -> list[int]:
         """The numbers of windows. Most are one object, and telling objects apart takes less time than hashing them."""
+        if windows and all(map(is_, windows, repeat(windows[0]))):
+            return [self.of(windows[0])] * len(windows)
         places = list(map(id, windows))
         numbers = {place: self.of(window) for place, window in dict(zip(places, windows, strict=True)).items()}
         return list(map(numbers.__getitem__, places))
@@ -158,12 +160,12 @@ _Names = tuple[bytes, Any]
 
 
 def _timer_columns(changes: TimerChanges, windows: _Numbers, keys: _KeyPacker) -> tuple[_Names, _Names, Any]:
-    timers = changes.timers
-    settings = [list(map(attrgetter(part), timers)) for part in ("fire", "hold", "pane")]
+    fires, holds, panes = (list(map(attrgetter(part), changes.timers)) for part in ("fire", "hold", "pane"))
+    settings = [fires, None if holds == fires else holds, panes]  # as those of event time do
     return (
         _name_columns(changes.gone, windows, keys),
         _name_columns(changes.names, windows, keys),
-        list(map(to_columns, settings)),
+        [None if column is None else to_columns(column) for column in settings],
     )
 
 
@@ -223,7 +225,10 @@ class Chunk:
 
     def _settings(self, gone: _Names, names: _Names, settings: Any) -> Iterator[tuple[Any, ...]]:
         yield from zip(*self._named(gone), repeat(()))
-        yield from zip(*self._named(names), zip(*map(from_columns, settings), strict=True), strict=True)
+        fires, holds, panes = settings
+        fires = from_columns(fires)
+        holds = fires if holds is None else from_columns(holds)
+        yield from zip(*self._named(names), zip(fires, holds, from_columns(panes), strict=True), strict=True)
 
     def _named(self, names: _Names) -> tuple[list[Any], ...]:
         keys, columns = names

@@ -284,11 +284,11 @@ class KeyedState(userstate.UserStateContext):
         """
         self._restore_files(state)
         for chunks in state.keyed:
-            settings: dict[tuple[bool, Any], Timer] = {}
+            settings: dict[bool, dict[Any, Timer]] = {True: {}, False: {}}
             for data in chunks:
                 self._apply(Chunk(self.declared, data), state.mine, settings)
-            for (event, name), timer in settings.items():
-                self._queue(event).set(name, timer)
+            for event, timers in settings.items():
+                self._queue(event).set_all(timers)
         # A chain of changes may go on from what was restored only while the same worker has the same keys.
         self._whole_next = True
 
@@ -300,10 +300,10 @@ class KeyedState(userstate.UserStateContext):
             )
 
     def _apply(
-        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[tuple[bool, Any], Timer]
+        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[bool, dict[Any, Timer]]
     ) -> None:
-        """Takes the cells of a chunk, and what it changes of the settings of timers."""
-        ids = self._ids
+        """Takes the cells of a chunk, and what it changes of the settings of timers, by name for each time domain."""
+        ids, earlier = self._ids, any(settings.values())
 
         def is_mine(key: Any) -> bool:
             return mine is None or mine(ids.group(key, KEY_GROUPS))
@@ -314,11 +314,12 @@ class KeyedState(userstate.UserStateContext):
                 keys, contents = list(compress(keys, ours)), list(compress(contents, ours))
             self._put(name, window, keys, contents)
         for event, spec, key, window, tag, timer in chunk.timers():
-            if is_mine(key):
-                setting = event, (spec.name, ids.of(key), window, tag)
-                settings.pop(setting, None)
+            if mine is None or is_mine(key):
+                known, name = settings[event], (spec.name, ids.of(key), window, tag)
+                if earlier:
+                    known.pop(name, None)  # a later setting has a later place
                 if timer is not None:
-                    settings[setting] = timer
+                    known[name] = timer
 
     def _put(self, name: str, window: Any, keys: list[Any], contents: list[Any]) -> None:
         """Puts contents in their places, for good."""

@@ -229,9 +229,7 @@ class StoredState(KeyedState):
             self.event_timers.found()
             self.clock_timers.found()
 
-    def _apply(
-        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[tuple[bool, Any], Timer]
-    ) -> None:
+    def _apply(self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[bool, dict[Any, Timer]]) -> None:
         self._used |= {*chunk.names}
         super()._apply(chunk, mine, settings)
 

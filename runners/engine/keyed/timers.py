@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice, repeat
 from operator import attrgetter, is_, lt
@@ -86,6 +86,15 @@ class TimerQueue:
             self._changed.add(identity)
         if len(self._heap) > 2 * len(self._current) + _STALE_KEPT:
             self._rebuild()
+
+    def set_all(self, timers: Mapping[Any, Timer]) -> None:
+        """Sets many timers, in their order."""
+        for timer in timers.values():
+            timer.number = next(self._numbers)
+        self._current.update(timers)
+        if self._changed is not None:
+            self._changed.update(timers)
+        self._rebuild()
 
     def clear(self, identity: Any) -> None:
         """Forgets a timer."""
