@@ -33,7 +33,7 @@ from typing import Any
 _DEEPEST = 4  # columns within columns; what is below is left to pickle, which knows of cycles
 _MOST_CLASSES = 16
 _BYTE = 256
-_SAMPLE = 256
+_SAMPLE = 64
 _SLICE = 2048  # values that a processor's cache has room for: they are looked at several times
 _TEXT = (str, bytes)
 _LEAST_SHARED = 4  # values of each object, in the mean
@@ -83,7 +83,7 @@ def from_columns(form: Any) -> list[Any]:
     return _READERS[kind](*rest)
 
 
-def slices(values: list[Any]) -> Iterator[list[Any]]:
+def slices(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Cuts a list into pieces that are quick to go through several times."""
     return (values[at : at + _SLICE] for at in range(0, len(values), _SLICE))
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 from sage.errors import CheckpointError
-from sage.runners.engine.columns import from_columns, to_columns
+from sage.runners.engine.columns import from_columns, slices, to_columns
 from sage.runners.engine.keyed.codecs import ListCodec, WindowBytes, content_codec
 from sage.runners.engine.keyed.keys import KeyIds
 from sage.runners.engine.keyed.timers import Timer, TimerChanges
@@ -138,17 +138,17 @@ def write_chunk(
         names: states that are held elsewhere.
     """
     windows, keys = _Numbers(), _KeyPacker(declared)
-    columns: dict[str, tuple[list[int], list[Any], list[Any]]] = {name: ([], [], []) for name in names}
+    columns: dict[str, tuple[list[Any], list[Any], list[Any]]] = {name: ([], [], []) for name in names}
     for window, found in cells:
         number = windows.of(window)
         for name, (identities, contents) in found.items():
-            numbers, all_identities, all_contents = columns.setdefault(name, ([], [], []))
-            numbers.extend(repeat(number, len(identities)))
+            runs, all_identities, all_contents = columns.setdefault(name, ([], [], []))
+            runs.append((number, len(identities)))
             all_identities.extend(identities)
             all_contents.extend(contents)
     packed = {
-        name: (to_columns(numbers), keys.pack(identities), declared.codecs[name].pack(contents))
-        for name, (numbers, identities, contents) in columns.items()
+        name: (runs, keys.pack(identities), declared.codecs[name].pack(contents))
+        for name, (runs, identities, contents) in columns.items()
     }
     settings = [_timer_columns(changes, windows, keys) for changes in timers]
     encoded = list(map(declared.window.encode, windows.known))
@@ -156,22 +156,41 @@ def write_chunk(
 
 
 _Names = tuple[bytes, Any]
-"""Keys of timers, and columns of their families, windows and tags."""
+"""Keys of timers, and columns of their families, windows and tags, some thousand timers at a time."""
 
 
 def _timer_columns(changes: TimerChanges, windows: _Numbers, keys: _KeyPacker) -> tuple[_Names, _Names, Any]:
-    fires, holds, panes = (list(map(attrgetter(part), changes.timers)) for part in ("fire", "hold", "pane"))
-    settings = [fires, None if holds == fires else holds, panes]  # as those of event time do
     return (
         _name_columns(changes.gone, windows, keys),
         _name_columns(changes.names, windows, keys),
-        [None if column is None else to_columns(column) for column in settings],
+        list(map(_setting_columns, slices(changes.timers))),
     )
 
 
 def _name_columns(names: Sequence[Any], windows: _Numbers, keys: _KeyPacker) -> _Names:
-    families, identities, found, tags = (list(map(itemgetter(part), names)) for part in range(4))
-    return keys.pack(identities), list(map(to_columns, (families, windows.of_all(found), tags)))
+    identities, columns = [], []
+    for part in slices(names):
+        families, found, places, tags = (list(map(itemgetter(at), part)) for at in range(4))
+        identities += found
+        columns.append((to_columns(families), to_columns(windows.of_all(places)), to_columns(tags)))
+    return keys.pack(identities), columns
+
+
+def _setting_columns(timers: Sequence[Timer]) -> tuple[Any, Any, Any]:
+    """When timers fire, what they hold, and their panes; None for what they hold where that is when they fire."""
+    fires, holds, panes = (list(map(attrgetter(part), timers)) for part in ("fire", "hold", "pane"))
+    return to_columns(fires), None if holds == fires else to_columns(holds), to_columns(panes)
+
+
+def _settings_in(form: tuple[Any, Any, Any]) -> Iterator[tuple[Any, ...]]:
+    fires = from_columns(form[0])
+    holds = fires if form[1] is None else from_columns(form[1])
+    return zip(fires, holds, from_columns(form[2]), strict=True)
+
+
+def _counted(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Each number that stands in a row, and how often it does (count)."""
+    return ((number, sum(1 for _ in run)) for number, run in groupby(numbers))
 
 
 class Chunk:
@@ -197,16 +216,12 @@ class Chunk:
 
     def cells(self) -> Iterator[tuple[str, Any, list[Any], list[Any]]]:
         """State name, window, keys and contents of cells; a content is None where there is no cell any more."""
-        for name, (packed_numbers, packed_keys, packed) in self._columns.items():
-            numbers = from_columns(packed_numbers)
+        for name, (runs, packed_keys, packed) in self._columns.items():
             contents = self._declared.codecs[name].unpack(packed)
             keys = self._declared.keys.unpack(packed_keys)
-            if numbers and numbers.count(numbers[0]) == len(numbers):  # most steps know one window
-                yield name, self._windows[numbers[0]], keys, contents
-                continue
             start = 0
-            for number, run in groupby(numbers):
-                end = start + sum(1 for _ in run)
+            for number, count in _counted(runs) if self._in_rows else runs:
+                end = start + count
                 yield name, self._windows[number], keys[start:end], contents[start:end]
                 start = end
 
@@ -225,11 +240,9 @@ class Chunk:
 
     def _settings(self, gone: _Names, names: _Names, settings: Any) -> Iterator[tuple[Any, ...]]:
         yield from zip(*self._named(gone), repeat(()))
-        fires, holds, panes = settings
-        fires = from_columns(fires)
-        holds = fires if holds is None else from_columns(holds)
-        yield from zip(*self._named(names), zip(fires, holds, from_columns(panes), strict=True), strict=True)
+        yield from zip(*self._named(names), chain.from_iterable(map(_settings_in, settings)), strict=True)
 
     def _named(self, names: _Names) -> tuple[list[Any], ...]:
         keys, columns = names
-        return self._declared.keys.unpack(keys), *map(from_columns, columns)
+        found = ([value for part in columns for value in from_columns(part[at])] for at in range(3))
+        return self._declared.keys.unpack(keys), *found
