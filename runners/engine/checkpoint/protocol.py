@@ -350,9 +350,8 @@ class Coordinator:
 
     def _is_whole(self, request: Requested | None) -> bool:
         """Whether every part must say all. A stop without a name need not: whoever stops a job waits for it."""
-        quick = request is not None and request.ask is Ask.STOP and not request.name
-        long = self._changed_bytes > self._whole_bytes or request is not None
-        return not 0 < self._chain < CHAIN or (long and not quick)
+        long = request is not None or self._changed_bytes > self._whole_bytes
+        return not 0 < self._chain < CHAIN or (long and request != Requested(Ask.STOP))
 
     def _complete(self, flight: _Flight) -> list[Decision]:
         self._flight, self._failures = None, 0
