@@ -27,12 +27,11 @@ import copyreg
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, compress, repeat
-from operator import is_, itemgetter
+from operator import is_
 from typing import Any
 
 _DEEPEST = 4  # columns within columns; what is below is left to pickle, which knows of cycles
 _MOST_CLASSES = 16
-_BYTE = 256
 _SAMPLE = 64
 _SLICE = 2048  # values that a processor's cache has room for: they are looked at several times
 _TEXT = (str, bytes)
@@ -59,9 +58,9 @@ def to_columns(values: Sequence[Any], depth: int = 0) -> Any:
         return shared
     if not (first is None or first.__class__ in _TEXT or _has_columns(first.__class__)):
         return values  # as almost all lists of numbers, without another look at each
+    if len(set(map(type, values))) == 1:
+        return _of_one_class(first.__class__, values, depth)
     classes = list(dict.fromkeys(map(type, values)))
-    if len(classes) == 1:
-        return _of_one_class(classes[0], values, depth)
     if len(classes) > _MOST_CLASSES or depth >= _DEEPEST or not any(map(_has_columns, classes)):
         return values
     of_each = list(map(type, values))
@@ -115,7 +114,7 @@ def _shared(values: list[Any]) -> Any:
     if len(objects) * _LEAST_SHARED > len(values):
         return None
     numbers = list(map(_numbering(objects).__getitem__, places))
-    return ("shared", list(objects.values()), _packed(numbers, len(objects) - 1))
+    return ("shared", list(objects.values()), _packed(numbers))
 
 
 def _numbering(items: Iterable[Any]) -> dict[Any, int]:
@@ -125,13 +124,13 @@ def _numbering(items: Iterable[Any]) -> dict[Any, int]:
 def _of_one_class(cls: type, values: list[Any], depth: int) -> Any:
     if cls in _TEXT:
         lengths = list(map(len, values))
-        return ("text", cls().join(values), _packed(lengths, max(lengths)))
+        return ("text", cls().join(values), _packed(lengths))
     if depth >= _DEEPEST or not _has_columns(cls):
         return values
     if cls is list:
         lengths = list(map(len, values))
         items = list(chain.from_iterable(values))
-        return ("lists", _packed(lengths, max(lengths)), to_columns(items, depth + 1))
+        return ("lists", _packed(lengths), to_columns(items, depth + 1))
     columns = _fields(values, depth)
     if columns is None:
         return values
@@ -143,12 +142,16 @@ def _fields(values: list[Any], depth: int) -> list[Any] | None:
     width = len(values[0])
     if not width or list(map(len, values)).count(width) < len(values):
         return None
-    return [to_columns(list(map(itemgetter(at), values)), depth + 1) for at in range(width)]
+    items = list(chain.from_iterable(values))
+    return [to_columns(items[at::width], depth + 1) for at in range(width)]
 
 
-def _packed(numbers: list[int], most: int) -> Numbers:
+def _packed(numbers: list[int]) -> Numbers:
     """Numbers, in a byte each where they fit."""
-    return bytes(numbers) if most < _BYTE else array("Q", numbers)
+    try:
+        return bytes(numbers)
+    except ValueError:
+        return array("Q", numbers)
 
 
 def _bounds(lengths: Iterable[int]) -> Iterator[slice]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, repeat
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter, is_
 from typing import Any
 
 from sage.errors import CheckpointError
@@ -170,7 +170,8 @@ def _timer_columns(changes: TimerChanges, windows: _Numbers, keys: _KeyPacker) -
 def _name_columns(names: Sequence[Any], windows: _Numbers, keys: _KeyPacker) -> _Names:
     identities, columns = [], []
     for part in slices(names):
-        families, found, places, tags = (list(map(itemgetter(at), part)) for at in range(4))
+        parts = list(chain.from_iterable(part))
+        families, found, places, tags = (parts[at::4] for at in range(4))
         identities += found
         columns.append((to_columns(families), to_columns(windows.of_all(places)), to_columns(tags)))
     return keys.pack(identities), columns
