@@ -87,7 +87,7 @@ def slices(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (values[at : at + _SLICE] for at in range(0, len(values), _SLICE))
 
 
-def is_record(cls: type) -> bool:
+def is_record(cls: Any) -> bool:
     """Whether a class is that of a named tuple, and pickle would take its fields and nothing else."""
     return (
         cls.__bases__ == (tuple,)

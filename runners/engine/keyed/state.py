@@ -248,8 +248,8 @@ class KeyedState(userstate.UserStateContext):
         columns = {name: column for name, column in columns.items() if column[0]}
         if not whole:
             return [columns]
-        asleep = {name: (list(column), list(column.values())) for name, column in cells.asleep.items()}
-        return [columns, asleep]
+        asleep = cells.asleep.items()
+        return [columns, {name: (list(column), list(column.values())) for name, column in asleep}]
 
     def _there(self, name: str, column: dict[Any, Any]) -> Column:
         """Identities and contents of the cells of a state, of which those without content go."""
@@ -315,11 +315,11 @@ class KeyedState(userstate.UserStateContext):
             self._put(name, window, keys, contents)
         for event, spec, key, window, tag, timer in chunk.timers():
             if mine is None or is_mine(key):
-                known, name = settings[event], (spec.name, ids.of(key), window, tag)
+                known, setting = settings[event], (spec.name, ids.of(key), window, tag)
                 if earlier:
-                    known.pop(name, None)  # a later setting has a later place
+                    known.pop(setting, None)  # a later setting has a later place
                 if timer is not None:
-                    known[name] = timer
+                    known[setting] = timer
 
     def _put(self, name: str, window: Any, keys: list[Any], contents: list[Any]) -> None:
         """Puts contents in their places, for good."""
