@@ -2,12 +2,12 @@
 
 pickle calls Python code for each named tuple, and keeps a table of each string and each list that it has seen. A list
 in columns has the fields of its named tuples in a list each, the items of its lists in one list with their lengths,
-and its strings joined to one. All of that is done by C code, over whole columns::
+and its short strings joined to one. All of that is done by C code, over whole columns::
 
     None                            a list that is empty
     ("same", object, count)         one object, again and again
     ("shared", objects, numbers)    few objects, each of them often: for each value the number of its object
-    ("text", joined, lengths)       strings, or bytes
+    ("text", joined, separator)     short strings, or short bytes
     ("lists", lengths, column)      lists
     ("tuples", columns)             tuples of one length
     ("records", class, columns)     named tuples of one class
@@ -33,6 +33,7 @@ from typing import Any
 _DEEPEST = 4  # columns within columns; what is below is left to pickle, which knows of cycles
 _MOST_CLASSES = 16
 _SAMPLE = 64
+_SHORT = 64  # characters, or bytes, of a text
 _SLICE = 2048  # values that a processor's cache has room for: they are looked at several times
 _TEXT = (str, bytes)
 _LEAST_SHARED = 4  # values of each object, in the mean
@@ -123,8 +124,7 @@ def _numbering(items: Iterable[Any]) -> dict[Any, int]:
 
 def _of_one_class(cls: type, values: list[Any], depth: int) -> Any:
     if cls in _TEXT:
-        lengths = list(map(len, values))
-        return ("text", cls().join(values), _packed(lengths))
+        return _joined(values, "\0" if cls is str else b"\0")
     if depth >= _DEEPEST or not _has_columns(cls):
         return values
     if cls is list:
@@ -135,6 +135,14 @@ def _of_one_class(cls: type, values: list[Any], depth: int) -> Any:
     if columns is None:
         return values
     return ("tuples", columns) if cls is tuple else ("records", cls, columns)
+
+
+def _joined(values: list[Any], separator: Any) -> Any:
+    """Short texts as one. Of long ones, and of those that the separator is in, pickle makes as much."""
+    if len(values[0]) > _SHORT or separator in values[0]:
+        return values
+    joined = separator.join(values)
+    return ("text", joined, separator) if joined.count(separator) == len(values) - 1 else values
 
 
 def _fields(values: list[Any], depth: int) -> list[Any] | None:
@@ -171,8 +179,9 @@ def _from_shared(objects: list[Any], numbers: Numbers) -> list[Any]:
     return list(map(objects.__getitem__, numbers))
 
 
-def _from_text(joined: Any, lengths: Numbers) -> list[Any]:
-    return list(map(joined.__getitem__, _bounds(lengths)))
+def _from_text(joined: Any, separator: Any) -> list[Any]:
+    values: list[Any] = joined.split(separator)
+    return values
 
 
 def _from_lists(lengths: Numbers, form: Any) -> list[Any]:
