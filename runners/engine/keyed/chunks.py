@@ -223,7 +223,9 @@ class Chunk:
             start = 0
             for number, count in _counted(runs) if self._in_rows else runs:
                 end = start + count
-                yield name, self._windows[number], keys[start:end], contents[start:end]
+                whole = count == len(keys)  # most steps know one window
+                run = (keys, contents) if whole else (keys[start:end], contents[start:end])
+                yield name, self._windows[number], *run
                 start = end
 
     def timers(self) -> Iterator[tuple[bool, Any, Any, Any, str, Timer | None]]:
