@@ -111,6 +111,13 @@ class TimerQueue:
         self._current.clear()
         self._rebuild()
 
+    def close(self) -> None:
+        """Lets go of all timers; nothing is asked of the queue any more."""
+        self._current.clear()
+        self._heap.clear()
+        self._holds = None
+        self._gone = None
+
     def _rebuild(self) -> None:
         """Makes the heaps anew, of what is set."""
         settings = self._current.items()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
 import pickle
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from apache_beam import coders
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import on_timer
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
 
@@ -265,3 +268,46 @@ def test_states_and_timers_of_the_same_keys_have_their_keys_once() -> None:
         ("due", keys, 999),
     ]
     assert [(key, timer) for _, _, key, _, _, timer in chunk.timers()] == [*zip(keys, timers, strict=True)]
+
+
+def test_a_step_that_is_closed_lets_go_of_its_state() -> None:
+    """Not by the collector of cycles, which would look at all of it first."""
+    engine = of(Remembered())
+    engine.process([((key, Value()), 0) for key in range(100)])
+    assert len(VALUES) == 100
+    gc.disable()
+    try:
+        engine.close()
+        assert len(VALUES) == 0
+    finally:
+        gc.enable()
+
+
+class Value:
+    """A value whose life can be watched."""
+
+    def __init__(self) -> None:
+        VALUES.add(self)
+
+
+VALUES: weakref.WeakSet[Value] = weakref.WeakSet()
+
+
+class Remembered(beam.DoFn):
+    """Keeps a value, and a timer that is never due."""
+
+    KEPT = userstate.BagStateSpec("kept", coders.PickleCoder())
+    TIMER = userstate.TimerSpec("timer", TimeDomain.WATERMARK)
+
+    def process(
+        self,
+        element: Any,
+        kept: Any = beam.DoFn.StateParam(KEPT),
+        timer: Any = beam.DoFn.TimerParam(TIMER),
+    ) -> None:
+        kept.add(element[1])
+        timer.set(1_000)
+
+    @on_timer(TIMER)
+    def never(self) -> None:
+        raise AssertionError("it is never due")
