@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from sage.runners.engine.blocks import Block
+from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.exchange import Message, weight
 
 INBOX_ROWS = 1 << 16
@@ -18,7 +19,8 @@ Entry = tuple[int, Message, int, int]
 class Inboxes:
     """The messages of each stage, in the order in which they came.
 
-    State: the messages; of each stage the weight of its blocks (`weight`); the stages that have their turn to come.
+    State: the messages; of each stage the weight of its blocks (`weight`); the stages that have their turn to come,
+    and in ``barriers`` those of them that have a barrier to come to.
 
     Args:
         stages: the indices of the stages.
@@ -29,6 +31,7 @@ class Inboxes:
         self._weights = dict.fromkeys(self._entries, 0)
         self._ready: list[int] = []
         self._queued: set[int] = set()
+        self.barriers: set[int] = set()
 
     def __bool__(self) -> bool:
         return self.furthest >= 0
@@ -63,6 +66,8 @@ class Inboxes:
     def _count(self, stage: int, message: Message, times: int) -> None:
         if isinstance(message, Block):
             self._weights[stage] += times * weight(message)
+        elif isinstance(message, Barrier):
+            (self.barriers.add if times > 0 else self.barriers.discard)(stage)
 
     def holds(self, stage: int) -> bool:
         """Whether anything waits for a stage."""
@@ -79,7 +84,13 @@ class Inboxes:
             heapq.heappush(self._ready, -stage)
 
     def next(self, beyond: int) -> int | None:
-        """The stage whose turn it is: the furthest downstream, if it is further than the stage ``beyond``."""
+        """The stage whose turn it is: the furthest downstream, if it is further than the stage ``beyond``.
+
+        While no stage is at work, one that has a barrier to come to goes first, the furthest upstream of them: what
+        comes from other workers might keep the stages behind it busy for good, and the checkpoint with them.
+        """
+        if beyond < 0 and self.barriers:
+            return min(self.barriers)
         if self.furthest <= beyond:
             return None
         stage = -heapq.heappop(self._ready)

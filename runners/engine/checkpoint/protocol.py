@@ -346,8 +346,12 @@ class Coordinator:
         self.epoch += 1
         self._phase = Phase.COLLECTING
         self._flight = _Flight(self.epoch, kind, request)
-        long = self._chain >= CHAIN or self._changed_bytes > self._whole_bytes
-        return Start(self.epoch, self._chain == 0 or long or request is not None, kind)
+        return Start(self.epoch, self._is_whole(request), kind)
+
+    def _is_whole(self, request: Requested | None) -> bool:
+        """Whether every part must say all. A stop without a name need not: whoever stops a job waits for it."""
+        long = request is not None or self._changed_bytes > self._whole_bytes
+        return not 0 < self._chain < CHAIN or (long and request != Requested(Ask.STOP))
 
     def _complete(self, flight: _Flight) -> list[Decision]:
         self._flight, self._failures = None, 0

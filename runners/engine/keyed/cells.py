@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 from apache_beam.transforms import userstate
@@ -41,6 +42,11 @@ class Cell:
     def dump(self) -> Any:
         """The content, or None."""
         raise NotImplementedError(type(self))
+
+    @classmethod
+    def dump_all(cls, cells: Iterable[Any]) -> list[Any]:
+        """The contents of cells of this kind, in their order."""
+        return [cell.dump() for cell in cells]
 
     def load(self, content: Any) -> None:
         """Takes a content."""
@@ -79,6 +85,10 @@ class ValueCell(Cell, userstate.ReadModifyWriteRuntimeState):
 
     def dump(self) -> Any:
         return self._value
+
+    @classmethod
+    def dump_all(cls, cells: Iterable[Any]) -> list[Any]:
+        return list(map(attrgetter("_value"), cells))
 
     def load(self, content: Any) -> None:
         self._value = content
@@ -122,6 +132,10 @@ class BagCell(Cell, userstate.BagRuntimeState):
 
     def dump(self) -> Any:
         return self._values
+
+    @classmethod
+    def dump_all(cls, cells: Iterable[Any]) -> list[Any]:
+        return list(map(attrgetter("_values"), cells))
 
     def load(self, content: Any) -> None:
         self._values = content

@@ -1,8 +1,8 @@
 """How keys and the contents of cells become bytes, and are read back in another process or with another Beam.
 
 What a coder made for a type encodes goes by that coder. Where the coder is one of Beam's general ones, or of its own
-for plain values, pickle does the same at less cost, a whole list at once; what turns out not to be picklable goes by
-the coder after all. The bytes say which way they went.
+for plain values, pickle does the same at less cost, a whole list at once and in columns; what turns out not to be
+picklable goes by the coder after all. The bytes say which way they went.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from apache_beam import coders
 from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
 
+from sage.runners.engine.columns import from_columns, to_columns
 from sage.runners.engine.keyed.kinds import kind_of
 from sage.runners.engine.spilling.runs import is_plain
 from sage.statespecs import MapStateSpec
@@ -44,17 +45,18 @@ class ListCodec:
         """The bytes of a list; None may stand for what is not there, and for a None."""
         if not self._by_coder:
             try:
-                return pickle.dumps(values, 5)
+                return pickle.dumps(to_columns(values), 5)
             except Exception:
                 self._by_coder = True
-        return _CODED + pickle.dumps([None if value is None else self._outward(value) for value in values], 5)
+        coded = [None if value is None else self._outward(value) for value in values]
+        return _CODED + pickle.dumps(to_columns(coded), 5)
 
     def unpack(self, data: bytes) -> list[Any]:
         """The list that was packed."""
         if data[:1] == _PICKLE:
-            plain: list[Any] = pickle.loads(data)
-            return plain
-        return [None if value is None else self._inward(value) for value in pickle.loads(memoryview(data)[1:])]
+            return from_columns(pickle.loads(data))
+        coded = from_columns(pickle.loads(memoryview(data)[1:]))
+        return [None if value is None else self._inward(value) for value in coded]
 
     def pack_one(self, value: Any) -> bytes:
         """The bytes of one value."""

@@ -104,6 +104,10 @@ class KeyIds:
             return self._decode(identity[1])
         return identity
 
+    def keys_of(self, identities: Sequence[Any]) -> list[Any]:
+        """Keys with these identities, in their order."""
+        return list(identities) if {*map(type, identities)} <= _SELF else list(map(self.key_of, identities))
+
     def stored(self, key: Any) -> bytes:
         """The key's bytes for storage, the same in every process and with every version of Beam and Python."""
         try:

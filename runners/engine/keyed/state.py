@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, compress, repeat
-from operator import is_
+from operator import attrgetter, eq, is_
 from typing import Any
 
 from apache_beam.transforms import userstate
@@ -16,7 +16,8 @@ from apache_beam.transforms.timeutil import TimeDomain
 from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.exchange import KEY_GROUPS
-from sage.runners.engine.keyed.chunks import Chunk, Declared, Place, write_chunk
+from sage.runners.engine.keyed.cells import Cell
+from sage.runners.engine.keyed.chunks import Chunk, Column, Declared, write_chunk
 from sage.runners.engine.keyed.kinds import kind_of
 from sage.runners.engine.keyed.timers import Timer, TimerHandle, TimerQueue
 
@@ -164,7 +165,19 @@ class KeyedState(userstate.UserStateContext):
         return self._specs[state_spec.name]
 
     def close(self) -> None:
-        """Tears down what was set up."""
+        """Tears down what was set up, and lets go of all cells and timers.
+
+        Whoever runs the job may know its stages until the process ends. Python would then look at each of a million
+        objects three times for cycles, which takes longer than to free them here.
+        """
+        for cells in self._cells.values():
+            for column in (*cells.columns.values(), *cells.asleep.values()):
+                column.clear()  # compiled code knows some of them
+        self._cells.clear()
+        self._leave()
+        self._here = Cells()
+        self.event_timers.close()
+        self.clock_timers.close()
         for prepared in self._specs.values():
             prepared.combine_fn.teardown()
         self._specs.clear()
@@ -229,29 +242,53 @@ class KeyedState(userstate.UserStateContext):
             self._sweep(expired)
         told = []
         for window, cells in self._cells.items():
-            rows, asleep = self._told(cells, whole), cells.asleep if whole else {}
-            if rows or asleep:
-                told.append((window, rows, asleep))
+            told += [(window, columns) for columns in self._columns(cells, whole) if columns]
         timers = self.event_timers.changes(whole), self.clock_timers.changes(whole)
-        if not (whole or told or any(timers)):
+        if not (whole or told or any(map(any, timers))):
             return RootSnapshot(whole=False)
         return RootSnapshot(write_chunk(self.declared, told, timers), whole)
 
-    def _told(self, cells: Cells, whole: bool) -> list[tuple[Place, Any]]:
-        """Place and content of a window's cells, for a snapshot; those without content are dropped."""
+    def _columns(self, cells: Cells, whole: bool) -> list[dict[str, Column]]:
+        """Contents of a window's cells by state name, for a snapshot; cells without content are dropped."""
         touched = cells.take_touched()
-        rows = []
-        for cell in list(cells) if whole else touched:
-            column, identity = cells.columns[cell.name], cell.identity
-            current = column.get(identity)
-            if current is None or current is cell:
-                content = cell.dump()
-                if content is None and current is not None:
-                    del column[identity]
-                rows.append(((cell.name, identity), content))
+        if not whole:
+            names = list(map(attrgetter("name"), touched))
+            changed = {name: list(compress(touched, map(eq, names, repeat(name)))) for name in dict.fromkeys(names)}
+            columns = {name: self._changed(name, found, cells.columns[name]) for name, found in changed.items()}
+        else:
+            columns = {name: self._there(name, column) for name, column in cells.columns.items() if column}
         for cell in touched:
             cell.touched = False
-        return [row for row in rows if row[1] is not None] if whole else rows
+        columns = {name: column for name, column in columns.items() if column[0]}
+        if not whole:
+            return [columns]
+        asleep = cells.asleep.items()
+        return [columns, {name: (list(column), list(column.values())) for name, column in asleep}]
+
+    def _there(self, name: str, column: dict[Any, Any]) -> Column:
+        """Identities and contents of the cells of a state, of which those without content go."""
+        contents = self._kind(name).dump_all(column.values())
+        empty = list(compress(column, map(is_, contents, repeat(None))))
+        if empty:
+            contents = [content for content in contents if content is not None]
+            for identity in empty:
+                del column[identity]
+        return list(column), contents
+
+    def _changed(self, name: str, touched: list[Any], column: dict[Any, Any]) -> Column:
+        """Identities and contents of the cells that were touched: None for those that hold nothing any more."""
+        identities = list(map(attrgetter("identity"), touched))
+        current = list(map(column.get, identities))
+        if not all(map(is_, current, touched)):  # some were dropped, and of these some have another in their place
+            last = [now is None or now is cell for now, cell in zip(current, touched, strict=True)]
+            identities, touched = list(compress(identities, last)), list(compress(touched, last))
+        contents = self._kind(name).dump_all(touched)
+        for identity in list(compress(identities, map(is_, contents, repeat(None)))):
+            column.pop(identity, None)
+        return identities, contents
+
+    def _kind(self, name: str) -> type[Cell]:
+        return kind_of(self.declared.states[name])
 
     def restore(self, state: RootState) -> None:
         """Takes back what snapshots held.
@@ -261,11 +298,11 @@ class KeyedState(userstate.UserStateContext):
         """
         self._restore_files(state)
         for chunks in state.keyed:
-            settings: dict[tuple[bool, Any], Timer] = {}
+            settings: dict[bool, dict[Any, Timer]] = {True: {}, False: {}}
             for data in chunks:
                 self._apply(Chunk(self.declared, data), state.mine, settings)
-            for (event, name), timer in settings.items():
-                self._queue(event).set(name, timer)
+            for event, timers in settings.items():
+                self._queue(event).set_all(timers)
         # A chain of changes may go on from what was restored only while the same worker has the same keys.
         self._whole_next = True
 
@@ -277,10 +314,10 @@ class KeyedState(userstate.UserStateContext):
             )
 
     def _apply(
-        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[tuple[bool, Any], Timer]
+        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[bool, dict[Any, Timer]]
     ) -> None:
-        """Takes the cells of a chunk, and what it changes of the settings of timers."""
-        ids = self._ids
+        """Takes the cells of a chunk, and what it changes of the settings of timers, by name for each time domain."""
+        ids, earlier = self._ids, any(settings.values())
 
         def is_mine(key: Any) -> bool:
             return mine is None or mine(ids.group(key, KEY_GROUPS))
@@ -291,11 +328,12 @@ class KeyedState(userstate.UserStateContext):
                 keys, contents = list(compress(keys, ours)), list(compress(contents, ours))
             self._put(name, window, keys, contents)
         for event, spec, key, window, tag, timer in chunk.timers():
-            if is_mine(key):
-                setting = event, (spec.name, ids.of(key), window, tag)
-                settings.pop(setting, None)
+            if mine is None or is_mine(key):
+                known, setting = settings[event], (spec.name, ids.of(key), window, tag)
+                if earlier:
+                    known.pop(setting, None)  # a later setting has a later place
                 if timer is not None:
-                    settings[setting] = timer
+                    known[setting] = timer
 
     def _put(self, name: str, window: Any, keys: list[Any], contents: list[Any]) -> None:
         """Puts contents in their places, for good."""

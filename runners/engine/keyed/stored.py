@@ -217,7 +217,7 @@ class StoredState(KeyedState):
         self._flush()
         self._settle(expired)
         timers = self.event_timers.changes(whole), self.clock_timers.changes(whole)
-        chunk = write_chunk(self.declared, (), timers, self._used) if whole or any(timers) else None
+        chunk = write_chunk(self.declared, (), timers, self._used) if whole or any(map(any, timers)) else None
         return RootSnapshot(chunk, whole, files=self._store.checkpoint())
 
     def _restore_files(self, state: RootState) -> None:
@@ -229,9 +229,7 @@ class StoredState(KeyedState):
             self.event_timers.found()
             self.clock_timers.found()
 
-    def _apply(
-        self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[tuple[bool, Any], Timer]
-    ) -> None:
+    def _apply(self, chunk: Chunk, mine: Callable[[int], bool] | None, settings: dict[bool, dict[Any, Timer]]) -> None:
         self._used |= {*chunk.names}
         super()._apply(chunk, mine, settings)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import pickle
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sage.runners.engine.blocks import MAX_MICROS
@@ -73,6 +73,10 @@ class StoredTimers(TimerQueue):
         super().set(identity, timer)
         if len(self._current) > 2 * self._most:
             self._spill()
+
+    def set_all(self, timers: Mapping[Any, Timer]) -> None:
+        for identity, timer in timers.items():
+            self.set(identity, timer)
 
     def clear(self, identity: Any) -> None:
         if identity in self._current:

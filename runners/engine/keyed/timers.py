@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
@@ -37,12 +39,27 @@ class Timer:
     number: int = field(default=0, compare=False)
 
 
+class TimerChanges(NamedTuple):
+    """Settings of timers; a name is (family, identity of the key, window, tag).
+
+    Attributes:
+        gone: the names of timers that are set no more.
+        names: those of timers that are set, in the order in which they were.
+        timers: the settings of these.
+    """
+
+    gone: Sequence[Any]
+    names: Sequence[Any]
+    timers: Sequence[Timer]
+
+
 class TimerQueue:
     """The timers of one time domain.
 
-    State: the current setting of each timer (family, key, window, tag), and heaps of settings by when they fire and by
-    what they hold, in which a stale one is recognised by its number and skipped; which timers changed since `changes`
-    was asked, if that is `tracked`. Timers of event time hold until they fire, so that one heap has both.
+    State: the current setting of each timer (family, key, window, tag) in order of setting, and heaps of settings by
+    when they fire and by what they hold, in which a stale one is recognised by its number and skipped; what the next
+    number was when `changes` was asked, and which timers are set no more since then, if that is `tracked`. Timers of
+    event time hold until they fire, so that one heap has both.
 
     Args:
         tracked: whether `changes` will be asked.
@@ -53,35 +70,53 @@ class TimerQueue:
         self._current: dict[Any, Timer] = {}
         self._heap: list[tuple[int, int, Any]] = []
         self._holds: list[tuple[int, int, Any]] | None = [] if by_clock else None
-        self._numbers = itertools.count()
-        self._changed: set[Any] | None = set() if tracked else None
+        self._next = 0
+        self._told = 0
+        self._gone: set[Any] | None = set() if tracked else None
 
     def __len__(self) -> int:
         return len(self._current)
 
     def set(self, identity: Any, timer: Timer) -> None:
         """Sets a timer, in place of its earlier setting."""
-        number = timer.number = next(self._numbers)
+        number = timer.number = self._next
+        self._next = number + 1
+        self._current.pop(identity, None)  # its place is the last
         self._current[identity] = timer
         heapq.heappush(self._heap, (timer.fire, number, identity))
         if self._holds is not None:
             heapq.heappush(self._holds, (timer.hold, number, identity))
-        if self._changed is not None:
-            self._changed.add(identity)
         if len(self._heap) > 2 * len(self._current) + _STALE_KEPT:
             self._rebuild()
 
+    def set_all(self, timers: Mapping[Any, Timer]) -> None:
+        """Sets many timers, in their order."""
+        for identity in self._current.keys() & timers.keys():
+            del self._current[identity]
+        for timer in timers.values():
+            timer.number = self._next
+            self._next += 1
+        self._current.update(timers)
+        self._rebuild()
+
     def clear(self, identity: Any) -> None:
         """Forgets a timer."""
-        if self._current.pop(identity, None) is not None and self._changed is not None:
-            self._changed.add(identity)
+        if self._current.pop(identity, None) is not None and self._gone is not None:
+            self._gone.add(identity)
 
     def drop_all(self) -> None:
         """Forgets all timers."""
-        if self._changed is not None:
-            self._changed.update(self._current)
+        if self._gone is not None:
+            self._gone.update(self._current)
         self._current.clear()
         self._rebuild()
+
+    def close(self) -> None:
+        """Lets go of all timers; nothing is asked of the queue any more."""
+        self._current.clear()
+        self._heap.clear()
+        self._holds = None
+        self._gone = None
 
     def _rebuild(self) -> None:
         """Makes the heaps anew, of what is set."""
@@ -123,20 +158,22 @@ class TimerQueue:
         if due is None or due > now:
             return None
         _, _, identity = heapq.heappop(self._heap)
-        if self._changed is not None:
-            self._changed.add(identity)
+        if self._gone is not None:
+            self._gone.add(identity)
         return self._current.pop(identity)
 
-    def changes(self, whole: bool) -> list[tuple[Any, Timer | None]]:
-        """The settings that changed since this was asked before, or all there are, in the order they were made.
-
-        A timer that is set no more is None.
-        """
-        current, changed = self._current, self._changed or set()
-        names: Any = current if whole else changed & current.keys()
-        gone = [] if whole else [(name, None) for name in changed if name not in current]
-        changed.clear()
-        return [*gone, *((name, current[name]) for name in sorted(names, key=lambda name: current[name].number))]
+    def changes(self, whole: bool) -> TimerChanges:
+        """The settings that changed since this was asked before, or all there are, in the order they were made."""
+        current = self._current
+        gone = [] if whole or not self._gone else [name for name in self._gone if name not in current]
+        if self._gone:
+            self._gone.clear()
+        told, self._told = 0 if whole else self._told, self._next
+        # They are in order of setting, and so those that were set since then are the last: no more than were numbered.
+        names = list(islice(reversed(current), self._next - told))[::-1]
+        timers = list(islice(reversed(current.values()), self._next - told))[::-1]
+        first = bisect.bisect_left(timers, told, key=attrgetter("number"))
+        return TimerChanges(gone, names[first:], timers[first:])
 
 
 class TimerHandle(userstate.BaseTimer):

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 
 from apache_beam import coders
 
+from sage.runners.engine.columns import from_columns, is_record, to_columns
 from sage.runners.engine.spilling.sizes import size_of_values
 from sage.runners.engine.spilling.spill import Memory, SpillArea
 
 LOADED_OVERHEAD = 48  # what a small value takes in memory above its bytes on disk
+_COLUMNS = None  # in place of whether a page went by its coder
 _PICKLED = frozenset(
     {
         coders.BooleanCoder,
@@ -43,8 +45,8 @@ class Envelope(NamedTuple):
 class Codec:
     """Turns keys and values into bytes and back.
 
-    Values go by pickle where their coder is one of Beam's own for plain values, in lists and so at little cost each;
-    else by their coder. What turns out not to be picklable goes by its coder from then on.
+    Values go by pickle where their coder is one of Beam's own for plain values, in lists and so at little cost each,
+    named tuples in columns; else by their coder. What turns out not to be picklable goes by its coder from then on.
     """
 
     def __init__(self, key_coder: Any, value_coder: Any, envelope: Envelope | None = None) -> None:
@@ -66,6 +68,8 @@ class Codec:
         """
         if not self._by_coder:
             try:
+                if _has_records(groups):
+                    return pickle.dumps((_COLUMNS, identities, keys, to_columns(groups)), 5)
                 return pickle.dumps((False, identities, keys, groups), 5)
             except Exception:
                 self._by_coder = True
@@ -79,6 +83,8 @@ class Codec:
     def unpack(self, data: bytes) -> tuple[list[Any], list[Any] | None, list[Any]]:
         """What was packed."""
         by_coder, identities, keys, groups = pickle.loads(data)
+        if by_coder is _COLUMNS:
+            return identities, keys, from_columns(groups)
         if by_coder:
             decode = self._decode
             groups = [group if group.__class__ is tuple else list(map(decode, group)) for group in groups]
@@ -100,6 +106,12 @@ class Codec:
         """The list of values that was packed."""
         values: list[Any] = self.unpack(data)[2][0]
         return values
+
+
+def _has_records(groups: list[Any]) -> bool:
+    """Whether values are named tuples, by a look at the first."""
+    first = next((group for group in groups if group), ())
+    return first.__class__ is list and is_record(first[0].__class__)
 
 
 def is_plain(coder: Any) -> bool:

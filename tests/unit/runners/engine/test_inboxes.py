@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sage.runners.engine.blocks import Block
+from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.inboxes import INBOX_ROWS, Entry, Inboxes
 
 
@@ -53,3 +54,21 @@ def test_an_inbox_is_full_by_what_its_blocks_weigh() -> None:
     assert not inboxes.full(0)
     inboxes.put_back(0, taken)
     assert inboxes.full(0)
+
+
+def test_a_stage_with_a_barrier_goes_first_while_no_stage_is_at_work() -> None:
+    inboxes = Inboxes(range(4))
+    for stage in (1, 2, 3):
+        inboxes.put(stage, entry(1))
+    for stage in (2, 1):
+        inboxes.put(stage, (-1, Barrier(1), 0, 0))
+    assert inboxes.next(-1) == 1
+    assert [inboxes.next(1), inboxes.next(1), inboxes.next(1)] == [3, 2, None]
+    inboxes.queue(2)
+    assert inboxes.next(-1) == 1
+    for _ in range(2):
+        inboxes.take(1)
+    assert inboxes.next(-1) == 2  # the barrier is through the first
+    for _ in range(2):
+        inboxes.take(2)
+    assert inboxes.next(-1) is None

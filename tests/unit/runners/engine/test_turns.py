@@ -14,7 +14,10 @@ from apache_beam.internal import pickler
 from apache_beam.transforms import environments
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec, on_timer
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
 
+from sage.runners.engine.blocks import NO_FIRING, Block
 from sage.runners.engine.checkpoint.snapshot import Barrier
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
@@ -212,4 +215,32 @@ def test_a_barrier_comes_through_though_a_slow_step_is_kept_busy(keeps_busy: Cal
         flow.step()
     assert taken
     assert taken[0] < 30
+    flow.close()
+
+
+def test_a_barrier_comes_through_though_what_others_send_keeps_a_stage_behind_it_busy() -> None:
+    """As where another worker sends to the last stage as fast as this one works: it always has something to do."""
+
+    def build(rows: Any) -> None:
+        (
+            rows.pipeline
+            | ReadStream(Ticks())
+            | beam.Reshuffle()
+            | beam.Map(str)
+            | "again" >> beam.Reshuffle()
+            | beam.Map(lambda value: very_slow(int(value)))
+        )
+
+    flow = _flow(build)
+    taken: list[int] = []
+    flow.on_snapshots(lambda barrier, snapshots: taken.append(len(DONE)))
+    while len(DONE) < 5:
+        flow.step()
+    flow.checkpoint(Barrier(1))
+    for _ in range(40):
+        flow.deliver(max(flow.tasks), 0, Block(["1"], Timestamp(0), (GlobalWindow(),), NO_FIRING))
+        done = len(DONE)
+        while not taken and len(DONE) == done:
+            flow.step()
+    assert taken
     flow.close()

@@ -139,6 +139,25 @@ def test_a_savepoint_waits_for_what_is_in_flight_is_whole_and_carries_its_name()
     assert coordinator.decide(Published(3)) == [Complete(3, False, request)]
 
 
+@pytest.mark.parametrize(("name", "whole"), [("", False), ("end", True)])
+def test_a_stop_without_a_name_says_only_what_changed_since_the_checkpoint_before(name: str, whole: bool) -> None:
+    coordinator = Coordinator(1, interval=1)
+    taken(coordinator, 1)
+    taken(coordinator, 2, Receipt("much", 1000, 0, whole=False))  # a periodic one would be whole now
+    assert coordinator.decide(Requested(Ask.STOP, name)) == [Start(3, whole, Kind.STOP)]
+
+
+def test_a_stop_is_whole_where_there_is_nothing_to_build_on() -> None:
+    stop = Requested(Ask.STOP)
+    assert Coordinator(1, interval=1).decide(stop) == [Start(1, True, Kind.STOP)]
+    coordinator = Coordinator(1, interval=1)
+    taken(coordinator, 1)
+    coordinator.decide(Tick(2))
+    assert coordinator.decide(stop) == []
+    aborted, start = coordinator.decide(Declined(0, 2, "no space"))
+    assert (type(aborted), start) == (Abort, Start(3, True, Kind.STOP))
+
+
 def test_a_savepoint_that_fails_is_refused_and_the_job_goes_on() -> None:
     coordinator = Coordinator(1, interval=1)
     request = Requested(Ask.STOP, "x")

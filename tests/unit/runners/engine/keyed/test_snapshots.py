@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import gc
+import pickle
+import weakref
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +16,15 @@ import pytest
 from apache_beam import coders
 from apache_beam.transforms import userstate
 from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.window import FixedWindows, GlobalWindows
+from apache_beam.transforms.userstate import on_timer
+from apache_beam.transforms.window import FixedWindows, GlobalWindows, IntervalWindow
+from apache_beam.utils.timestamp import Timestamp
 
 from sage.errors import CheckpointError
-from sage.runners.engine.blocks import MIN_MICROS
+from sage.runners.engine.blocks import MIN_MICROS, NO_FIRING
 from sage.runners.engine.checkpoint.snapshot import RootState, StageState
+from sage.runners.engine.keyed.chunks import Chunk, Declared, write_chunk
+from sage.runners.engine.keyed.timers import Timer, TimerChanges
 from tests.models.keyed_workers import KeyedWorkers
 
 COUNT = userstate.ReadModifyWriteStateSpec("count", coders.VarIntCoder())
@@ -204,3 +213,101 @@ def test_files_of_a_store_are_no_state_in_memory(tmp_path: Path) -> None:
     state = RootState(files=[{"a.000001.sst": str(tmp_path / "file")}])
     with pytest.raises(CheckpointError, match="--state_backend=rocksdb"):
         of(Count()).tasks[0].begin(StageState(MIN_MICROS, state))
+
+
+FORMAT_1 = (
+    "eJyFT7FOw0AMvaM62oWhgoENxlsaiW/IhE5CCIkxqq6NUSOVpGouKQtSpraDN14Rn4svKioLwovt9/ye7c4cnrXqwzqdwabjQv2Or88OP5jU"
+    "Mem7iQK9w/I5tVSGGqJzymlKrztzuDgqBWTtwXoOSpDeCHV1oqJEs34DZXBnXiZ24EHe0D9ms97sUqjRiXLDh96giQ/8LZPO8jDUk6qlNZxi"
+    "BWec4Vu/8vMFTWfkX5MmFMs62RRlXm0on7Z+KTfx6NGXdF++VPiA3e/dQE5UAU8IWIzjI0HW0xap6UyGuGoLCki+AQtPZVE="
+)
+"""A chunk of the format that has timers in rows, as an earlier version wrote it."""
+
+
+def declared() -> Declared:
+    states = [userstate.BagStateSpec("events", coders.PickleCoder()), userstate.ReadModifyWriteStateSpec("due", VARINT)]
+    over = userstate.TimerSpec("over", TimeDomain.WATERMARK)
+    window = FixedWindows(10).get_window_coder()
+    return Declared("s", {state.name: state for state in states}, {over.name: over}, coders.StrUtf8Coder(), window)
+
+
+VARINT = coders.VarIntCoder()
+
+
+def test_a_chunk_of_an_earlier_version_is_read() -> None:
+    chunk = Chunk(declared(), zlib.decompress(base64.b64decode(FORMAT_1)))
+    first, second = IntervalWindow(Timestamp(0), Timestamp(10)), IntervalWindow(Timestamp(10), Timestamp(20))
+    assert [*chunk.cells()] == [
+        ("events", first, ["a"], [[1, "x"]]),
+        ("events", second, ["c"], [[2]]),
+        ("due", first, ["a"], [7]),
+        ("due", second, ["b"], [None]),
+    ]
+    (event, spec, key, window, tag, timer), (*_, gone) = chunk.timers()
+    assert (event, spec.name, key, window, tag) == (True, "ts-over", "a", first, "")
+    assert (timer.fire, timer.hold, gone) == (5, 5, None)  # type: ignore[union-attr]
+
+
+def test_a_chunk_of_a_later_version_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"another version of Sage \(format 3, this one reads 1 to 2\)"):
+        Chunk(declared(), pickle.dumps((3, [], {}, []), 5))
+
+
+def test_states_and_timers_of_the_same_keys_have_their_keys_once() -> None:
+    step, keys = declared(), [f"key-{number:04}" for number in range(1000)]
+    window = IntervalWindow(Timestamp(0), Timestamp(10))
+    over = step.timers["ts-over"]
+    timers = [Timer(over, key, window, "", at, at, NO_FIRING, at) for at, key in enumerate(keys)]
+    changes = TimerChanges([], [(over.name, key, window, "") for key in keys], timers)
+    none = TimerChanges([], [], [])
+    cells = [(window, {"events": (keys, [[at] for at in range(1000)]), "due": (keys, [*range(1000)])})]
+    data = write_chunk(step, cells, (changes, none))
+    assert data.count(b"key-0999") == 1
+    chunk = Chunk(step, data)
+    assert [(name, found, contents[999]) for name, _, found, contents in chunk.cells()] == [
+        ("events", keys, [999]),
+        ("due", keys, 999),
+    ]
+    assert [(key, timer) for _, _, key, _, _, timer in chunk.timers()] == [*zip(keys, timers, strict=True)]
+
+
+def test_a_step_that_is_closed_lets_go_of_its_state() -> None:
+    """Not by the collector of cycles, which would look at all of it first."""
+    engine = of(Remembered())
+    engine.process([((key, Value()), 0) for key in range(100)])
+    assert len(VALUES) == 100
+    gc.disable()
+    try:
+        engine.close()
+        assert len(VALUES) == 0
+    finally:
+        gc.enable()
+
+
+class Value:
+    """A value whose life can be watched."""
+
+    def __init__(self) -> None:
+        VALUES.add(self)
+
+
+VALUES: weakref.WeakSet[Value] = weakref.WeakSet()
+
+
+class Remembered(beam.DoFn):
+    """Keeps a value, and a timer that is never due."""
+
+    KEPT = userstate.BagStateSpec("kept", coders.PickleCoder())
+    TIMER = userstate.TimerSpec("timer", TimeDomain.WATERMARK)
+
+    def process(
+        self,
+        element: Any,
+        kept: Any = beam.DoFn.StateParam(KEPT),
+        timer: Any = beam.DoFn.TimerParam(TIMER),
+    ) -> None:
+        kept.add(element[1])
+        timer.set(1_000)
+
+    @on_timer(TIMER)
+    def never(self) -> None:
+        raise AssertionError("it is never due")

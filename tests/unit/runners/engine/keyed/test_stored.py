@@ -67,7 +67,7 @@ def test_a_job_without_checkpoints_notes_no_timers(stores: Any) -> None:
     engine = KeyedWorkers(beam.ParDo(Timed()), GlobalWindows(), stores=stores, checkpoints=False)
     engine.process([((key, 1), 0) for key in range(10)])
     state: Any = engine.tasks[0].root._state  # type: ignore[attr-defined]
-    assert not state.event_timers._changed
+    assert not state.event_timers._gone
     assert engine.advance(2) == [("event", key) for key in range(10)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pytest
@@ -53,6 +53,24 @@ def test_a_large_group_is_read_from_disk_as_often_as_one_likes() -> None:
     outer = iter(large)
     assert [next(outer), next(outer), *[next(iter(large)) for _ in range(3)], next(outer)] == [0, 3, 0, 0, 0, 6]
     assert repr(large) == "<9000 values on disk>"
+
+
+class Event(NamedTuple):
+    name: str
+    at: int
+
+
+def test_named_tuples_come_back_as_such_and_values_on_disk_stay_where_they_are() -> None:
+    codec = Codec(GENERAL, GENERAL)
+    groups: list[Any] = [[], [Event("a", 1), None], [Event("b", 2)], (7, 8), [[1]]]
+    data = codec.pack([*range(5)], None, groups)
+    found = codec.unpack(data)
+    assert found == ([*range(5)], None, groups)
+    assert [type(group) for group in found[2]] == [list, list, list, tuple, list]
+    assert type(found[2][1][0]) is Event
+    assert codec.unpack(pickle.dumps((False, [*range(5)], None, groups), 5)) == found  # as earlier versions wrote it
+    values = {number: [Event(str(number), at) for at in range(3)] for number in range(500)}
+    assert dict(spilled(values)) == values
 
 
 def test_a_small_group_is_a_list() -> None:
