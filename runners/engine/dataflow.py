@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Collection as Some
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
+from sage.runners.engine.adaptive_batch import TURNS_PER_BUNDLE
+from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.checkpoint.alignment import Alignment
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, TaskContext, streams
-from sage.runners.engine.exchange import Exchange, Message, Route
+from sage.runners.engine.exchange import Exchange, Message, NoExchange, Route
 from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.inboxes import Inboxes
-from sage.runners.engine.portion import TURNS_PER_BUNDLE
 from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.root import ImpulseRoot
 from sage.runners.engine.routing import Routing
 from sage.runners.engine.spec import CollectionId, Plan
+from sage.runners.engine.stage_clock import StageClock
 from sage.runners.engine.task import Task
-from sage.runtime import set_watermark, watermark
+from sage.runtime import set_watermark
 from sage.transactions import Later
-
-
-@dataclass
-class _Alone:
-    """The exchange of a worker that has no others."""
-
-    me: int = 0
-    workers: int = 1
-
-    def send(self, worker: int, stage: int, port: int, message: Message) -> None:
-        raise AssertionError("there is no other worker")
-
-    def attend(self) -> None:
-        pass
-
-    def consumed(self, sender: int, stage: int, size: int) -> None:
-        raise AssertionError("there is no other worker")
 
 
 class Dataflow:
@@ -61,9 +43,10 @@ class Dataflow:
     ) -> None:
         self.plan = plan
         self._job = job
-        self._exchange: Exchange = exchange or _Alone()
+        self._exchange: Exchange = exchange or NoExchange()
+        self._clock = StageClock(job.clock.now_micros, job.options.bundle_micros)
         self.tasks: dict[int, Task] = {
-            stage.index: Task(stage, plan, job, self._emit)
+            stage.index: Task(stage, plan, job, self._emit, self._clock.own_micros)
             for stage in plan.stages
             if stages is None or stage.index in stages
         }
@@ -73,18 +56,15 @@ class Dataflow:
         self._channels = {place: [MIN_MICROS] * count for place, count in self._routing.channels.items()}
         self._inboxes = Inboxes(self.tasks)
         self._sent: dict[CollectionId, int] = {}
-        self._inside = 0
-        self._at = -1
         self._sources = deque(i for i, task in self.tasks.items() if task.is_source)
         self._alignment = Alignment(self._routing.channels_of(self.tasks))
         self._wanted: deque[Barrier] = deque()
         self._taken: Callable[[Barrier, Mapping[int, StageSnapshot]], None] | None = None
         self._streams = streams(plan, job.options)
         self._bundles_end = 0
-        self._ends = 0
         self._begun = False
-        reading = [i for i, task in self.tasks.items() if task.root.reads]
-        self._feeding = sorted(plan.feeding(reading) & self.tasks.keys())
+        self._reading = [i for i, task in self.tasks.items() if task.root.reads]
+        self._feeding = sorted(plan.feeding(self._reading) & self.tasks.keys())
 
     def open(self, states: Mapping[int, StageState] | None = None) -> None:
         """Set-up of every task.
@@ -154,7 +134,7 @@ class Dataflow:
                 return
         if isinstance(message, Block):
             self._inboxes.put(index, (port, message, sender, size))
-            if index > self._at:
+            if index > self._clock.running:
                 self._make_way(index)
             return
         marks = self._channels[index, port]
@@ -170,37 +150,17 @@ class Dataflow:
         """
         while self._inboxes.full(index) and self.run_ready():
             pass
-        if self._at >= 0 and self._streams and self._job.clock.now_micros() >= self._ends:
-            self._ends = MAX_MICROS
-            self._exchange.attend()
-            while self.run_ready() or self.end_bundles():
-                pass
-            self._wake(self._at + 1)
-            self._ends = self._job.clock.now_micros() + self._job.options.bundle_micros
-
-    @contextmanager
-    def _at_work(self, task: Task) -> Iterator[None]:
-        """The task runs: it takes nothing else meanwhile, and its own time is counted, without what runs inside."""
-        now = self._job.clock.now_micros
-        outer, self._inside = self._inside, 0
-        started = now()
-        under, self._at = self._at, task.stage.index
-        ends, self._ends = self._ends, started + self._job.options.bundle_micros
-        behind = watermark()
-        set_watermark(task.told)
-        try:
-            yield
-        finally:
-            set_watermark(behind)
-            self._at, self._ends = under, ends
-            spent = now() - started
-            task.busy_micros += spent - self._inside
-            self._inside = outer + spent
+        if self._streams and self._clock.over_time:
+            with self._clock.giving_way():
+                self._exchange.attend()
+                while self.run_ready() or self._end_due():
+                    pass
+                self._wake(self._clock.running + 1)
 
     def _drain(self, index: int) -> None:
         """Takes what waits for a stage: all of it, or in a stream what there is time for in a turn."""
         task, now = self.tasks[index], self._job.clock.now_micros
-        with self._at_work(task):
+        with self._clock.at_work(task):
             ends = now() + self._job.options.bundle_micros // TURNS_PER_BUNDLE
             while (entry := self._inboxes.take(index)) is not None:
                 port, message, sender, size = entry
@@ -223,11 +183,14 @@ class Dataflow:
             block, size = block.pick(slice(rows)), 0
         if size:
             self._exchange.consumed(sender, task.stage.index, size)
-        began, inside = self._job.clock.now_micros(), self._inside
+        began = self._clock.own_micros()
         task.receive(port, block)
-        task.portion.took(len(block), self._job.clock.now_micros() - began - (self._inside - inside))
+        task.portion.observe(len(block), self._clock.own_micros() - began)
+        self._end_if_due(task)
 
     def _propagate(self, task: Task) -> None:
+        if task.in_bundle:
+            return  # the end of the bundle may put out what came before
         if task.stage.index in self._sources and not isinstance(task.root, TestStreamRoot):
             return  # it has all still to give
         marks = {collection: task.output_watermark(collection) for collection in task.leaving}
@@ -255,7 +218,7 @@ class Dataflow:
             self._order_snapshot(index)
         for task in self.tasks.values():
             if not task.inputs:
-                with self._at_work(task):
+                with self._clock.at_work(task):
                     self._snapshot(task, barrier)
         if not self.tasks and self._taken is not None:
             self._taken(barrier, {})
@@ -281,7 +244,7 @@ class Dataflow:
         """The last checkpoint is durable: sinks commit. Gives what of it may be done beside the next epoch."""
         rest: list[Later] = []
         for task in self.tasks.values():
-            with self._at_work(task):
+            with self._clock.at_work(task):
                 rest += task.durable()
         return rest
 
@@ -290,7 +253,7 @@ class Dataflow:
         while self._sources:
             self._propagate(self.tasks[self._sources.popleft()])
         for task in self.tasks.values():
-            with self._at_work(task):
+            with self._clock.at_work(task):
                 task.drain()
                 self._propagate(task)
 
@@ -313,7 +276,7 @@ class Dataflow:
             return True
         if plays:
             return self._poll()
-        return self.end_bundles()
+        return self._end_due(at_rest=True)
 
     def _begin(self) -> bool:
         """What reads from outside has its first turn ahead of any barrier: every checkpoint knows where it began."""
@@ -333,7 +296,7 @@ class Dataflow:
         While a stage is at work, as when it waits to send, only stages further downstream run. So what is at work
         is always what is furthest downstream, and no stage waits under one that waits for the same stage elsewhere.
         """
-        index = self._inboxes.next(self._at)
+        index = self._inboxes.next(self._clock.running)
         if index is None:
             return False
         self._drain(index)
@@ -343,20 +306,48 @@ class Dataflow:
         task = self.tasks[self._sources[0]]
         if isinstance(task.root, TestStreamRoot) and self.end_bundles():
             return True
-        with self._at_work(task):
+        with self._clock.at_work(task):
             if not task.poll():
                 self._sources.popleft()
             self._propagate(task)
         return True
 
     def end_bundles(self) -> bool:
-        """Ends all bundles that are open further downstream than the stage at work; whether there were any."""
-        was_open = [task for task in self.tasks.values() if task.in_bundle and task.stage.index > self._at]
+        """Ends all bundles that are open; whether there were any."""
+        was_open = [task for task in self.tasks.values() if task.in_bundle]
         for task in was_open:
-            with self._at_work(task):
-                task.end_bundle()
-                self._propagate(task)
+            self._end_bundle(task)
         return bool(was_open)
+
+    def _end_bundle(self, task: Task) -> None:
+        with self._clock.at_work(task):
+            task.end_bundle()
+            self._propagate(task)
+
+    def _end_due(self, at_rest: bool = False) -> bool:
+        """Ends the bundles further downstream than the stage at work that are not kept open any longer.
+
+        Args:
+            at_rest: whether there is nothing else to do.
+        """
+        now, ended = self._job.clock.now_micros(), False
+        for task in self.tasks.values():
+            if task.in_bundle and task.stage.index > self._clock.running and self._due(task, now, at_rest):
+                self._end_bundle(task)
+                ended = True
+        return ended
+
+    def _due(self, task: Task, now: int, at_rest: bool = False) -> bool:
+        if task.limits is None or (at_rest and now >= task.limits.idle_until):
+            return True
+        reading = (self.tasks[index].root.behind for index in self._reading)
+        return task.limits.due(now, self._inboxes.holds(task.stage.index) or any(reading))
+
+    def _end_if_due(self, task: Task) -> None:
+        """Ends the bundle that the stage at work keeps open, if it is time."""
+        if task.limits is not None and task.in_bundle and self._due(task, self._job.clock.now_micros()):
+            task.end_bundle()
+            self._propagate(task)
 
     def _wake_in_time(self) -> bool:
         """Does what time calls for though there is other work, once for each time that a bundle may be open; whether
@@ -376,19 +367,22 @@ class Dataflow:
         woken = False
         if self._streams and now >= self._bundles_end:
             self._bundles_end = now + self._job.options.bundle_micros
-            woken = self.end_bundles()
+            woken = self._end_due()
         for index, task in self.tasks.items():
             due = task.root.wakeup()
             if due is not None and due <= now and index >= first:
-                with self._at_work(task):
+                with self._clock.at_work(task):
                     task.fire()
                     self._propagate(task)
+                    self._end_if_due(task)
                 woken = True
         return woken
 
     def next_wakeup(self) -> int | None:
         """The processing time (microseconds) at which there is work again; None if time alone brings none."""
-        return min((due for task in self.tasks.values() if (due := task.root.wakeup()) is not None), default=None)
+        times = [due for task in self.tasks.values() if (due := task.root.wakeup()) is not None]
+        times += [t.limits.idle_until for t in self.tasks.values() if t.limits is not None and t.in_bundle]
+        return min(times, default=None)
 
     def ended(self, task: Task) -> bool:
         """Whether a task has seen the end of its input, and has put out what came of it."""

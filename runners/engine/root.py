@@ -28,6 +28,8 @@ class Root:
     watermark: int = MIN_MICROS
     reads: bool = False
     """Whether it may read from outside, of its own accord."""
+    behind: bool = False
+    """Whether it left something unread when it last read: as much came as it asked for."""
     steps_at_once: bool = False
     """Whether steps that take one element after another run as a block comes: it may come in portions."""
     entry: Output | None = None

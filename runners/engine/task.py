@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 from sage.errors import InvalidPipeline
 from sage.runners.engine import spec
+from sage.runners.engine.adaptive_batch import TURNS_PER_BUNDLE, AdaptiveBatchSize
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.build import make_op, make_root
+from sage.runners.engine.bundles import BundleLimits, works_per_bundle
 from sage.runners.engine.checkpoint.sinks import TransactionalOp
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot, StageState
 from sage.runners.engine.compiled import compile_stage
 from sage.runners.engine.context import JobContext, TaskContext, streams
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.ops import Op, Output
-from sage.runners.engine.portion import TURNS_PER_BUNDLE, Portion
 from sage.runners.engine.reading.sources import TestStreamRoot
 from sage.runners.engine.root import Root, SourceRoot
 from sage.runners.engine.sides import GatedRoot
@@ -29,15 +30,25 @@ class Task:
 
     Ports number the stage's inputs: the root's main inputs first, then its side inputs.
 
+    In a stream a stage with work to do for each bundle (`works_per_bundle`) keeps its bundle open as `limits` has it:
+    what comes, time, and watermarks do not end it. A watermark that comes meanwhile is taken up when the bundle ends,
+    and the stage's own watermark stands still, for the end of the bundle may put out what came before.
+
     Args:
         stage: what to run.
         plan: the job it is part of.
         job: what the host hands in.
         emit: where blocks that leave the stage go.
+        own_time: a clock (microseconds) that stands still while other stages run; None where none run inside.
     """
 
     def __init__(
-        self, stage: spec.Stage, plan: spec.Plan, job: JobContext, emit: Callable[[CollectionId, Block], None]
+        self,
+        stage: spec.Stage,
+        plan: spec.Plan,
+        job: JobContext,
+        emit: Callable[[CollectionId, Block], None],
+        own_time: Callable[[], int] | None = None,
     ) -> None:
         self.stage = stage
         self.inputs = stage.ports
@@ -48,7 +59,10 @@ class Task:
         self.received = 0
         self.told = MIN_MICROS  # the output watermark, as far as the stages behind know it
         self.busy_micros = 0
-        self.portion = Portion(MOST_ROWS, job.options.bundle_micros // TURNS_PER_BUNDLE)
+        self.portion = AdaptiveBatchSize(MOST_ROWS, job.options.bundle_micros // TURNS_PER_BUNDLE)
+        self._now = job.clock.now_micros
+        self._own_time = own_time or self._now
+        self._held_back: dict[int, int] = {}  # watermarks that came while a bundle was open, by port
         context = TaskContext(job, plan.collections, emit, streams(plan, job.options))
         self._tracker = job.tracker
         self._metrics = job.metrics_of(stage.root.name)
@@ -65,6 +79,8 @@ class Task:
             self.ops.append(edge)
         self.root = make_root(stage.root, self.outputs, context)
         self._in_portions = context.streams and self.root.steps_at_once
+        keeps_open = context.streams and any(map(works_per_bundle, stage.steps))
+        self.limits = BundleLimits(job.options.bundle_micros) if keeps_open else None
         self._steps: list[Op] = [*self.root.ops, *self.ops]
         self._sinks = [op for op in self._steps if isinstance(op, TransactionalOp)]
         self._worker = job.worker
@@ -116,6 +132,8 @@ class Task:
     def _begin(self) -> None:
         if not self._in_bundle:
             self._in_bundle = True
+            if self.limits is not None:
+                self.limits.begin(self._now())
             if not self._is_set_up:
                 self._set_up()
             for op in reversed(self.ops):
@@ -123,7 +141,17 @@ class Task:
             self.root.start_bundle()
 
     def end_bundle(self) -> None:
-        """Ends the open bundle, if there is one."""
+        """Ends the open bundle, if there is one, and takes up the watermarks that came meanwhile."""
+        while self._in_bundle:
+            began = self._own_time()
+            self._finish()
+            if self.limits is not None:
+                self.limits.end(self._own_time() - began)
+                held_back, self._held_back = self._held_back, {}
+                for port, watermark in held_back.items():
+                    self.advance(port, watermark)
+
+    def _finish(self) -> None:
         if self._in_bundle:
             with self._tracker.within(self._metrics):
                 self.root.finish_bundle()
@@ -172,14 +200,19 @@ class Task:
 
     def room(self, port: int) -> int:
         """How many elements it should be given at a time (count)."""
-        return self.portion.size if self._in_portions and port < self._main_ports else MOST_ROWS
+        if not self._in_portions or port >= self._main_ports:
+            return MOST_ROWS
+        return self.portion.size if self.limits is None else min(self.portion.size, self.limits.room)
 
     def receive(self, port: int, block: Block) -> None:
         """Takes a block."""
         self.received += len(block)
+        began = self._own_time()
         self._begin()
         with self._tracker.within(self._metrics):
             self.root.process_block(port, block)
+        if self.limits is not None:
+            self.limits.add(len(block) if port < self._main_ports else 0, self._own_time() - began)
 
     def poll(self) -> bool:
         """Lets a source make some elements; False when it has no more."""
@@ -193,6 +226,9 @@ class Task:
 
     def advance(self, port: int, watermark: int) -> None:
         """The watermark of an input port moved on to ``watermark`` (microseconds)."""
+        if self.limits is not None and self._in_bundle and watermark < MAX_MICROS:
+            self._held_back[port] = watermark
+            return
         self._watermarks[port] = max(self._watermarks[port], watermark)
         self.end_bundle()
         if port >= self._main_ports and isinstance(self.root, GatedRoot):
@@ -202,12 +238,22 @@ class Task:
             self.fire()
 
     def fire(self) -> None:
-        """Puts out, in a bundle of its own, what time made ready."""
-        self.end_bundle()
+        """Puts out what time made ready: in a bundle of its own, or in that which is kept open."""
+        if self.limits is None:
+            self.end_bundle()
+        before, began = self._made, self._own_time()
         self._begin()
         with self._tracker.within(self._metrics):
             self.root.fire()
-        self.end_bundle()
+        if self.limits is not None:
+            self.limits.add(self._made - before, self._own_time() - began)
+        if self.limits is None or (self.input_watermark >= MAX_MICROS and self.root.wakeup() is None):
+            self.end_bundle()
+
+    @property
+    def _made(self) -> int:
+        """How many elements the root put out (count)."""
+        return sum(self.outputs[c].count for c in self.stage.root.outputs.values())
 
     @property
     def at_end(self) -> bool:

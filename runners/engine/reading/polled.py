@@ -15,11 +15,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.errors import CheckpointError
 from sage.runners.engine import spec
+from sage.runners.engine.adaptive_batch import TURNS_PER_BUNDLE, AdaptiveBatchSize
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.ops import Output, ParDoOp
-from sage.runners.engine.portion import TURNS_PER_BUNDLE, Portion
 from sage.runners.engine.root import StepRoot
 from sage.runners.engine.wire import decode_row, encode_row
 from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader, StreamSource
@@ -105,7 +105,7 @@ class PolledRoot(StepRoot):
         self._turn = bundle // TURNS_PER_BUNDLE
         self._wait = min(max(bundle // _POLLS_PER_BUNDLE, SHORTEST_WAIT_MICROS), LONGEST_WAIT_MICROS)
         most = self._source.most_at_a_time or context.block_rows
-        self._portion = Portion(min(most, context.block_rows), self._turn)
+        self._portion = AdaptiveBatchSize(min(most, context.block_rows), self._turn)
         self._gave = 0
         self._gave_at: int | None = None
         self._splits: list[_Split] = []
@@ -134,7 +134,7 @@ class PolledRoot(StepRoot):
         """Polls the splits that are due, round after round, until the turn is over or its portion is read."""
         now = self._clock.now_micros()
         if self._gave_at is not None:
-            self._portion.took(self._gave, now - self._gave_at)
+            self._portion.observe(self._gave, now - self._gave_at)
         began, ends = now, now + self._turn
         room = self._portion.size
         while True:
@@ -147,7 +147,9 @@ class PolledRoot(StepRoot):
                 break
         self._send()
         self._gave = self._portion.size - room
-        self._gave_at = began if more else None  # else it rests before the next turn, for nobody knows how long
+        self.behind = room <= 0
+        # Else it rests before the next turn, for nobody knows how long.
+        self._gave_at = began if more and self._gave else None
 
     def _poll(self, due: list[_Split], room: int) -> int:
         """How many elements came (count), until there was no room for more."""
