@@ -14,8 +14,10 @@ from kafka.admin import NewPartitions
 
 from sage.errors import ConfigError, DataLoss
 from sage.runners.local import LocalRunner
+from sage.sources import ReadStream
 from sage.transforms.dead_letter import DeadLetter
 from sage.transforms.io.kafka import KafkaHeader, KafkaRecord, ReadFromKafka
+from sage.transforms.io.kafka.bounded import FirstRecords
 from sage.transforms.io.kafka.opening import CLIENTS
 from sage.transforms.io.kafka.source import KafkaSource, PartitionReader, Split
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker
@@ -183,6 +185,28 @@ def test_an_idle_partition_lets_time_go_on(kafka: Cluster, opened: Any) -> None:
     assert busy.watermark() < 5_000_000  # one that waits to be read does not go on
     assert rows_of(busy, 1) == [(None, b"old")]
     until(lambda: not busy.poll(10) and busy.watermark() / 1e6 > began - 1, "the partition that is read stood still")
+
+
+def test_a_record_of_another_century_does_not_make_those_behind_it_late(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic(**{"message.timestamp.after.max.ms": str(2**63 - 1)})
+    now_s = int(time.time()) // 10 * 10
+    seconds = [(now_s, 5), (4_985_000_000, 1), (now_s + 60, 20)]
+    for at, count in seconds:
+        kafka.produce(topic, [(b"k", b"v")] * count, timestamp_ms=at * 1_000)
+    config = {"bootstrap.servers": kafka.address, "auto.offset.reset": "earliest"}
+    reading = ReadFromKafka(config, [topic], client=client, timestamp_policy="CreateTime").reading
+    first = FirstRecords(KafkaSource(reading), 26, None)
+    first.most_at_a_time = 1  # the watermark moves behind each record
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        counts = (
+            pipeline
+            | ReadStream(first)
+            | beam.WindowInto(beam.window.FixedWindows(10))
+            | beam.Map(lambda pair: (pair[0], 1))
+            | beam.CombinePerKey(sum)
+            | beam.Map(lambda pair, window=beam.DoFn.WindowParam: (int(window.start), pair[1]))
+        )
+        assert_that(counts, equal_to(seconds))
 
 
 def test_new_partitions_and_topics_are_found(kafka: Cluster, opened: Any) -> None:

@@ -17,7 +17,7 @@ from sage.errors import CheckpointError
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
-from sage.runners.engine.context import TaskContext
+from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.portion import TURNS_PER_BUNDLE, Portion
 from sage.runners.engine.root import StepRoot
@@ -89,7 +89,8 @@ class PolledRoot(StepRoot):
 
     State: the splits that are read here, and within a turn what they gave. They take turns; one that had nothing is
     asked again after a while, which grows to `LONGEST_WAIT_MICROS`. A split holds the watermark at what its reader said
-    last. The reader of a split that has ended stays open until a checkpoint that knows of the end is durable.
+    last, but not further ahead of the clock than the source allows (`StreamSource.max_watermark_lead_ms`). The reader
+    of a split that has ended stays open until a checkpoint that knows of the end is durable.
     """
 
     op: ParDoOp
@@ -101,6 +102,9 @@ class PolledRoot(StepRoot):
         self._clock = context.clock
         self._source = step.dofn.fn.source
         self._output = outputs[None]
+        lead = self._source.max_watermark_lead_ms
+        # On a clock that only the input moves, no event time is ahead of it or behind.
+        self._lead = None if lead is None or isinstance(self._clock, VirtualClock) else lead * 1_000
         bundle = context.job.options.bundle_micros
         self._turn = bundle // TURNS_PER_BUNDLE
         self._wait = min(max(bundle // _POLLS_PER_BUNDLE, SHORTEST_WAIT_MICROS), LONGEST_WAIT_MICROS)
@@ -127,7 +131,7 @@ class PolledRoot(StepRoot):
         if ended:
             return
         found = _Split(element, self.op.guarded(self._source.reader, split, position), self._wait)
-        found.mark = self.op.guarded(found.reader.watermark)
+        found.mark = self.op.guarded(self._watermark_of, found.reader, self._clock.now_micros())
         self._splits.append(found)
 
     def fire(self) -> None:
@@ -139,7 +143,7 @@ class PolledRoot(StepRoot):
         room = self._portion.size
         while True:
             due = [split for split in self._splits if split.due <= now]
-            room -= self.op.guarded(self._poll, due, room)
+            room -= self.op.guarded(self._poll, due, room, now)
             self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
             now = self._clock.now_micros()
             more = any(split.due <= now for split in self._splits)
@@ -149,7 +153,14 @@ class PolledRoot(StepRoot):
         self._gave = self._portion.size - room
         self._gave_at = began if more else None  # else it rests before the next turn, for nobody knows how long
 
-    def _poll(self, due: list[_Split], room: int) -> int:
+    def _watermark_of(self, reader: SplitReader[Any], now: int) -> int:
+        """Returns the watermark of a reader, as far as the clock (microseconds) allows."""
+        ends = MAX_MICROS - 1
+        if self._lead is not None:
+            ends = min(ends, now + self._lead)
+        return min(reader.watermark(), ends)
+
+    def _poll(self, due: list[_Split], room: int, now: int) -> int:
         """How many elements came (count), until there was no room for more."""
         count = 0
         for split in due:
@@ -158,7 +169,7 @@ class PolledRoot(StepRoot):
                 count += len(batch.values)
                 self._take(split.element, batch)
                 split.wait = self._wait
-                split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+                split.mark = max(split.mark, self._watermark_of(split.reader, now))
                 if count >= room:
                     self._next_turn(split, alone=split is due[0])
                     break
@@ -168,7 +179,7 @@ class PolledRoot(StepRoot):
             else:
                 split.next_poll = self._clock.now_micros() + split.wait
                 split.wait = min(2 * split.wait, LONGEST_WAIT_MICROS)
-                split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+                split.mark = max(split.mark, self._watermark_of(split.reader, now))
         return count
 
     def _next_turn(self, split: _Split, alone: bool) -> None:
