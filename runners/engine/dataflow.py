@@ -6,40 +6,24 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Some
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.checkpoint.alignment import Alignment
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot, StageState
 from sage.runners.engine.context import JobContext, TaskContext, streams
-from sage.runners.engine.exchange import Exchange, Message, Route
+from sage.runners.engine.exchange import Exchange, Message, NoExchange, Route
 from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.inboxes import Inboxes
 from sage.runners.engine.portion import TURNS_PER_BUNDLE
+from sage.runners.engine.reading.polled import PolledRoot
 from sage.runners.engine.reading.sources import TestStreamRoot
+from sage.runners.engine.reading.watermark_alignment import ALIGNMENT_PORT, align
 from sage.runners.engine.root import ImpulseRoot
 from sage.runners.engine.routing import Routing
 from sage.runners.engine.spec import CollectionId, Plan
 from sage.runners.engine.task import Task
 from sage.runtime import set_watermark, watermark
 from sage.transactions import Later
-
-
-@dataclass
-class _Alone:
-    """The exchange of a worker that has no others."""
-
-    me: int = 0
-    workers: int = 1
-
-    def send(self, worker: int, stage: int, port: int, message: Message) -> None:
-        raise AssertionError("there is no other worker")
-
-    def attend(self) -> None:
-        pass
-
-    def consumed(self, sender: int, stage: int, size: int) -> None:
-        raise AssertionError("there is no other worker")
 
 
 class Dataflow:
@@ -61,7 +45,7 @@ class Dataflow:
     ) -> None:
         self.plan = plan
         self._job = job
-        self._exchange: Exchange = exchange or _Alone()
+        self._exchange: Exchange = exchange or NoExchange()
         self.tasks: dict[int, Task] = {
             stage.index: Task(stage, plan, job, self._emit)
             for stage in plan.stages
@@ -85,6 +69,9 @@ class Dataflow:
         self._begun = False
         reading = [i for i, task in self.tasks.items() if task.root.reads]
         self._feeding = sorted(plan.feeding(reading) & self.tasks.keys())
+        roots = {i: root for i in reading if isinstance(root := self.tasks[i].root, PolledRoot) and root.aligns}
+        drift = job.options.drift_micros if self._streams else None
+        self._aligned = {} if drift is None else align(plan, roots, drift, self._exchange)
 
     def open(self, states: Mapping[int, StageState] | None = None) -> None:
         """Set-up of every task.
@@ -144,6 +131,9 @@ class Dataflow:
             size: what the sender counts a block for (bytes); where it is not 0, the exchange hears when the stage
                 takes the block up.
         """
+        if port == ALIGNMENT_PORT:
+            self._aligned[index].hear(sender, message)  # type: ignore[arg-type]
+            return
         if isinstance(message, Barrier) or self._alignment.at_hand:
             channel = (port, sender if len(self._channels[index, port]) > 1 else 0)
             if self._alignment.holds(index, channel, (port, message, sender, size)):

@@ -41,6 +41,23 @@ class Exchange(Protocol):
         """A stage here took up a block that ``sender`` sent; ``size`` is what `Dataflow.deliver` was told of it."""
 
 
+@dataclass
+class NoExchange:
+    """The exchange of a worker that has no others."""
+
+    me: int = 0
+    workers: int = 1
+
+    def send(self, worker: int, stage: int, port: int, message: Message) -> None:
+        raise AssertionError("there is no other worker")
+
+    def attend(self) -> None:
+        pass
+
+    def consumed(self, sender: int, stage: int, size: int) -> None:
+        raise AssertionError("there is no other worker")
+
+
 @dataclass(frozen=True)
 class Route:
     """One reader of a collection: a port of a stage.

@@ -20,6 +20,7 @@ from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.portion import TURNS_PER_BUNDLE, Portion
+from sage.runners.engine.reading.watermark_alignment import IDLE_MICROS, WatermarkAlignment
 from sage.runners.engine.root import StepRoot
 from sage.runners.engine.wire import decode_row, encode_row
 from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader, StreamSource
@@ -36,9 +37,10 @@ def reads_splits(step: spec.Step) -> TypeGuard[spec.ParDo]:
 
 
 class _Split:
-    """One split that is read: its reader, the element it came as, and when to ask it again."""
+    """One split that is read: its reader, the element it came as, when to ask it again, and since when it has had
+    nothing to give and its watermark stood still."""
 
-    __slots__ = ("element", "mark", "next_poll", "reader", "wait")
+    __slots__ = ("dry_since", "element", "given", "idle", "mark", "next_poll", "reader", "wait")
 
     def __init__(self, element: WindowedValue, reader: SplitReader[Any], wait: int) -> None:
         self.element = element
@@ -46,6 +48,23 @@ class _Split:
         self.mark = MIN_MICROS
         self.next_poll = 0
         self.wait = wait
+        self.given = self.idle = False
+        self.dry_since: int | None = None
+
+    def counts(self, limit: int) -> bool:
+        """Whether splits of the same alignment group wait for it; those beyond the limit (microseconds) are waiting."""
+        return self.mark > limit or not (self.idle or (self.given and self.mark <= MIN_MICROS))
+
+    def gave(self, mark: int) -> None:
+        """It gave elements, and its watermark came to ``mark`` (microseconds)."""
+        self.given, self.idle, self.dry_since = True, False, None
+        self.mark = max(self.mark, mark)
+
+    def gave_nothing(self, mark: int, now: int) -> None:
+        """It had nothing to give at a processing time, and its watermark came to ``mark`` (microseconds)."""
+        if mark > self.mark or self.dry_since is None:
+            self.mark, self.dry_since = max(self.mark, mark), now
+        self.idle = now - self.dry_since >= IDLE_MICROS
 
     @property
     def due(self) -> int:
@@ -90,11 +109,13 @@ class PolledRoot(StepRoot):
     State: the splits that are read here, and within a turn what they gave. They take turns; one that had nothing is
     asked again after a while, which grows to `LONGEST_WAIT_MICROS`. A split holds the watermark at what its reader said
     last, but not further ahead of the clock than the source allows (`StreamSource.max_watermark_lead_ms`). The reader
-    of a split that has ended stays open until a checkpoint that knows of the end is durable.
+    of a split that has ended stays open until a checkpoint that knows of the end is durable. One that is too far ahead
+    of its alignment group is not asked.
     """
 
     op: ParDoOp
     reads = True
+    alignment: WatermarkAlignment | None = None
 
     def __init__(self, step: spec.ParDo, outputs: dict[str | None, Output], context: TaskContext) -> None:
         super().__init__(ParDoOp(step, outputs, context))
@@ -140,13 +161,14 @@ class PolledRoot(StepRoot):
         if self._gave_at is not None:
             self._portion.took(self._gave, now - self._gave_at)
         began, ends = now, now + self._turn
-        room = self._portion.size
+        room, limit = self._portion.size, self._align(now)
         while True:
-            due = [split for split in self._splits if split.due <= now]
+            due = [split for split in self._splits if split.due <= now and split.mark <= limit]
             room -= self.op.guarded(self._poll, due, room, now)
             self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
             now = self._clock.now_micros()
-            more = any(split.due <= now for split in self._splits)
+            limit = self._align(now)
+            more = any(split.due <= now and split.mark <= limit for split in self._splits)
             if now >= ends or room <= 0 or not more:
                 break
         self._send()
@@ -169,7 +191,7 @@ class PolledRoot(StepRoot):
                 count += len(batch.values)
                 self._take(split.element, batch)
                 split.wait = self._wait
-                split.mark = max(split.mark, self._watermark_of(split.reader, now))
+                split.gave(self._watermark_of(split.reader, now))
                 if count >= room:
                     self._next_turn(split, alone=split is due[0])
                     break
@@ -179,7 +201,7 @@ class PolledRoot(StepRoot):
             else:
                 split.next_poll = self._clock.now_micros() + split.wait
                 split.wait = min(2 * split.wait, LONGEST_WAIT_MICROS)
-                split.mark = max(split.mark, self._watermark_of(split.reader, now))
+                split.gave_nothing(self._watermark_of(split.reader, now), now)
         return count
 
     def _next_turn(self, split: _Split, alone: bool) -> None:
@@ -206,8 +228,28 @@ class PolledRoot(StepRoot):
         stamps = _timestamp(micros) if isinstance(micros, int) else Stamps(micros)
         self._output.receive_block(Block(values, stamps, *self._beside))
 
+    @property
+    def aligns(self) -> bool:
+        """Whether its splits may wait for others that are behind in event time."""
+        return self._source.watermark_alignment
+
+    def least_watermark(self, limit: int) -> int:
+        """Returns the least watermark (microseconds) of the splits for which their group waits."""
+        return min((split.mark for split in self._splits if split.counts(limit)), default=MAX_MICROS)
+
+    def _align(self, now: int) -> int:
+        """Returns up to which watermark (microseconds) splits are read."""
+        if self.alignment is None:
+            return MAX_MICROS
+        self.alignment.update(now)
+        return self.alignment.limit
+
     def wakeup(self) -> int | None:
-        return min((split.due for split in self._splits), default=None)
+        if self.alignment is None:
+            return min((split.due for split in self._splits), default=None)
+        limit, due = self.alignment.limit, self.alignment.due()
+        times = [split.due for split in self._splits if split.mark <= limit]
+        return min(times if due is None else [*times, due], default=None)
 
     @property
     def reading(self) -> bool:
@@ -253,6 +295,7 @@ class PolledRoot(StepRoot):
     def drain(self) -> None:
         self._ended += [split.reader for split in self._splits]
         self._splits = []
+        self._align(self._clock.now_micros())
 
     def close(self) -> None:
         readers = [*(split.reader for split in self._splits), *self._ended]

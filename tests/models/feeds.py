@@ -1,0 +1,135 @@
+"""Streams of which one is read faster than the other in event time, and how much of them a join keeps meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.internal import pickler
+from apache_beam.transforms import environments
+
+from sage.runners.engine.blocks import MIN_MICROS
+from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.dataflow import Dataflow
+from sage.runners.engine.grouping.group import GroupRoot
+from sage.runners.plan import plan_pipeline
+from sage.sources import Batch, ReadStream, SplitReader, StreamSource
+
+SECOND = 1_000_000
+WINDOW_S = 60
+
+
+class Feed(StreamSource[Any]):
+    """A number of rows in each split, ten for each second of event time; each row is (key, (name, place)).
+
+    Args:
+        name: whose rows they are.
+        rows: how many rows each split has (count); None for no end.
+        at_a_time: how many are read in one poll (count): how fast it is read.
+        splits: how many splits there are (count).
+        stands: from which row on it has nothing to give, and its watermark stands still; None for never.
+        knows_time: whether it tells a watermark.
+    """
+
+    max_watermark_lead_ms = None
+
+    def __init__(
+        self,
+        name: str,
+        rows: int | None,
+        at_a_time: int,
+        splits: int = 1,
+        stands: int | None = None,
+        knows_time: bool = True,
+    ) -> None:
+        self.name, self.rows, self.at_a_time, self.count = name, rows, at_a_time, splits
+        self.stands, self.knows_time = stands, knows_time
+
+    def splits(self) -> Sequence[Any]:
+        return [f"{self.name}-{number}" for number in range(self.count)]
+
+    def reader(self, split: str, position: Any) -> SplitReader[Any]:
+        return _Reader(self, split, position or 0)
+
+
+class _Reader(SplitReader[Any]):
+    def __init__(self, feed: Feed, split: str, position: int) -> None:
+        self.feed, self.split, self.at, self.rests = feed, split, position, False
+
+    def poll(self, limit: int) -> Batch | None:
+        feed = self.feed
+        ends = [end for end in (feed.rows, feed.stands) if end is not None]
+        upto = min([self.at + min(limit, feed.at_a_time), *ends])
+        # As a connector has it, that fetches: one poll finds nothing behind each that finds something.
+        self.rests = not self.rests
+        if self.rests or upto <= self.at:
+            return None
+        places = range(self.at, upto)
+        self.at = upto
+        return Batch(
+            [(f"k{at % 7}", (self.split, at)) for at in places], [at * SECOND // 10 for at in places]
+        )
+
+    def position(self) -> int:
+        return self.at
+
+    def watermark(self) -> int:
+        return self.at * SECOND // 10 if self.feed.knows_time else MIN_MICROS
+
+    @property
+    def finished(self) -> bool:
+        return self.feed.rows is not None and self.at >= self.feed.rows
+
+
+def joined(pipeline: beam.Pipeline, *feeds: Feed) -> Any:
+    """The rows of all feeds by key, in windows of a minute; each feed is an input of its own."""
+    return {
+        feed.name: pipeline | feed.name >> ReadStream(feed) | f"Windows {feed.name}" >> beam.WindowInto(
+            beam.window.FixedWindows(WINDOW_S)
+        )
+        for feed in feeds
+    } | "join" >> beam.CoGroupByKey()
+
+
+def dataflow(*feeds: Feed, drift_micros: int | None = 5 * SECOND) -> Dataflow:
+    """A worker that joins these feeds, on a virtual clock."""
+    pickler.set_library(pickler.USE_CLOUDPICKLE)
+    pipeline = beam.Pipeline()
+    joined(pipeline, *feeds)
+    proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
+    return Dataflow(plan_pipeline(proto, 1), JobContext(VirtualClock(), JobOptions(drift_micros=drift_micros)))
+
+
+def rows_held(flow: Dataflow) -> int:
+    """How many rows the join keeps (count)."""
+    roots = [task.root for task in flow.tasks.values() if isinstance(task.root, GroupRoot)]
+    tables = [table for root in roots for table in root.tables.values()]
+    return sum(len(values) for table in tables for values in table.values())
+
+
+def rows_read(flow: Dataflow) -> int:
+    """How many rows have come to the join (count)."""
+    return sum(task.received for task in flow.tasks.values() if isinstance(task.root, GroupRoot))
+
+
+def goes_on(flow: Dataflow) -> bool:
+    """Does one piece of work, or moves the clock on to the next; False when nothing will come any more."""
+    if flow.step():
+        return True
+    due, clock = flow.next_wakeup(), flow._job.clock
+    assert isinstance(clock, VirtualClock)
+    if due is None:
+        return False
+    clock.micros = max(clock.micros + 1, due)
+    return True
+
+
+def most_held(flow: Dataflow, rows: int) -> int:
+    """How many rows the join keeps at most until so many have come to it (counts)."""
+    flow.open()
+    most = 0
+    while rows_read(flow) < rows and goes_on(flow):
+        most = max(most, rows_held(flow))
+    flow.close()
+    return most
