@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -13,7 +14,9 @@ from sage.runners.engine.blocks import MIN_MICROS
 from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.dataflow import Dataflow
 from sage.runners.engine.grouping.group import GroupRoot
+from sage.runners.hosting.credits import CreditExchange
 from sage.runners.plan import plan_pipeline
+from sage.runners.simulation.dice import Dice
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 
 SECOND = 1_000_000
@@ -51,6 +54,14 @@ class Feed(StreamSource[Any]):
 
     def reader(self, split: str, position: Any) -> SplitReader[Any]:
         return _Reader(self, split, position or 0)
+
+
+class Uneven(Feed):
+    """Ten rows at a time of each split, and of the first split ``at_a_time``."""
+
+    def reader(self, split: str, position: Any) -> SplitReader[Any]:
+        at_a_time = self.at_a_time if split.endswith("-0") else 10
+        return _Reader(Feed(self.name, self.rows, at_a_time), split, position or 0)
 
 
 class _Reader(SplitReader[Any]):
@@ -99,6 +110,72 @@ def dataflow(*feeds: Feed, drift_micros: int | None = 5 * SECOND) -> Dataflow:
     joined(pipeline, *feeds)
     proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
     return Dataflow(plan_pipeline(proto, 1), JobContext(VirtualClock(), JobOptions(drift_micros=drift_micros)))
+
+
+class Workers:
+    """Workers that join feeds, on one virtual clock; a seed says who does the next piece of work.
+
+    Args:
+        count: how many workers there are (count).
+        seed: decides who works next, and so how long messages take.
+        feeds: what is joined.
+        drift_micros: as the option of that name.
+    """
+
+    def __init__(self, count: int, seed: int, *feeds: Feed, drift_micros: int | None = 5 * SECOND) -> None:
+        pickler.set_library(pickler.USE_CLOUDPICKLE)
+        pipeline = beam.Pipeline()
+        joined(pipeline, *feeds)
+        proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
+        self._dice = Dice(seed)
+        self._clock = VirtualClock()
+        self._arrived = [_Arrived() for _ in range(count)]
+        self._exchanges = []
+        self.flows = []
+        for me in range(count):
+            plan = plan_pipeline(proto, count)
+            job = JobContext(self._clock, JobOptions(drift_micros=drift_micros), worker=me, workers=count)
+            exchange = CreditExchange(me, count, self._write(me), self._arrived[me], plan, 1 << 60)
+            flow = Dataflow(plan, job, exchange)
+            exchange.attach(flow, lambda _: None)
+            self._exchanges.append(exchange)
+            self.flows.append(flow)
+
+    def _write(self, me: int) -> Callable[[int, bytes], None]:
+        return lambda to, data: self._arrived[to].messages.append((me, data))
+
+    def most_held(self, rows: int) -> int:
+        """How many rows all of them keep at most until so many have come (counts)."""
+        for flow in self.flows:
+            flow.open()
+        most = 0
+        while sum(map(rows_read, self.flows)) < rows:
+            most = max(most, sum(map(rows_held, self.flows)))
+            if not self._goes_on():
+                break
+        for flow in self.flows:
+            flow.close()
+        return most
+
+    def _goes_on(self) -> bool:
+        order = list(range(len(self.flows)))
+        first = self._dice.upto(len(order))
+        for me in order[first:] + order[:first]:
+            if self._exchanges[me].take(0) or self.flows[me].step():
+                return True
+        times = [due for flow in self.flows if (due := flow.next_wakeup()) is not None]
+        self._clock.micros = max(self._clock.micros + 1, min(times, default=0))
+        return bool(times)
+
+
+class _Arrived:
+    """What others have sent to a worker, in order."""
+
+    def __init__(self) -> None:
+        self.messages: deque[tuple[int, bytes | None]] = deque()
+
+    def take(self, timeout: float | None) -> tuple[int, bytes | None] | None:
+        return self.messages.popleft() if self.messages else None
 
 
 def rows_held(flow: Dataflow) -> int:

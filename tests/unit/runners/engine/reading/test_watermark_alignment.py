@@ -18,7 +18,7 @@ from sage.runners.local import LocalRunner
 from sage.runners.plan import plan_pipeline
 from sage.runners.simulation.dice import Dice
 from sage.sources import ReadStream
-from tests.models.feeds import SECOND, Feed, dataflow, goes_on, joined, most_held, rows_read
+from tests.models.feeds import SECOND, Feed, Uneven, Workers, dataflow, goes_on, joined, most_held, rows_read
 
 ROWS = 30_000
 
@@ -31,15 +31,20 @@ def test_a_join_of_a_fast_and_a_slow_stream_holds_about_as_much_as_one_of_even_s
     assert apart > 10 * even
 
 
-def test_the_splits_of_one_source_are_aligned_with_each_other() -> None:
-    class Uneven(Feed):
-        def reader(self, split: str, position: Any) -> Any:
-            reader = super().reader(split, position)
-            reader.feed = Feed(self.name, None, 100 if split == "a-0" else 10)
-            return reader
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_holds_where_the_fast_and_the_slow_one_are_read_by_different_workers(seed: int) -> None:
+    def most(fast: int, drift_micros: int | None = 5 * SECOND) -> int:
+        # Each worker has one of the splits.
+        return Workers(2, seed, Uneven("a", None, fast, splits=2), drift_micros=drift_micros).most_held(ROWS)
 
+    even = most(10)
+    assert most(100) < 1.5 * even
+    assert most(100, drift_micros=None) > 10 * even
+
+
+def test_the_splits_of_one_source_are_aligned_with_each_other() -> None:
     even = most_held(dataflow(Feed("a", None, 10, splits=3)), ROWS)
-    assert most_held(dataflow(Uneven("a", None, 10, splits=3)), ROWS) < 1.5 * even
+    assert most_held(dataflow(Uneven("a", None, 100, splits=3)), ROWS) < 1.5 * even
 
 
 def test_the_drift_is_how_far_apart_they_are_read() -> None:
