@@ -27,6 +27,8 @@ class GatedRoot(Root):
     of windows that are over are forgotten; an element that comes for one after its allowed lateness is dropped.
     """
 
+    late: LateRecords
+
     def __init__(self, inner: Root, step: spec.ParDo, views: list[SideView], context: TaskContext) -> None:
         self._inner = inner
         self._step = step
