@@ -31,8 +31,9 @@ class Feed(StreamSource[Any]):
         rows: how many rows each split has (count); None for no end.
         at_a_time: how many are read in one poll (count): how fast it is read.
         splits: how many splits there are (count).
-        stands: from which row on it has nothing to give, and its watermark stands still; None for never.
-        knows_time: whether it tells a watermark.
+        stands: from which row on it has nothing to give; None for never.
+        creeps: whether its watermark moves on a little with each poll that finds nothing.
+        knows_time: whether it has a watermark.
     """
 
     max_watermark_lead_ms = None
@@ -45,9 +46,10 @@ class Feed(StreamSource[Any]):
         splits: int = 1,
         stands: int | None = None,
         knows_time: bool = True,
+        creeps: bool = False,
     ) -> None:
         self.name, self.rows, self.at_a_time, self.count = name, rows, at_a_time, splits
-        self.stands, self.knows_time = stands, knows_time
+        self.stands, self.knows_time, self.creeps = stands, knows_time, creeps
 
     def splits(self) -> Sequence[Any]:
         return [f"{self.name}-{number}" for number in range(self.count)]
@@ -66,7 +68,7 @@ class Uneven(Feed):
 
 class _Reader(SplitReader[Any]):
     def __init__(self, feed: Feed, split: str, position: int) -> None:
-        self.feed, self.split, self.at, self.rests = feed, split, position, False
+        self.feed, self.split, self.at, self.rests, self.polls = feed, split, position, False, 0
 
     def poll(self, limit: int) -> Batch | None:
         feed = self.feed
@@ -74,6 +76,7 @@ class _Reader(SplitReader[Any]):
         upto = min([self.at + min(limit, feed.at_a_time), *ends])
         # As a connector has it, that fetches: one poll finds nothing behind each that finds something.
         self.rests = not self.rests
+        self.polls += feed.creeps
         if self.rests or upto <= self.at:
             return None
         places = range(self.at, upto)
@@ -86,7 +89,7 @@ class _Reader(SplitReader[Any]):
         return self.at
 
     def watermark(self) -> int:
-        return self.at * SECOND // 10 if self.feed.knows_time else MIN_MICROS
+        return self.at * SECOND // 10 + self.polls if self.feed.knows_time else MIN_MICROS
 
     @property
     def finished(self) -> bool:

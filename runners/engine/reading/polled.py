@@ -38,7 +38,8 @@ def reads_splits(step: spec.Step) -> TypeGuard[spec.ParDo]:
 
 class _Split:
     """One split that is read: its reader, the element it came as, when to ask it again, and since when it has had
-    nothing to give and its watermark stood still."""
+    nothing to give.
+    """
 
     __slots__ = ("dry_since", "element", "given", "idle", "mark", "next_poll", "reader", "wait")
 
@@ -62,8 +63,9 @@ class _Split:
 
     def gave_nothing(self, mark: int, now: int) -> None:
         """It had nothing to give at a processing time, and its watermark came to ``mark`` (microseconds)."""
-        if mark > self.mark or self.dry_since is None:
-            self.mark, self.dry_since = max(self.mark, mark), now
+        self.mark = max(self.mark, mark)
+        if self.dry_since is None:
+            self.dry_since = now
         self.idle = now - self.dry_since >= IDLE_MICROS
 
     @property

@@ -49,8 +49,8 @@ class WatermarkAlignment:
 
     Why it never stands still: of the splits that count, the one with the least watermark is within the limit as soon as
     its worker knows the others' watermarks, for the limit is that watermark and more. A split does not count any more
-    when it has ended, or when it had nothing to give for `IDLE_MICROS` and its watermark stood still; one that waits
-    for the limit counts, and is not the least. Each worker sends what the others do not know yet within
+    when it has ended, or when it had nothing to give for `IDLE_MICROS`: it has come as far as there is to read. One
+    that waits for the limit counts, and is not the least. Each worker sends what the others do not know yet within
     `REPORT_MICROS`, also when all of its own splits wait. A watermark that is old is too low, so that a worker waits
     longer than it must, never for ever.
 

@@ -97,8 +97,9 @@ def _until(flow: Any, rows: int) -> int:
     return now
 
 
-def test_one_that_has_nothing_to_give_keeps_the_others_waiting_for_a_while_only() -> None:
-    took = _until(dataflow(Feed("fast", None, 100), Feed("stands", None, 10, stands=50)), 10_000)
+@pytest.mark.parametrize("creeps", [False, True])
+def test_one_that_has_nothing_to_give_keeps_the_others_waiting_for_a_while_only(creeps: bool) -> None:
+    took = _until(dataflow(Feed("fast", None, 100), Feed("stands", None, 10, stands=50, creeps=creeps)), 10_000)
     assert IDLE_MICROS <= took < 2 * IDLE_MICROS
 
 
