@@ -92,6 +92,10 @@ def _count(value: str | int) -> int:
     return count
 
 
+def _drift(value: str | int) -> int:
+    return 0 if isinstance(value, str) and value.strip().lower() == "none" else parse_duration_ms(value)
+
+
 _RESTARTS: dict[str, tuple[Callable[[str], int], ...]] = {
     "none": (),
     "fixed-delay": (_count, parse_duration_ms),
@@ -135,6 +139,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "workers": _workers,
     "memory_limit": _memory,
     "max_bundle_time": parse_duration_ms,
+    "max_watermark_drift": _drift,
     "execution_path": partial(_one_of, PATHS),
     "checkpoint_interval": _positive_duration,
     "retained_checkpoints": _count,
@@ -199,6 +204,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="How long an element of a streaming job may wait for others, or for a slow step that has more to do, "
         "before it goes on (ms, as 50ms or 1s). Default: 50ms.",
+    )
+    parser.add_argument(
+        "--max_watermark_drift",
+        action=_Checked,
+        default=5_000,
+        metavar="TIME",
+        help="How far ahead of the slowest, in event time, a part of a stream (a partition) is read, where their "
+        "elements meet in one grouping or join (ms, as 500ms or 1m); 'none' for no limit. What is ahead waits in its "
+        "topic instead of in the join's state. Default: 5s.",
     )
     parser.add_argument(
         "--execution_path",

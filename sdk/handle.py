@@ -76,6 +76,7 @@ class StepProgress:
         busy_ms: time spent in the step, all workers together (ms). Steps fused into one stage share the time
             of the stage, so the sum over steps may exceed the wall clock.
         state: ``waiting``, ``running`` or ``done``.
+        late_dropped: how many elements the step has dropped as late (count); its counter ``numLateRecordsDropped``.
     """
 
     name: str
@@ -83,6 +84,7 @@ class StepProgress:
     elements_out: int = 0
     busy_ms: float = 0.0
     state: StepState = "waiting"
+    late_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Vitals:
         read: how many events this run has read from sources with positions (count).
         checkpoint: the last durable checkpoint; None before the first.
         restarts: how often the job began again after a failure (count).
+        late_dropped: how many elements all steps have dropped as late since it last began (count).
     """
 
     watermark_ms: float | None = None
@@ -124,6 +127,7 @@ class Vitals:
     read: int = 0
     checkpoint: Checkpointed | None = None
     restarts: int = 0
+    late_dropped: int = 0
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ __all__ = [
     "set_clock",
     "set_subtask",
     "set_watermark",
+    "simulates_time",
     "subtask",
     "watermark",
 ]
@@ -84,6 +85,11 @@ def now() -> float:
 def set_clock(clock: Callable[[], float]) -> None:
     """Called by a runner whose processing time is not the system's (a simulator, a TestStream); seconds."""
     _clock.set(clock)
+
+
+def simulates_time() -> bool:
+    """Returns whether the runner has a clock of its own, as under a simulator or with a TestStream."""
+    return _clock.get() is not time.time
 
 
 def watermark() -> int | None:

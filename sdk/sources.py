@@ -9,15 +9,17 @@ on any runner. SAGE's engine knows it and takes whole batches from the readers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import apache_beam as beam
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
-from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
+
+from sage import runtime
+from sage.split_discovery import ESTIMATOR, FindSplits, WatchSplits
 
 __all__ = ["Batch", "ReadStream", "SplitReader", "StreamSource"]
 
@@ -86,11 +88,18 @@ class StreamSource(Generic[Out]):
         discovery_ms: how often (ms) `splits` is asked again for new ones; None for once.
         most_at_a_time: how many elements are best read before the steps behind have their turn (count); None for a
             block full. What takes much memory goes through faster in portions that the processor's cache holds.
+        max_watermark_lead_ms: how far (ms) the watermark may be ahead of the clock, so that one element with a wrong
+            time far in the future does not make all others late. Elements keep their timestamps. None for no limit:
+            for a source of simulated time, whose events are rightly ahead of the clock.
+        watermark_alignment: whether splits wait for those that are behind in event time, of this source and of others
+            that feed the same grouping (``--max_watermark_drift``). False where event time is the time of reading.
     """
 
     bounded: bool = False
     discovery_ms: int | None = None
     most_at_a_time: int | None = None
+    max_watermark_lead_ms: int | None = 0
+    watermark_alignment: bool = True
 
     def splits(self) -> Sequence[Any]:
         """The parts of the stream that there are now: hashable, picklable values. Called at one worker."""
@@ -140,99 +149,6 @@ class ReadStream(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(read)
         )
-
-
-class FindSplits(beam.DoFn):
-    """The splits of a source, once."""
-
-    def __init__(self, source: StreamSource[Any]) -> None:
-        self.source = source
-
-    def process(self, element: bytes) -> Iterable[Any]:
-        return self.source.splits()
-
-
-class _Seen(RestrictionTracker):
-    """The splits that are known: claimed with those just found; what is left is the same watch, knowing them.
-
-    The restriction is whether the watch has begun, and the splits: never a set that is empty, which Beam takes for
-    nothing left.
-    """
-
-    def __init__(self, restriction: tuple[bool, frozenset[Any]]) -> None:
-        self._begun, self._seen = restriction
-        self._stopped = False
-
-    def current_restriction(self) -> Any:
-        return self._begun, self._seen
-
-    def try_claim(self, known: frozenset[Any]) -> bool:
-        if self._stopped:
-            return False
-        self._begun, self._seen = True, known
-        return True
-
-    def try_split(self, fraction_of_remainder: float) -> Any:
-        if self._stopped:
-            return None
-        self._stopped = True
-        return (True, frozenset()), (self._begun, self._seen)
-
-    def current_progress(self) -> RestrictionProgress:
-        return RestrictionProgress(completed=0, remaining=1)
-
-    def check_done(self) -> None:
-        """A watch has no end of its own."""
-
-    def is_bounded(self) -> bool:
-        return False
-
-
-class _SeenProvider(RestrictionProvider):
-    def initial_restriction(self, element: Any) -> Any:
-        return False, frozenset()
-
-    def create_tracker(self, restriction: Any) -> _Seen:
-        return _Seen(restriction)
-
-    def restriction_size(self, element: Any, restriction: Any) -> int:
-        return 1
-
-    def truncate(self, element: Any, restriction: Any) -> Any:
-        return None
-
-
-_ESTIMATOR = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider())
-_SEEN = beam.DoFn.RestrictionParam(_SeenProvider())
-
-
-class WatchSplits(beam.DoFn):
-    """The splits of a source, and new ones as they appear."""
-
-    def __init__(self, source: StreamSource[Any]) -> None:
-        self.source = source
-
-    @beam.DoFn.unbounded_per_element()
-    def process(
-        self,
-        element: bytes,
-        tracker: Any = _SEEN,
-        estimator: Any = _ESTIMATOR,
-    ) -> Iterator[Any]:
-        begun, seen = tracker.current_restriction()
-        # One that was left behind and is named again later is found again.
-        known = frozenset(split for split in seen if self.source.reads(split))
-        fresh = [split for split in self.source.splits() if split not in known]
-        if begun:
-            fresh = [self.source.appeared(split) for split in fresh]
-        if not tracker.try_claim(known.union(fresh)):
-            return
-        yield from fresh
-        # What time it is for the events only the readers know: a worker that has no split must not hold others back.
-        # Before there is any split, nobody knows.
-        if known or fresh:
-            estimator.set_watermark(MAX_TIMESTAMP - Duration(micros=1))
-        tracker.defer_remainder(Duration(micros=(self.source.discovery_ms or 0) * 1000))
 
 
 class _Positions(RestrictionTracker):
@@ -350,10 +266,12 @@ class _Read(beam.DoFn):
             else:
                 reader.close()
 
-    @staticmethod
-    def _move(estimator: Any, reader: SplitReader[Any]) -> None:
+    def _move(self, estimator: Any, reader: SplitReader[Any]) -> None:
         """A reader that has just begun may know less than the one before it."""
-        watermark = _timestamp(reader.watermark())
+        # Where time is simulated, that of the events has nothing to do with it.
+        lead = None if runtime.simulates_time() else self.source.max_watermark_lead_ms
+        mark = reader.watermark()
+        watermark = _timestamp(mark if lead is None else min(mark, int(runtime.now() * 1e6) + lead * 1_000))
         if watermark > (estimator.current_watermark() or MIN_TIMESTAMP):
             estimator.set_watermark(watermark)
 
@@ -366,7 +284,7 @@ class ReadSplit(_Read):
         self,
         split: Any,
         tracker: Any = _POSITIONS,
-        estimator: Any = _ESTIMATOR,
+        estimator: Any = ESTIMATOR,
     ) -> Iterator[Any]:
         return self._batches(split, tracker, estimator)
 
@@ -378,7 +296,7 @@ class ReadBounded(_Read):
         self,
         split: Any,
         tracker: Any = _POSITIONS,
-        estimator: Any = _ESTIMATOR,
+        estimator: Any = ESTIMATOR,
     ) -> Iterator[Any]:
         return self._batches(split, tracker, estimator)
 

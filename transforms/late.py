@@ -31,8 +31,9 @@ class Punctual(NamedTuple):
 class WindowWithLateOutput(beam.PTransform):
     """Puts elements into windows, and those whose windows are closed into an output of their own.
 
-    A window is closed when the watermark has passed its end and the allowed lateness; what comes after that, Beam's
-    groupings drop without a word. Apply this in place of ``WindowInto``, right before the grouping::
+    A window is closed when the watermark has passed its end and the allowed lateness; what comes after that, groupings
+    drop, and SAGE's count it as ``numLateRecordsDropped``. Apply this in place of ``WindowInto``, right before the
+    grouping::
 
         on_time, late = clicks | WindowWithLateOutput(FixedWindows(60), allowed_lateness="30s")
         counts = on_time | beam.CombinePerKey(sum)

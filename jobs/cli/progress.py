@@ -59,6 +59,7 @@ def _folded(name: str, parts: Sequence[StepProgress]) -> StepProgress:
         elements_out=parts[-1].elements_out,
         busy_ms=sum(part.busy_ms for part in parts),
         state=state,
+        late_dropped=sum(part.late_dropped for part in parts),
     )
 
 
@@ -96,6 +97,8 @@ def vitals_text(vitals: Vitals, now: float, rate: float | None = None) -> str:
     if vitals.watermark_ms is not None and vitals.watermark_ms < _END_OF_TIME_MS:
         at = datetime.datetime.fromtimestamp(vitals.watermark_ms / 1_000, datetime.timezone.utc)
         parts.append(f"event time {at:%Y-%m-%d %H:%M:%S}")
+    if vitals.late_dropped:
+        parts.append(f"{vitals.late_dropped:,} dropped as late")
     if vitals.checkpoint is not None:
         taken = vitals.checkpoint
         age = _seconds_text(max(now - taken.ended_ms / 1_000, 0.0))
@@ -191,9 +194,11 @@ class _WatchedJob:
         table = Table(box=None, pad_edge=False, title=self._title(state), title_justify="left", title_style="")
         table.add_column("")
         table.add_column("step", overflow="ellipsis", no_wrap=True)
-        for heading in ("in", "out", "elements/s", "busy"):
+        steps = fold_steps(self._handle.progress())
+        late = any(step.late_dropped for step in steps)
+        for heading in ("in", "out", "elements/s", "busy", *(("late, dropped",) if late else ())):
             table.add_column(heading, justify="right", no_wrap=True)
-        for step in fold_steps(self._handle.progress()):
+        for step in steps:
             glyph, style = _GLYPHS[step.state]
             table.add_row(
                 Text(glyph, style=style),
@@ -202,6 +207,7 @@ class _WatchedJob:
                 f"{step.elements_out:,}",
                 _rate_text(self._rate(step)),
                 _seconds_text(step.busy_ms / 1000),
+                *((f"{step.late_dropped:,}" if step.late_dropped else "",) if late else ()),
             )
         line = self._vitals()
         return Group(table, Text(line, style="dim")) if line else table

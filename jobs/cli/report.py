@@ -55,6 +55,7 @@ def _job(handle: JobHandle, over: bool) -> dict[str, Any]:
             "busy_ms": round(step.busy_ms, 1),
             "state": step.state,
             "path": paths.get(step.name),
+            "late_dropped": step.late_dropped,
         }
         for step in merge_steps(handle.progress())
     ]

@@ -19,7 +19,7 @@ from sage.jobs.cli.failure import Failure, explain, show
 from sage.jobs.cli.notes import showing_notes
 from sage.jobs.cli.own_options import own_options_allowed
 from sage.jobs.cli.pipelines import only_on
-from sage.jobs.cli.progress import LiveDisplay
+from sage.jobs.cli.progress import LiveDisplay, merge_steps
 from sage.jobs.cli.report import document, stdout_kept_clean
 from sage.jobs.cli.runners import SageOptionsCommand, job_defaults, prepare_workers, resolve_runner
 from sage.jobs.cli.stopping import LONGEST_END_S, delayed_interrupts, is_running, patient_interrupts
@@ -121,6 +121,7 @@ def run(
             _tell(outcome, outcome.error, failure, full=full)
         else:
             _tell_surprises(outcome, given)
+        _tell_late(outcome.handles)
         report(failure, outcome.exit_code)
         if outcome.exit_code == ExitCode.INTERRUPTED:
             ending.leave()
@@ -229,6 +230,15 @@ def _tell(outcome: _Outcome, error: BaseException, failure: Failure, *, full: bo
     stopped = [handle.name for handle in outcome.handles if handle.state != JobState.DONE]
     names = f": stopped {', '.join(stopped)}" if stopped else ""
     click.echo(f"interrupted{names}", err=True)
+
+
+def _tell_late(handles: Sequence[JobHandle]) -> None:
+    """Tells of the steps that have dropped elements as late how many there were in all."""
+    for handle in handles:
+        for step in merge_steps(handle.progress()):
+            if step.late_dropped:
+                count = f"{step.late_dropped:,} late element{'s' if step.late_dropped > 1 else ''}"
+                click.echo(f"note: step '{step.name}' has dropped {count}", err=True)
 
 
 def _tell_surprises(outcome: _Outcome, given: Mapping[str, object]) -> None:

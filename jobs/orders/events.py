@@ -70,7 +70,12 @@ def payments(shop: Shop, number: int) -> list[Payment]:
 
 
 class Generated(StreamSource[Any]):
-    """The orders, or the payments, of a shop. Every fourth order belongs to one split; a position counts its orders."""
+    """The orders, or the payments, of a shop. Every fourth order belongs to one split; a position counts its orders.
+
+    The shop has a clock of its own: without a rate, its time passes faster than ours and may be ahead of it.
+    """
+
+    max_watermark_lead_ms = None
 
     def __init__(self, kind: type[Any], shop: Shop) -> None:
         self.kind = kind

@@ -202,6 +202,7 @@ def _read_topic(topic: str, kind: type[Any], config: OrdersConfig) -> beam.PTran
         client=config.client,
         undecodable="dead_letter",
         max_delay_ms=config.max_delay_ms,
+        max_watermark_lead_ms=None,  # the shop has a clock of its own
     )
 
 

@@ -56,6 +56,8 @@ class JobOptions:
         state_backend: where the host is to keep keyed state: ``memory`` or ``rocksdb``.
         state_dir: the folder for its files there; None for the system's temporary folder.
         allow_dropped_state: whether splits that a source does not read any more may be left behind.
+        drift_micros: how far apart in event time the splits of a stream are read that feed one grouping (microseconds);
+            None for no limit.
     """
 
     locations: Mapping[str, Location] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class JobOptions:
     state_backend: str = "memory"
     state_dir: str | None = None
     allow_dropped_state: bool = False
+    drift_micros: int | None = 5_000_000
 
 
 @dataclass

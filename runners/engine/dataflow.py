@@ -14,7 +14,9 @@ from sage.runners.engine.context import JobContext, TaskContext, streams
 from sage.runners.engine.exchange import Exchange, Message, NoExchange, Route
 from sage.runners.engine.failures import RAISED, raise_step_error
 from sage.runners.engine.inboxes import Inboxes
+from sage.runners.engine.reading.polled import PolledRoot
 from sage.runners.engine.reading.sources import TestStreamRoot
+from sage.runners.engine.reading.watermark_alignment import ALIGNMENT_PORT, align
 from sage.runners.engine.root import ImpulseRoot
 from sage.runners.engine.routing import Routing
 from sage.runners.engine.spec import CollectionId, Plan
@@ -65,6 +67,9 @@ class Dataflow:
         self._begun = False
         self._reading = [i for i, task in self.tasks.items() if task.root.reads]
         self._feeding = sorted(plan.feeding(self._reading) & self.tasks.keys())
+        roots = {i: root for i in self._reading if isinstance(root := self.tasks[i].root, PolledRoot) and root.aligns}
+        drift = job.options.drift_micros if self._streams else None
+        self._aligned = {} if drift is None else align(plan, roots, drift, self._exchange)
 
     def open(self, states: Mapping[int, StageState] | None = None) -> None:
         """Set-up of every task.
@@ -124,6 +129,9 @@ class Dataflow:
             size: what the sender counts a block for (bytes); where it is not 0, the exchange hears when the stage
                 takes the block up.
         """
+        if port == ALIGNMENT_PORT:
+            self._aligned[index].hear(sender, message)  # type: ignore[arg-type]
+            return
         if isinstance(message, Barrier) or self._alignment.at_hand:
             channel = (port, sender if len(self._channels[index, port]) > 1 else 0)
             if self._alignment.holds(index, channel, (port, message, sender, size)):

@@ -18,6 +18,7 @@ from typing import Any
 
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
+from sage.runners.engine.late import LateRecords
 from sage.runners.engine.ops import Op, Output
 from sage.runners.engine.spec import CollectionId
 
@@ -32,6 +33,8 @@ class Root:
     """Whether it left something unread when it last read: as much came as it asked for."""
     steps_at_once: bool = False
     """Whether steps that take one element after another run as a block comes: it may come in portions."""
+    late: LateRecords | None = None
+    """Counts the elements that it drops as late; None where it drops none."""
     entry: Output | None = None
     """Where the elements enter, for a root that only hands them to a step; compiled code may stand in front."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,13 +12,12 @@ from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.exchange import KEY_GROUPS
 from sage.runners.engine.keyed.keys import KeyIds, key_coder
+from sage.runners.engine.late import SIDE_INPUT_GONE, LateRecords
 from sage.runners.engine.ops import Op
 from sage.runners.engine.root import Root
 from sage.runners.engine.spilling.backlog import Backlog
 from sage.runners.engine.views import SideView, dump_views
 from sage.runners.engine.wire import decode_block, encode_block
-
-_log = logging.getLogger(__name__)
 
 
 class GatedRoot(Root):
@@ -29,17 +27,19 @@ class GatedRoot(Root):
     of windows that are over are forgotten; an element that comes for one after its allowed lateness is dropped.
     """
 
+    late: LateRecords
+
     def __init__(self, inner: Root, step: spec.ParDo, views: list[SideView], context: TaskContext) -> None:
         self._inner = inner
         self._step = step
         self.entry = inner.entry
+        self.late = inner.late or LateRecords(step.name, context, SIDE_INPUT_GONE)
         self.reads, self.steps_at_once = inner.reads, inner.steps_at_once
         self._first = len(step.inputs)
         self._views = views
         self._sources = [context.collections[c] for c in step.inputs]
         self._waiting = Backlog(self._sources, context.job.memory)
         self._open = False
-        self._warned = False
         # What a restriction was begun in may be read at any time, and the views of a batch go when it ends.
         unbounded = not all(source.bounded for source in self._sources)
         self._forgets = unbounded and not step.splittable and bool(views)
@@ -89,14 +89,15 @@ class GatedRoot(Root):
         last: Any = None
         open_windows: tuple[Any, ...] = ()
         shut_windows: tuple[Any, ...] = ()
+        gone_windows = late = 0
         for row, (_, windows) in enumerate(block.windowed()):
             if windows is not last:
                 last, live = windows, [w for w in windows if not gone(w)]
                 at_hand = [self._ready(window) for window in live]
                 open_windows = tuple(w for w, ready in zip(live, at_hand, strict=True) if ready)
                 shut_windows = tuple(w for w, ready in zip(live, at_hand, strict=True) if not ready)
-                if len(live) < len(windows):
-                    self._tell_late()
+                gone_windows = len(windows) - len(live)
+            late += gone_windows
             if open_windows:
                 now.add(row, open_windows)
             if shut_windows:
@@ -105,6 +106,8 @@ class GatedRoot(Root):
             self._inner.process_block(port, now.of(block))
         if later.rows:
             self._waiting.append(port, later.of(block))
+        if late:
+            self.late.drop(late)
 
     def _gone(self, window: Any) -> bool:
         """Whether a view for a window of the main input is forgotten."""
@@ -119,12 +122,6 @@ class GatedRoot(Root):
     def _bound(self) -> int:
         """The event time (microseconds) before which windows are over for good."""
         return self.watermark - self._lateness
-
-    def _tell_late(self) -> None:
-        if not self._warned:
-            self._warned = True
-            _log.warning("step '%s': elements that came after the end of their window were dropped, since the side "
-                         "input of that window is gone; allow for lateness to keep it", self._step.name)  # fmt: skip
 
     def advance_side(self, port: int, watermark: int) -> bool:
         """A side input's watermark moved on; whether `fire` should be called."""

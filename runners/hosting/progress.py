@@ -20,7 +20,8 @@ def progress_of(flow: Dataflow, state: str) -> Sequence[StepProgress]:
             made = sum(task.outputs[c].count for c in step.outputs.values())
             came = task.received if step is task.stage.root else task.outputs[step.inputs[0]].count
             at: StepState = "done" if done else "running" if came or made else "waiting"
-            steps.append(StepProgress(step.name, came, made, task.busy_micros / 1e3, at))
+            late = task.root.late.count if step is task.stage.root and task.root.late is not None else 0
+            steps.append(StepProgress(step.name, came, made, task.busy_micros / 1e3, at, late))
     return join_halves(steps)
 
 
@@ -81,6 +82,7 @@ def merge_progress(parts: Sequence[Sequence[StepProgress]]) -> Sequence[StepProg
                 sum(step.elements_out for step in same),
                 sum(step.busy_ms for step in same),
                 "done" if states == {"done"} and len(known) == len(parts) else running,
+                sum(step.late_dropped for step in same),
             )
         )
     return merged

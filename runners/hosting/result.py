@@ -254,6 +254,7 @@ class JobResult(PipelineResult):
             read=pulse.read,
             checkpoint=None if taken is None else told(taken),
             restarts=running.restarts,
+            late_dropped=sum(step.late_dropped for step in running.progress()),
         )
 
 

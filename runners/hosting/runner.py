@@ -131,6 +131,7 @@ class HostRunner(PipelineRunner):
             state_backend=sage.state_backend,
             state_dir=sage.state_dir,
             allow_dropped_state=sage.allow_dropped_state,
+            drift_micros=sage.max_watermark_drift * 1_000 or None,
         )
 
     def orders(

@@ -15,7 +15,7 @@ CONSTRUCTOR_PARAMETERS = 8
 
 # path, or path::name -> (the raised budget, why the code would be worse within the common one)
 RAISED: dict[str, tuple[int, str]] = {
-    "transforms/io/kafka/read.py::ReadFromKafka": (24, "its call shape is Beam's, so that pipelines port by an import"),
+    "transforms/io/kafka/read.py::ReadFromKafka": (25, "its call shape is Beam's, so that pipelines port by an import"),
     "transforms/io/kafka/write.py::WriteToKafka": (9, "its call shape is Beam's, so that pipelines port by an import"),
 }
 

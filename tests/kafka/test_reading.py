@@ -14,8 +14,10 @@ from kafka.admin import NewPartitions
 
 from sage.errors import ConfigError, DataLoss
 from sage.runners.local import LocalRunner
+from sage.sources import ReadStream
 from sage.transforms.dead_letter import DeadLetter
-from sage.transforms.io.kafka import KafkaHeader, KafkaRecord, ReadFromKafka
+from sage.transforms.io.kafka import KafkaHeader, KafkaRecord, ReadFromKafka, shared
+from sage.transforms.io.kafka.bounded import FirstRecords
 from sage.transforms.io.kafka.opening import CLIENTS
 from sage.transforms.io.kafka.source import KafkaSource, PartitionReader, Split
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker
@@ -184,6 +186,89 @@ def test_an_idle_partition_lets_time_go_on(kafka: Cluster, opened: Any) -> None:
     assert busy.watermark() < 5_000_000  # one that waits to be read does not go on
     assert rows_of(busy, 1) == [(None, b"old")]
     until(lambda: not busy.poll(10) and busy.watermark() / 1e6 > began - 1, "the partition that is read stood still")
+
+
+def test_a_record_of_another_century_does_not_make_those_behind_it_late(kafka: Cluster, client: str) -> None:
+    topic = kafka.topic(**{"message.timestamp.after.max.ms": str(2**63 - 1)})
+    now_s = int(time.time()) // 10 * 10
+    seconds = [(now_s, 5), (4_985_000_000, 1), (now_s + 60, 20)]
+    for at, count in seconds:
+        kafka.produce(topic, [(b"k", b"v")] * count, timestamp_ms=at * 1_000)
+    config = {"bootstrap.servers": kafka.address, "auto.offset.reset": "earliest"}
+    reading = ReadFromKafka(config, [topic], client=client, timestamp_policy="CreateTime").reading
+    first = FirstRecords(KafkaSource(reading), 26, None)
+    first.most_at_a_time = 1  # the watermark moves behind each record
+    with beam.Pipeline(runner=LocalRunner()) as pipeline:
+        counts = (
+            pipeline
+            | ReadStream(first)
+            | beam.WindowInto(beam.window.FixedWindows(10))
+            | beam.Map(lambda pair: (pair[0], 1))
+            | beam.CombinePerKey(sum)
+            | beam.Map(lambda pair, window=beam.DoFn.WindowParam: (int(window.start), pair[1]))
+        )
+        assert_that(counts, equal_to(seconds))
+
+
+def test_a_partition_that_nobody_asks_for_keeps_no_other_from_being_read(
+    kafka: Cluster, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_MOST_WAITING", 1_000)
+    monkeypatch.setattr(shared, "_LATELY_S", 0.0)
+    topic, count = kafka.topic(2), 10_000
+    for partition in (0, 1):
+        kafka.produce(topic, [(None, b"%d %s" % (n, b"x" * 200)) for n in range(count)], partition=partition)
+    source = opened([topic])
+    waits, read = [source.reader(split, None) for split in source.splits()]
+    for reader in (read, waits):
+        assert [int(value.split()[0]) for _, value in rows_of(reader, count)] == list(range(count))
+    until(lambda: not waits.poll(10) and waits.lag() == 0, "the partition that waited did not come to its end")
+
+
+def test_a_join_of_a_fast_and_a_slow_topic_is_read_at_the_same_event_time(kafka: Cluster, client: str) -> None:
+    """The slow one's records are as many for each second of event time, and it is read a tenth as fast."""
+    topics = [kafka.topic() for _ in range(2)]
+    producer = kafka_python.KafkaProducer(bootstrap_servers=kafka.address)
+    for topic in topics:
+        for n in range(20_000):
+            producer.send(topic, b"%d" % n, key=b"k", timestamp_ms=1_700_000_000_000 + 10 * n)
+    producer.flush()
+    producer.close()
+    config = {"bootstrap.servers": kafka.address, "auto.offset.reset": "earliest"}
+    NEWEST.clear()
+    pipeline = beam.Pipeline(runner=LocalRunner())
+    sides = []
+    for topic, at_a_time in zip(topics, (1_000, 100), strict=True):
+        source = KafkaSource(ReadFromKafka(config, [topic], client=client, timestamp_policy="CreateTime").reading)
+        source.most_at_a_time = at_a_time
+        rows = pipeline | topic >> ReadStream(source) | f"note {topic}" >> beam.ParDo(_Note(topic))
+        sides.append(rows | f"windows {topic}" >> beam.WindowInto(beam.window.FixedWindows(1)))
+    sides | beam.CoGroupByKey() | beam.Map(len)
+    job: Any = pipeline.run()
+    fast, slow = topics
+    try:
+        until(lambda: NEWEST.get(slow, (0, 0))[0] >= 19_999, "the topics were not read", seconds=60)
+    finally:
+        job.cancel()
+        job.wait_until_finish()
+    # 5 s of drift, a batch of 10 s, and what came of it before it was known where the slow one stands.
+    assert NEWEST[fast][1] <= 5_000 + 10_000
+
+
+NEWEST: dict[str, tuple[int, int]] = {}
+"""Of each topic the number of the last record that was read, and how far that was ahead of the other topic (ms)."""
+
+
+class _Note(beam.DoFn):
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+
+    def process(self, pair: tuple[bytes, bytes]) -> Any:
+        number = int(pair[1])
+        others = [last for topic, (last, _) in NEWEST.items() if topic != self.topic]
+        ahead = 10 * (number - others[0]) if others else 0
+        NEWEST[self.topic] = number, max(ahead, NEWEST.get(self.topic, (0, 0))[1])
+        return (pair,)
 
 
 def test_new_partitions_and_topics_are_found(kafka: Cluster, opened: Any) -> None:

@@ -15,6 +15,7 @@ from sage.runners.engine.failures import RAISED, naming, raise_step_error
 from sage.runners.engine.grouping.changes import Table
 from sage.runners.engine.grouping.group import WindowTables
 from sage.runners.engine.keyed.keys import KeyIds, key_coder
+from sage.runners.engine.late import behind_watermark
 from sage.runners.engine.ops import Op, Output
 from sage.runners.engine.spilling.sizes import KEY_OVERHEAD, size_of_values
 
@@ -92,6 +93,22 @@ WRAPPERS = (core.CallableWrapperCombineFn, core.NoSideInputsCallableWrapperCombi
 _SHARING = (*WRAPPERS, combiners.CountCombineFn, combiners.MeanCombineFn)
 
 
+class _Apart(dict):  # type: ignore[type-arg]
+    """A table in which no accumulator is found again: each that is set for a key is one more."""
+
+    def __contains__(self, key: Any) -> bool:
+        return False
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return default
+
+    def __setitem__(self, key: Any, accumulator: Any) -> None:
+        super().__setitem__(len(self), (key, accumulator))
+
+    def items(self) -> Any:
+        return self.values()
+
+
 class PreCombineOp(Op):
     """Gathers values into accumulators until the bundle ends or the tables are large.
 
@@ -99,6 +116,9 @@ class PreCombineOp(Op):
     each window.
 
     A table that was sent is emptied and stays the same object until the bundle ends: compiled code holds on to it.
+
+    In a window that may be over, each value has an accumulator of its own: those that come too late to be merged are
+    counted by elements then.
     """
 
     MAX_KEYS = 50_000
@@ -111,7 +131,7 @@ class PreCombineOp(Op):
         self._context = context
         self.ids = KeyIds(key_coder(context.collections[step.inputs[0]].coder))
         self.shares = type(self.fn) in _SHARING
-        self._tables: dict[tuple[Any, ...], dict[Any, Any]] = {}
+        self._tables: dict[tuple[Any, ...], dict[Any, Any] | _Apart] = {}
         self._keys: dict[Any, Any] = {}
         self._windows = 0
         self._metrics = context.metrics_of(step.name)
@@ -137,14 +157,14 @@ class PreCombineOp(Op):
             for window in windows:
                 self.add((window,), (value,))
 
-    def table(self, windows: tuple[Any, ...]) -> dict[Any, Any]:
+    def table(self, windows: tuple[Any, ...]) -> dict[Any, Any] | _Apart:
         """The accumulators of elements that are in these windows, by key identity."""
         table = self._tables.get(windows)
         if table is None:
             self._windows += 1
             if self._windows > self.MAX_WINDOWS:
                 self.send()
-            table = self._tables[windows] = {}
+            table = self._tables[windows] = _Apart() if behind_watermark(windows) else {}
         return table
 
     def identify(self, key: Any) -> Any:

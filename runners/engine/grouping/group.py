@@ -20,6 +20,7 @@ from sage.runners.engine.grouping.changes import Changes, Table, extended, fold
 from sage.runners.engine.grouping.due import DueTimes
 from sage.runners.engine.grouping.rows import KeyedRows, WindowForms, pack_parts, unpack_parts
 from sage.runners.engine.keyed.keys import KeyIds, key_coder, value_coder
+from sage.runners.engine.late import LateRecords
 from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root
 from sage.runners.engine.spec import Step
@@ -52,11 +53,13 @@ class WindowTables(Root):
     """
 
     held = 0
+    late: LateRecords
 
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
         source = context.collections[step.inputs[0]]
         self.step = step
         self.context = context
+        self.late = LateRecords(step.name, context)
         self.ids = KeyIds(key_coder(source.coder))
         self.tables: dict[Any, Table] = {}
         self.keys: dict[Any, Any] = {}
@@ -89,22 +92,25 @@ class WindowTables(Root):
     def process_block(self, port: int, block: Block) -> None:
         try:
             if not isinstance(block.windows, list):
-                for window in block.windows:
-                    self._gather(window, block.values)
-                return
-            by_windows: dict[Any, list[Any]] = {}
-            for value, windows in zip(block.values, block.windows, strict=True):
-                for window in windows:
-                    by_windows.setdefault(window, []).append(value)
-            for window, values in by_windows.items():
-                self._gather(window, values)
+                late = sum(self._gather(window, block.values) for window in block.windows)
+            else:
+                by_windows: dict[Any, list[Any]] = {}
+                for value, windows in zip(block.values, block.windows, strict=True):
+                    for window in windows:
+                        by_windows.setdefault(window, []).append(value)
+                late = sum(self._gather(window, values) for window, values in by_windows.items())
         except RAISED as error:
             raise_step_error(self.step.name, error, self.context, keyed=True)
+        if late:
+            self.late.drop(late)
 
-    def _gather(self, window: Any, values: list[Any]) -> None:
+    def _gather(self, window: Any, values: list[Any]) -> int:
+        """Gathers what is in a window; returns how many of it were dropped as late (count)."""
         table = self.table(window)
-        if table is None or not values:
-            return
+        if table is None:
+            return len(values)
+        if not values:
+            return 0
         before = len(table)
         self.add(table, values)
         new = len(table) - before
@@ -112,6 +118,7 @@ class WindowTables(Root):
             self.ids.check(list(islice(reversed(table), new)))
         if self._memory.limited:
             self._grow(window, size_of_pairs(values, new))
+        return 0
 
     def _grow(self, window: Any, size: int) -> None:
         self._bytes[window] = self._bytes.get(window, 0) + size

@@ -75,6 +75,7 @@ class MergingRoot(PaneRoot):
         before = len(opened)
         ends: dict[Any, int] = {}
         crowded: set[Any] = set()
+        late = 0
         try:
             for (key, value), _, windows, _ in block.rows():
                 identity = of(key)
@@ -82,8 +83,9 @@ class MergingRoot(PaneRoot):
                     end = ends.get(window)
                     if end is None:
                         end = ends[window] = window.max_timestamp().micros
-                    if end < watermark:
-                        continue  # too late: the window has been put out
+                    if end < watermark:  # the window has been put out
+                        late += 1
+                        continue
                     known = times.get(identity)
                     if known is None or end < known:
                         due.set(identity, end)
@@ -103,6 +105,8 @@ class MergingRoot(PaneRoot):
             self._open.took(block.values, len(opened) - before)
         except RAISED as error:
             raise_step_error(self.step.name, error, self._context, keyed=True)
+        if late:
+            self.late.drop(late)
 
     def _thin_out(self, identity: Any) -> None:
         """Makes one accumulator of those of a key whose windows merge."""

@@ -8,6 +8,7 @@ from sage.runners.engine.context import TaskContext
 from sage.runners.engine.failures import naming
 from sage.runners.engine.grouping.held import Accumulators, Values
 from sage.runners.engine.keyed.keys import KeyIds, key_coder, value_coder
+from sage.runners.engine.late import LateRecords
 from sage.runners.engine.ops import Output
 from sage.runners.engine.root import Root
 from sage.runners.engine.spec import CombinePerKey, Step
@@ -16,8 +17,11 @@ from sage.runners.engine.spec import CombinePerKey, Step
 class PaneRoot(Root):
     """Groups values by key and window, and combines those of a pane if the step does."""
 
+    late: LateRecords
+
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
         self.step = step
+        self.late = LateRecords(step.name, context)
         self._context = context
         self._output = output
         self._source = context.collections[step.inputs[0]]

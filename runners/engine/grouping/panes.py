@@ -133,7 +133,8 @@ class KeyPanes:
 class PaneDriver:
     """Runs the trigger of one windowing strategy over the windows of keys.
 
-    State: in ``touched``, the windows that something happened to since somebody cleared it, gone ones too.
+    State: in ``touched``, the windows that something happened to since somebody cleared it, gone ones too; in ``late``,
+    how many elements were dropped as late since somebody set that to 0 (count, once for each window).
 
     Args:
         windowing: Beam's.
@@ -143,6 +144,7 @@ class PaneDriver:
 
     def __init__(self, windowing: Any, clock: Clock, holding: Values | None = None) -> None:
         self.touched: list[WindowState] = []
+        self.late = 0
         self._holding = holding or Values()
         self._trigger = windowing.triggerfn
         self._windowfn = windowing.windowfn
@@ -166,16 +168,22 @@ class PaneDriver:
         now = int(watermark.micros)
         if self._merging:
             on_time = {window: found for window, found in by_window.items() if now <= self.closing(window)}
+            if len(on_time) < len(by_window):
+                self.late += sum(len(found) for window, found in by_window.items() if window not in on_time)
             by_window = self._merge(key, on_time)
         for window, found in by_window.items():
             state = key.windows.get(window)
             if state is None:
                 closes = self.closing(window)
                 if now > closes:
+                    self.late += len(found)
                     continue
                 state = key.windows[window] = WindowState(key, window, closes)
             self.touched.append(state)
             if state.done or now > state.closes:
+                # One that comes before the window's end, when its trigger has finished, is not wanted at any time.
+                if now > window.max_timestamp().micros:
+                    self.late += len(found)
                 continue
             self._add(window, state, found, watermark)
             context = _Context(state, self._clock)

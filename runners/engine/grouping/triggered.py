@@ -92,6 +92,9 @@ class TriggeredRoot(PaneRoot):
             self._settle()
             if not state.windows:  # all of it was too late
                 self._states.pop(identity, None)
+        if self._driver.late:
+            self.late.drop(self._driver.late)
+            self._driver.late = 0
 
     def _gather(self, block: Block) -> None:
         lists, keys, of = self._gathered.lists, self._gathered.keys, self._ids.of

@@ -19,6 +19,7 @@ from sage.runners.engine.keyed.keys import key_coder
 from sage.runners.engine.keyed.state import KeyedState
 from sage.runners.engine.keyed.stored import StoredState
 from sage.runners.engine.keyed.timers import Timer
+from sage.runners.engine.late import LateRecords
 from sage.runners.engine.ops import Output, ParDoOp
 from sage.runners.engine.root import OpRoot
 
@@ -27,6 +28,7 @@ class StatefulRoot(OpRoot):
     """Runs a keyed DoFn with its state and timers: bound by compiled code, or by Beam's ``DoFnRunner``."""
 
     op: ParDoOp
+    late: LateRecords
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class StatefulRoot(OpRoot):
             key_coder(source.coder),
             source.windowing.windowfn.get_window_coder(),
         )
+        self.late = LateRecords(step.name, context)
         self._lateness = source.windowing.allowed_lateness.micros
         self._state = self._state_of(declared, context)
         super().__init__(ParDoOp(step, outputs, context, side_inputs, self._state), source.id)
@@ -70,11 +73,13 @@ class StatefulRoot(OpRoot):
         distinct = set(block.windows) if isinstance(block.windows, list) else {block.windows}
         if all(window.max_timestamp().micros >= expiry for windows in distinct for window in windows):
             return block
-        kept = []
+        kept, late = [], 0
         for value in block.windowed_values():
             live = tuple(w for w in value.windows if w.max_timestamp().micros >= expiry)
+            late += len(value.windows) - len(live)
             if live:
                 kept.append(WindowedValue(value.value, value.timestamp, live, value.pane_info))
+        self.late.drop(late)
         return Block.of(kept)
 
     def advance(self, watermark: int) -> bool:

@@ -18,8 +18,9 @@ from sage.runners.engine import spec
 from sage.runners.engine.adaptive_batch import TURNS_PER_BUNDLE, AdaptiveBatchSize
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
-from sage.runners.engine.context import TaskContext
+from sage.runners.engine.context import TaskContext, VirtualClock
 from sage.runners.engine.ops import Output, ParDoOp
+from sage.runners.engine.reading.watermark_alignment import IDLE_MICROS, WatermarkAlignment
 from sage.runners.engine.root import StepRoot
 from sage.runners.engine.wire import decode_row, encode_row
 from sage.sources import Batch, ReadBounded, ReadSplit, SplitReader, StreamSource
@@ -36,9 +37,11 @@ def reads_splits(step: spec.Step) -> TypeGuard[spec.ParDo]:
 
 
 class _Split:
-    """One split that is read: its reader, the element it came as, and when to ask it again."""
+    """One split that is read: its reader, the element it came as, when to ask it again, and since when it has had
+    nothing to give.
+    """
 
-    __slots__ = ("element", "mark", "next_poll", "reader", "wait")
+    __slots__ = ("dry_since", "element", "given", "idle", "mark", "next_poll", "reader", "wait")
 
     def __init__(self, element: WindowedValue, reader: SplitReader[Any], wait: int) -> None:
         self.element = element
@@ -46,6 +49,24 @@ class _Split:
         self.mark = MIN_MICROS
         self.next_poll = 0
         self.wait = wait
+        self.given = self.idle = False
+        self.dry_since: int | None = None
+
+    def counts(self, limit: int) -> bool:
+        """Whether splits of the same alignment group wait for it; those beyond the limit (microseconds) are waiting."""
+        return self.mark > limit or not (self.idle or (self.given and self.mark <= MIN_MICROS))
+
+    def gave(self, mark: int) -> None:
+        """It gave elements, and its watermark came to ``mark`` (microseconds)."""
+        self.given, self.idle, self.dry_since = True, False, None
+        self.mark = max(self.mark, mark)
+
+    def gave_nothing(self, mark: int, now: int) -> None:
+        """It had nothing to give at a processing time, and its watermark came to ``mark`` (microseconds)."""
+        self.mark = max(self.mark, mark)
+        if self.dry_since is None:
+            self.dry_since = now
+        self.idle = now - self.dry_since >= IDLE_MICROS
 
     @property
     def due(self) -> int:
@@ -89,11 +110,14 @@ class PolledRoot(StepRoot):
 
     State: the splits that are read here, and within a turn what they gave. They take turns; one that had nothing is
     asked again after a while, which grows to `LONGEST_WAIT_MICROS`. A split holds the watermark at what its reader said
-    last. The reader of a split that has ended stays open until a checkpoint that knows of the end is durable.
+    last, but not further ahead of the clock than the source allows (`StreamSource.max_watermark_lead_ms`). The reader
+    of a split that has ended stays open until a checkpoint that knows of the end is durable. One that is too far ahead
+    of its alignment group is not asked.
     """
 
     op: ParDoOp
     reads = True
+    alignment: WatermarkAlignment | None = None
 
     def __init__(self, step: spec.ParDo, outputs: dict[str | None, Output], context: TaskContext) -> None:
         super().__init__(ParDoOp(step, outputs, context))
@@ -101,6 +125,9 @@ class PolledRoot(StepRoot):
         self._clock = context.clock
         self._source = step.dofn.fn.source
         self._output = outputs[None]
+        lead = self._source.max_watermark_lead_ms
+        # On a clock that only the input moves, no event time is ahead of it or behind.
+        self._lead = None if lead is None or isinstance(self._clock, VirtualClock) else lead * 1_000
         bundle = context.job.options.bundle_micros
         self._turn = bundle // TURNS_PER_BUNDLE
         self._wait = min(max(bundle // _POLLS_PER_BUNDLE, SHORTEST_WAIT_MICROS), LONGEST_WAIT_MICROS)
@@ -127,7 +154,7 @@ class PolledRoot(StepRoot):
         if ended:
             return
         found = _Split(element, self.op.guarded(self._source.reader, split, position), self._wait)
-        found.mark = self.op.guarded(found.reader.watermark)
+        found.mark = self.op.guarded(self._watermark_of, found.reader, self._clock.now_micros())
         self._splits.append(found)
 
     def fire(self) -> None:
@@ -136,13 +163,14 @@ class PolledRoot(StepRoot):
         if self._gave_at is not None:
             self._portion.observe(self._gave, now - self._gave_at)
         began, ends = now, now + self._turn
-        room = self._portion.size
+        room, limit = self._portion.size, self._align(now)
         while True:
-            due = [split for split in self._splits if split.due <= now]
-            room -= self.op.guarded(self._poll, due, room)
+            due = [split for split in self._splits if split.due <= now and split.mark <= limit]
+            room -= self.op.guarded(self._poll, due, room, now)
             self._splits = [split for split in self._splits if split.mark < MAX_MICROS]
             now = self._clock.now_micros()
-            more = any(split.due <= now for split in self._splits)
+            limit = self._align(now)
+            more = any(split.due <= now and split.mark <= limit for split in self._splits)
             if now >= ends or room <= 0 or not more:
                 break
         self._send()
@@ -151,7 +179,14 @@ class PolledRoot(StepRoot):
         # Else it rests before the next turn, for nobody knows how long.
         self._gave_at = began if more and self._gave else None
 
-    def _poll(self, due: list[_Split], room: int) -> int:
+    def _watermark_of(self, reader: SplitReader[Any], now: int) -> int:
+        """Returns the watermark of a reader, as far as the clock (microseconds) allows."""
+        ends = MAX_MICROS - 1
+        if self._lead is not None:
+            ends = min(ends, now + self._lead)
+        return min(reader.watermark(), ends)
+
+    def _poll(self, due: list[_Split], room: int, now: int) -> int:
         """How many elements came (count), until there was no room for more."""
         count = 0
         for split in due:
@@ -160,7 +195,7 @@ class PolledRoot(StepRoot):
                 count += len(batch.values)
                 self._take(split.element, batch)
                 split.wait = self._wait
-                split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+                split.gave(self._watermark_of(split.reader, now))
                 if count >= room:
                     self._next_turn(split, alone=split is due[0])
                     break
@@ -170,7 +205,7 @@ class PolledRoot(StepRoot):
             else:
                 split.next_poll = self._clock.now_micros() + split.wait
                 split.wait = min(2 * split.wait, LONGEST_WAIT_MICROS)
-                split.mark = max(split.mark, min(split.reader.watermark(), MAX_MICROS - 1))
+                split.gave_nothing(self._watermark_of(split.reader, now), now)
         return count
 
     def _next_turn(self, split: _Split, alone: bool) -> None:
@@ -197,8 +232,28 @@ class PolledRoot(StepRoot):
         stamps = _timestamp(micros) if isinstance(micros, int) else Stamps(micros)
         self._output.receive_block(Block(values, stamps, *self._beside))
 
+    @property
+    def aligns(self) -> bool:
+        """Whether its splits may wait for others that are behind in event time."""
+        return self._source.watermark_alignment
+
+    def least_watermark(self, limit: int) -> int:
+        """Returns the least watermark (microseconds) of the splits for which their group waits."""
+        return min((split.mark for split in self._splits if split.counts(limit)), default=MAX_MICROS)
+
+    def _align(self, now: int) -> int:
+        """Returns up to which watermark (microseconds) splits are read."""
+        if self.alignment is None:
+            return MAX_MICROS
+        self.alignment.update(now)
+        return self.alignment.limit
+
     def wakeup(self) -> int | None:
-        return min((split.due for split in self._splits), default=None)
+        if self.alignment is None:
+            return min((split.due for split in self._splits), default=None)
+        limit, due = self.alignment.limit, self.alignment.due()
+        times = [split.due for split in self._splits if split.mark <= limit]
+        return min(times if due is None else [*times, due], default=None)
 
     @property
     def reading(self) -> bool:
@@ -244,6 +299,7 @@ class PolledRoot(StepRoot):
     def drain(self) -> None:
         self._ended += [split.reader for split in self._splits]
         self._splits = []
+        self._align(self._clock.now_micros())
 
     def close(self) -> None:
         readers = [*(split.reader for split in self._splits), *self._ended]

@@ -38,6 +38,8 @@ class FirstRecords(StreamSource[Any]):
 
     def __init__(self, source: KafkaSource, records: int | None, seconds: float | None) -> None:
         self.source = source
+        self.max_watermark_lead_ms = source.max_watermark_lead_ms
+        self.watermark_alignment = source.watermark_alignment
         self.records = records
         self.seconds = seconds
 

@@ -38,7 +38,9 @@ class ReadFromKafka(beam.PTransform):
 
     Order: records of one partition stay in order. Watermark: that of the slowest partition. A partition with nothing
     left to read does not hold it back: when the broker says so, its watermark follows the clock, ``idle_timeout_ms``
-    behind. While the broker does not answer, it stands still.
+    behind. While the broker does not answer, it stands still. A record with a timestamp ahead of the clock keeps it,
+    but moves the watermark only when the clock has come to that time: one that is wrongly stamped years ahead does not
+    make those behind it late.
 
     A broker that is away is waited for, with a warning every 30 seconds. A topic that is deleted ends the job. Where a
     checkpoint holds positions in a topic that is not named any more, the job refuses to go on from it; with
@@ -74,6 +76,8 @@ class ReadFromKafka(beam.PTransform):
             and dead letters.
         max_delay_ms: with ``CreateTime``, how far (ms) records may be out of order before they are late.
         idle_timeout_ms: see Watermark above (ms).
+        max_watermark_lead_ms: how far ahead of the clock timestamps may be to move the watermark at once (ms); None for
+            no limit: where topics hold simulated time that is rightly ahead of the clock.
 
     Raises:
         ConfigError: a setting is wrong, or would lose records (``enable.auto.commit``).
@@ -114,6 +118,7 @@ class ReadFromKafka(beam.PTransform):
         undecodable: str = "raise",
         max_delay_ms: int = 0,
         idle_timeout_ms: int = 2_000,
+        max_watermark_lead_ms: int | None = 0,
     ) -> None:
         super().__init__()
         if isinstance(topics, str):
@@ -143,6 +148,7 @@ class ReadFromKafka(beam.PTransform):
             dead_letters=undecodable == "dead_letter",
             max_delay_ms=max_delay_ms,
             idle_timeout_ms=idle_timeout_ms,
+            max_lead_ms=max_watermark_lead_ms,
             discovery_ms=None if poll_s is None else round(poll_s * 1000),
         )
         self.max_num_records = max_num_records

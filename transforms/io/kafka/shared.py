@@ -18,6 +18,7 @@ __all__ = ["Ends", "SharedConsumer", "Watcher"]
 _PER_POLL = 500  # clients make an object for each record: few at a time stay in the processor's cache, and are freed
 _MOST_WAITING = 20_000
 _EMPTY_S = 0.001
+_LATELY_S = 0.5
 _WATCH_EVERY_S = 0.5
 _COMPLAIN_EVERY_S = 30.0
 _GONE_AFTER_S = 15.0
@@ -27,16 +28,22 @@ _log = logging.getLogger("sage.kafka")
 class SharedConsumer:
     """Records by partition. While many wait for their turn nothing more is fetched: they do not fill the memory.
 
-    Each partition must be asked for now and then: what waits for one keeps the others from being fetched. (To pause a
-    partition would not do: kafka-python 3.0 may forget what it had of one when it goes on.)
+    A partition that is not asked for, such as one that waits for others to come after it in event time, does not keep
+    the others from being fetched: when there is no room for what is asked for, those of which records wait and that
+    nobody has asked for lately are parked, which means that they are not read until their records are taken, and then
+    from where they were. (To pause a partition would not do: kafka-python 3.0 may forget what it had of one when it
+    goes on.)
 
-    State: the records that were fetched and not taken, by partition; when to fetch again if there was nothing.
+    State: the records that were fetched and not taken, by partition; when each was last asked for; which are parked;
+    when to fetch again if there was nothing.
     """
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._buffers: dict[Partition, collections.deque[Chunk]] = {}
         self._waiting: dict[Partition, int] = {}
+        self._asked: dict[Partition, float] = {}
+        self._parked: set[Partition] = set()
         self._next_fetch = 0.0
         self._lost: dict[Partition, OutOfRange] = {}
 
@@ -45,13 +52,17 @@ class SharedConsumer:
         self.remove(partition)
         self._buffers[partition] = collections.deque()
         self._waiting[partition] = 0
+        self._asked[partition] = time.monotonic()
         self._consumer.add(partition, offset)
 
     def remove(self, partition: Partition) -> None:
         """Reads a partition no more."""
         if self._buffers.pop(partition, None) is not None:
-            del self._waiting[partition]
-            self._consumer.remove(partition)
+            del self._waiting[partition], self._asked[partition]
+            if partition in self._parked:
+                self._parked.remove(partition)
+            else:
+                self._consumer.remove(partition)
 
     def take(self, partition: Partition, limit: int) -> Chunk | None:
         """The next records of a partition that are here, at most ``limit`` (count); None if there are none.
@@ -60,6 +71,7 @@ class SharedConsumer:
             OutOfRange: the partition does not have the offset any more.
         """
         buffer = self._buffers[partition]
+        self._asked[partition] = time.monotonic()
         taken: list[Chunk] = []
         count = 0
         while count < limit and (buffer or self._fetch(partition)):
@@ -69,11 +81,14 @@ class SharedConsumer:
                 buffer.appendleft(rest)
             taken.append(chunk)
             count += len(chunk.rows)
+            self._waiting[partition] -= len(chunk.rows)
+            if not buffer and partition in self._parked:
+                self._parked.remove(partition)
+                self._consumer.add(partition, chunk.offsets[-1] + 1)
         if not taken:
             if partition in self._lost:
                 raise self._lost[partition]
             return None
-        self._waiting[partition] -= count
         return taken[0] if len(taken) == 1 else _joined(taken)
 
     def has(self, partition: Partition) -> bool:
@@ -82,7 +97,9 @@ class SharedConsumer:
 
     def _fetch(self, wanted: Partition) -> bool:
         """Takes from the consumer what is there; whether that was something for the wanted partition."""
-        if time.monotonic() < self._next_fetch or sum(self._waiting.values()) >= _MOST_WAITING:
+        if time.monotonic() < self._next_fetch:
+            return False
+        if self._full() and (not self._park() or self._full()):
             return False
         try:
             found = self._consumer.poll(_PER_POLL)
@@ -96,6 +113,21 @@ class SharedConsumer:
             self._buffers[partition].append(chunk)
             self._waiting[partition] += len(chunk.rows)
         return bool(self._buffers[wanted])
+
+    def _full(self) -> bool:
+        return sum(count for each, count in self._waiting.items() if each not in self._parked) >= _MOST_WAITING
+
+    def _park(self) -> bool:
+        """Reads no more, for now, of partitions of which records wait and that were not asked for lately; whether
+        there were any.
+        """
+        lately = time.monotonic() - _LATELY_S
+        unasked = [each for each, count in self._waiting.items() if count and self._asked[each] < lately]
+        parked = [each for each in unasked if each not in self._parked]
+        for partition in parked:
+            self._consumer.remove(partition)
+        self._parked.update(parked)
+        return bool(parked)
 
     def passed(self, partition: Partition) -> int:
         """The offset behind all that was taken, if nothing waits; -1 while something does."""

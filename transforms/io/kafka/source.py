@@ -13,6 +13,7 @@ from sage.sources import Batch, SplitReader, StreamSource
 from sage.transforms.dead_letter import DeadLetter, shorten
 from sage.transforms.io.kafka.clients import Chunk, OutOfRange, Partition
 from sage.transforms.io.kafka.control import Control
+from sage.transforms.io.kafka.event_time import BEFORE_ALL, EventTime
 from sage.transforms.io.kafka.opening import open_consumer
 from sage.transforms.io.kafka.records import LOG_APPEND_TIME, KafkaRecord
 from sage.transforms.io.kafka.shared import SharedConsumer, Watcher, as_loss
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 PROCESSING_TIME_POLICY, CREATE_TIME_POLICY, LOG_APPEND_TIME_POLICY = "ProcessingTime", "CreateTime", "LogAppendTime"
-_BEFORE_ALL = -(2**62)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Reading:
     dead_letters: bool = False
     max_delay_ms: int = 0
     idle_timeout_ms: int = 2_000
+    max_lead_ms: int | None = 0
     discovery_ms: int | None = None
 
     @property
@@ -101,6 +102,8 @@ class KafkaSource(StreamSource[Any]):
     def __init__(self, reading: Reading, now_ms: Callable[[], int] | None = None) -> None:
         self.reading = reading
         self.discovery_ms = reading.discovery_ms
+        self.max_watermark_lead_ms = reading.max_lead_ms
+        self.watermark_alignment = reading.policy != PROCESSING_TIME_POLICY
         self.now_ms = now_ms or _wall_ms
         self._shared: SharedConsumer | None = None
         self._watcher: Watcher | None = None
@@ -187,7 +190,9 @@ class PartitionReader(SplitReader[Any]):
         self._next = offset
         self._shared = shared
         self._watcher = watcher
-        self._watermark_ms = _BEFORE_ALL
+        self._watermark_ms = BEFORE_ALL
+        self._delay_ms = source.reading.max_delay_ms if source.reading.policy == CREATE_TIME_POLICY else 0
+        self._event_time = EventTime(source.reading.max_lead_ms)
         self._dry = False  # whether the last poll gave nothing
         shared.add(partition, offset)
         watcher.watch(partition)
@@ -207,7 +212,7 @@ class PartitionReader(SplitReader[Any]):
         return Batch(values, times)
 
     def _times(self, chunk: Chunk) -> list[int] | int:
-        """Event times (microseconds); the watermark goes with them."""
+        """Event times (microseconds); the watermark goes with those that the clock has come to."""
         policy = self._reading.policy
         if policy == PROCESSING_TIME_POLICY:
             return self._now_ms() * 1000
@@ -216,8 +221,7 @@ class PartitionReader(SplitReader[Any]):
                 f"topic {self._partition.topic!r}: its records carry no append time; set message.timestamp.type="
                 "LogAppendTime for the topic, or read it with timestamp_policy='CreateTime'"
             )
-        delay = self._reading.max_delay_ms if policy == CREATE_TIME_POLICY else 0
-        self._watermark_ms = max(self._watermark_ms, max(chunk.millis) - delay)
+        self._event_time.observe(chunk.millis, self._now_ms())
         return [millis * 1000 for millis in chunk.millis]
 
     @property
@@ -231,6 +235,8 @@ class PartitionReader(SplitReader[Any]):
         if self._reading.policy == PROCESSING_TIME_POLICY:
             self._watermark_ms = self._now_ms()
         else:
+            reached = self._event_time.newest(self._now_ms()) - self._delay_ms
+            self._watermark_ms = max(self._watermark_ms, reached)
             ends = self._watcher.ends(self._partition)
             # Only what was seen to be empty moves time on: from a broker that is away, records may still come.
             if ends is not None and self._reached() >= ends.offset:

@@ -53,6 +53,7 @@ def test_a_streaming_job_says_how_it_is_doing():
         "reads 41.2 k/s · lag 12,345 · event time 2026-01-01 00:00:00 · state 114.0 MB · "
         "checkpoint 12: 2.1 MB in 250 ms, 0.8 s ago · began again 2 times"
     )
+    assert vitals_text(Vitals(lag=3, late_dropped=1_234), now=0.0) == "lag 3 · 1,234 dropped as late"
     assert vitals_text(Vitals(watermark_ms=9_223_372_036_854_775), now=0.0) == ""
 
 

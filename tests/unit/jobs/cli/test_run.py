@@ -143,6 +143,33 @@ def test_traceback_shows_every_frame(sage, script):
     assert "step 'Parse' failed" in ran.err
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_elements_that_were_dropped_as_late_are_told_of(sage, script, as_json):
+    job = script("""
+        from apache_beam.testing.test_stream import TestStream
+        from apache_beam.transforms.window import FixedWindows, TimestampedValue as At
+        events = TestStream().add_elements([At(("k", 1), 1)]).advance_watermark_to(20)
+        events = events.add_elements([At(("k", 1), 2), At(("k", 1), 3)])
+        events = events.advance_watermark_to(30).add_elements([At(("k", 1), 4)]).advance_watermark_to_infinity()
+        with beam.Pipeline() as p:
+            p | events | beam.WindowInto(FixedWindows(10)) | "Count" >> beam.CombinePerKey(sum)
+    """)
+
+    ran = sage("run", job, *(["--json"] if as_json else []))
+
+    # Other tests of this process may have left a handler that prints, too.
+    (warning,) = [line for line in ran.err.splitlines() if line.startswith("warning: step 'Count")]
+    (note,) = [line for line in ran.err.splitlines() if line.startswith("note: ")]
+    assert "dropped 2 elements as late, the first of this run" in warning
+    assert note.startswith("note: step 'Count")
+    assert note.endswith("has dropped 3 late elements")
+    if as_json:
+        (ran_job,) = ran.document["jobs"]
+        assert [step["late_dropped"] for step in ran_job["steps"] if step["late_dropped"]] == [3]
+        (counter,) = ran_job["metrics"]["counters"]
+        assert (counter["name"], counter["value"]) == ("numLateRecordsDropped", 3)
+
+
 def test_json_tells_of_a_failure(sage, script):
     job = script(FAILING)
 

@@ -254,9 +254,14 @@ def test_what_comes_after_its_view_is_gone_is_dropped_and_said(caplog: pytest.Lo
     advance_side(harness, 20 * 10**6)
     assert told(harness) == ["live"]
     assert [record.message for record in caplog.records] == [
-        "step 'par': elements that came after the end of their window were dropped, since the side input of that "
-        "window is gone; allow for lateness to keep it"
+        "step 'par': dropped 1 element as late, the first of this run: the watermark had passed the end of their "
+        "windows, and the side input of these windows is gone. All that are dropped are counted as "
+        "numLateRecordsDropped. To keep them, give their window an allowed_lateness, let the watermark wait longer for "
+        "what is out of order (max_delay_ms of ReadFromKafka, the watermark of another source), correct their "
+        "timestamps, or use sage.transforms.WindowWithLateOutput, which puts them out by themselves"
     ]
+    assert harness.root.late is not None
+    assert harness.root.late.count == 2
 
 
 def test_the_watermark_behind_the_gate_never_goes_back() -> None:

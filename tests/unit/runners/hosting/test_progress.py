@@ -5,10 +5,10 @@ from sage.runners.hosting.progress import join_halves, merge_progress
 
 
 def test_workers_add_up_and_a_step_is_done_when_it_is_done_everywhere() -> None:
-    one = [StepProgress("a", 3, 4, 1.5, "done"), StepProgress("b", 1, 0, 0.5, "running")]
-    two = [StepProgress("a", 1, 1, 2.0, "done"), StepProgress("b", 0, 0, 0.0, "waiting")]
+    one = [StepProgress("a", 3, 4, 1.5, "done", 7), StepProgress("b", 1, 0, 0.5, "running")]
+    two = [StepProgress("a", 1, 1, 2.0, "done", 2), StepProgress("b", 0, 0, 0.0, "waiting")]
     assert merge_progress([one, two]) == [
-        StepProgress("a", 4, 5, 3.5, "done"),
+        StepProgress("a", 4, 5, 3.5, "done", 9),
         StepProgress("b", 1, 0, 0.5, "running"),
     ]
 
