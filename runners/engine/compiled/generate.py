@@ -79,7 +79,7 @@ class Generator:
         w = self._writer
         with w.block(head):
             self._consumers(output, here)
-        return w.build(_HEADER, f"<sage stage {output.collection}>")
+        return w.build(_HEADER, "<sage stage>")
 
     def _stamp(self, here: Here) -> str:
         """The source of the timestamp where every element needs it."""
@@ -93,7 +93,7 @@ class Generator:
         here = replace(Here.uniform(), count=number)
         with w.block(f"for {number}, v in {w.bind('enumerate', enumerate)}(values, 1):", op.step.name):
             self._outputs(op, call, here)
-        return w.build(_HEADER, f"<sage rest of {op.step.name}>")
+        return w.build(_HEADER, "<sage rest of a call>")
 
     def timers_function(self, op: Any, callbacks: Mapping[str, PlainCall]) -> Any:
         """The function ``run(timers, None, windows, panes)`` of timers of a keyed step that are due.
@@ -106,11 +106,11 @@ class Generator:
         with w.block("for v in values:"):
             here, whose = write_timer(w, op)
             for name, call in callbacks.items():
-                with w.block(f"{first} v.spec.name == {name!r}:"):
+                with w.block(f"{first} v.spec.name == {w.bind('timer', name)}:"):
                     arguments = ", ".join(self._own(op, call, here, whose))
                     self._results(op, call, f"{w.bind('f', call.function)}({arguments})", here)
                 first = "elif"
-        return w.build(_HEADER, f"<sage timers of {op.step.name}>")
+        return w.build(_HEADER, "<sage timers>")
 
     def _micros(self, here: Here) -> str:
         """The source of the timestamp in microseconds."""
@@ -196,7 +196,7 @@ class Generator:
             return self._side(op, value, here, one) if isinstance(value, SideArg) else w.bind("a", value)
 
         parts = [constant_or_side(arg) for arg in call.args]
-        named = [f"{name}={constant_or_side(value)}" for name, value in call.kwargs.items()]
+        named = [w.keyword(name, constant_or_side(value)) for name, value in call.kwargs.items()]
         key = write_key(w, op, here) if call.keyed else ""
         parts += self._own(op, call, here, Whose(key, str(one)))
         return "".join(f", {part}" for part in [*parts, *named])
@@ -215,7 +215,7 @@ class Generator:
             by_clock = (what.timer and not TimeDomain.is_event_time(what.spec.time_domain) for what in states.values())
             micros = self._micros(here) if any(by_clock) else ""
             found.update(write_states(self._writer, op, states, whose, here, micros))
-        return [found[name] if call.placed else f"{name}={found[name]}" for name in call.specials]
+        return [found[name] if call.placed else self._writer.keyword(name, found[name]) for name in call.specials]
 
     def _call(self, op: Any, call: PlainCall, here: Here, one: str | None) -> None:
         w, name = self._writer, op.step.name
@@ -255,7 +255,7 @@ class Generator:
         w.start(f"{number} = 0")
         with w.block(f"if {results} is not None:"):
             whole = write_whole(w, results, call.checked, name)
-            rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
+            rest = f"{w.bind('step', op.step.id)}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
             inner = replace(here, value=value, count=number, rest=rest)
             with w.block(f"for {value} in {whole}:", name):
                 w.line(f"{number} += 1")
@@ -301,7 +301,7 @@ class Generator:
         with w.block(f"if {inner} is not {value} and ({w.ordinary(inner, Ordinary())}):"):
             first = "if"
             for tag, output in tagged.items():
-                with w.block(f"{first} {value}.tag == {tag!r}:"):
+                with w.block(f"{first} {value}.tag == {w.bind('tag', tag)}:"):
                     self._made(output, replace(here, value=inner), counted=True)
                 first = "elif"
             with w.block("else:"):
@@ -377,7 +377,8 @@ class Generator:
         slot, last = w.fresh("n"), w.fresh("n")
         self._timed = True
         w.start(f"{last} = {windows} = None")
-        w.line(f"{slot} = ({here.micros} - {offset}) // {length}" if offset else f"{slot} = {here.micros} // {length}")
+        since = f"({here.micros} - {w.bind('offset', offset)})" if offset else here.micros
+        w.line(f"{slot} = {since} // {w.bind('length', length)}")
         with w.block(f"if {slot} != {last}:"):
             w.line(f"{windows} = {w.bind('windows', of_slot)}({slot})")
             w.line(f"{last} = {slot}")

@@ -140,6 +140,8 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     specials = _specials(method)
     if specials is None or (specials and len(args) > len(method.args) - len(method.defaults) - 1):
         return None
+    if not specials.keys().isdisjoint(kwargs):
+        return None
     keyed = step.stateful or Special.KEY in specials.values()
     shape, function = _unwrap(fn, method.method_value)
     checked = (
