@@ -47,6 +47,7 @@ def _overall_state(handles: Sequence[JobHandle], failure: Failure | None, exit_c
 
 def _job(handle: JobHandle) -> dict[str, Any]:
     paths = handle.paths()
+    reasons: dict[str, str] = getattr(handle, "reasons", dict)()
     steps = [
         {
             "name": step.name,
@@ -55,6 +56,7 @@ def _job(handle: JobHandle) -> dict[str, Any]:
             "busy_ms": round(step.busy_ms, 1),
             "state": step.state,
             "path": paths.get(step.name),
+            "reason": reasons.get(step.name),
         }
         for step in merge_steps(handle.progress())
     ]
