@@ -22,6 +22,7 @@ from sage.runners.engine.compiled.outputs import Ordinary, write_whole
 from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg
 from sage.runners.engine.compiled.sinks import write_bulk, write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
+from sage.runners.engine.compiled.specials import write_specials
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.grouping.combine import PreCombineOp
 from sage.runners.engine.ops import Op, Output, WindowOp
@@ -188,8 +189,8 @@ class Generator:
         w.start(f"{name} = {view}[{where}]", op.step.name)
         return name
 
-    def _arguments(self, op: Any, call: PlainCall, here: Here, one: str | None) -> str:
-        """The source of all arguments behind the element."""
+    def _arguments(self, op: Any, call: PlainCall, here: Here, one: str | None) -> list[str]:
+        """The sources of all arguments but a leading element."""
         w = self._writer
 
         def constant_or_side(value: Any) -> str:
@@ -199,16 +200,13 @@ class Generator:
         named = [w.keyword(name, constant_or_side(value)) for name, value in call.kwargs.items()]
         key = write_key(w, op, here) if call.keyed else ""
         parts += self._own(op, call, here, Whose(key, str(one)))
-        return "".join(f", {part}" for part in [*parts, *named])
+        return [*parts, *named]
 
     def _own(self, op: Any, call: PlainCall, here: Here, whose: Whose) -> list[str]:
         """The sources of the arguments that take something of the element's or the timer's own."""
-        if Special.TIMESTAMP in call.specials.values():
+        if not {Special.TIMESTAMP, Special.WINDOWED}.isdisjoint(call.specials.values()):
             self._stamp(here)
-        own = {
-            Special.TIMESTAMP: here.stamp, Special.WINDOW: whose.window, Special.PANE: here.pane,
-            Special.KEY: whose.key, Special.TAG: f"{here.value}.tag",
-        }  # fmt: skip
+        own = write_specials(self._writer, op, call, here, whose)
         found = {name: own[what] for name, what in call.specials.items() if isinstance(what, Special)}
         states = {name: what for name, what in call.specials.items() if isinstance(what, StateArg)}
         if states:
@@ -231,7 +229,8 @@ class Generator:
             write_bulk(w, call.function, here.value, name)
             return
         arguments = self._arguments(op, call, here, one)
-        called = f"{w.bind('f', call.function)}({here.value}{arguments})"
+        given = [here.value, *arguments] if call.leads else arguments
+        called = f"{w.bind('f', call.function)}({', '.join(given)})"
         if (taker := taker_of(w, op, call, here, self._calls)) is not None:
             write_lists(w, op, call, called, here, taker, self._take_over)
             self.steps += taker.steps

@@ -44,7 +44,8 @@ class PlainCall:
     ``specials`` names the keyword arguments that take something of the element's own; ``stamps`` says that the
     function is likely to give ``TimestampedValue``s, which decides speed and not meaning; ``checked`` that a
     ``str``, ``bytes`` or ``dict`` as the result is the error Beam makes of it; ``placed`` that the arguments in
-    ``specials`` are given by their places, right behind ``args``, which costs less than by their names.
+    ``specials`` are given by their places, right behind ``args``, which costs less than by their names; ``leads`` that
+    the element comes first, and is not among ``specials``.
     """
 
     shape: Shape
@@ -56,6 +57,7 @@ class PlainCall:
     checked: bool
     keyed: bool = False
     placed: bool = False
+    leads: bool = True
 
     @property
     def sees_window(self) -> bool:
@@ -77,6 +79,9 @@ class Special(enum.Enum):
     WINDOW = "the one window of the call"
     PANE = "the element's pane"
     KEY = "the key of the element"
+    ELEMENT = "the element itself, where it is not the first argument"
+    WINDOWED = "the element with all that goes with it"
+    FINALIZER = "what is called back when the outputs of the bundle are durable"
     TAG = "the tag of the timer that fires"
 
 
@@ -142,10 +147,11 @@ def plain_call(step: spec.Step) -> PlainCall | NotPlain:
     method = common.MethodWrapper(fn, "process")
     sides = [SideArg(index) for index in range(len(step.side_inputs))]
     args, kwargs = insert_values_in_args(step.dofn.args, step.dofn.kwargs, sides)
-    specials = _specials(method)
+    specials = _specials(method, _OF_ELEMENTS)
     if isinstance(specials, NotPlain):
         return specials
-    if specials and len(args) > len(method.args) - len(method.defaults) - 1:
+    leads = Special.ELEMENT not in specials.values()
+    if specials and len(args) > len(method.args) - len(method.defaults) - leads:
         return NotPlain(
             f"positional arguments of {_called(fn)} fall among Beam's parameters ({', '.join(specials)}): "
             "pass them by name, or put Beam's parameters last"
@@ -154,6 +160,8 @@ def plain_call(step: spec.Step) -> PlainCall | NotPlain:
         return NotPlain(f"{_called(fn)} is given {', '.join(given)}, which it declares as a parameter of Beam's")
     keyed = step.stateful or Special.KEY in specials.values()
     shape, function = _unwrap(fn, method.method_value)
+    if shape is Shape.FILTER and not leads:
+        return NotPlain(f"{_called(fn)} does not take the element first, which is what Beam's Filter keeps")
     checked = (
         _CHECKS_RESULTS
         and shape is Shape.FLAT
@@ -162,7 +170,7 @@ def plain_call(step: spec.Step) -> PlainCall | NotPlain:
     )
     return PlainCall(
         shape, function, tuple(args), kwargs, specials, _mentions(function), checked, keyed,
-        _in_place(function, specials, 1 + len(args)),
+        _in_place(function, specials, leads + len(args)), leads,
     )  # fmt: skip
 
 
@@ -194,6 +202,12 @@ _SPECIALS = (
     (core.DoFn.WindowParam, Special.WINDOW),
     (core.DoFn.PaneInfoParam, Special.PANE),
     (core.DoFn.KeyParam, Special.KEY),
+)
+_OF_ELEMENTS = (
+    *_SPECIALS,
+    (core.DoFn.ElementParam, Special.ELEMENT),
+    (core.DoFn.WindowedValueParam, Special.WINDOWED),
+    (core.DoFn.BundleFinalizerParam, Special.FINALIZER),
 )
 _OF_TIMERS = (*_SPECIALS, (core.DoFn.DynamicTimerTagParam, Special.TAG))
 
@@ -228,7 +242,7 @@ def _in_place(function: Any, specials: Mapping[str, Any], before: int) -> bool:
     return names[: len(specials)] == tuple(specials)
 
 
-def _specials(method: Any, known: Any = _SPECIALS) -> dict[str, Special | StateArg] | NotPlain:
+def _specials(method: Any, known: Any) -> dict[str, Special | StateArg] | NotPlain:
     """What each special argument takes; else which one it is that only Beam's runner gives."""
     found: dict[str, Special | StateArg] = {}
     defaults = method.defaults

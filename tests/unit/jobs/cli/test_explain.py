@@ -7,8 +7,10 @@ import importlib.util
 import pytest
 
 JOB = """
-    class Finalized(beam.DoFn):
-        def process(self, element, end=beam.DoFn.BundleFinalizerParam):
+    import contextlib
+
+    class Contextual(beam.DoFn):
+        def process(self, element, cm=beam.DoFn.SetupContextParam(contextlib.nullcontext)):
             raise AssertionError("nothing runs")
 
     class Timed(beam.DoFn):
@@ -22,10 +24,10 @@ JOB = """
     with beam.Pipeline() as p:
         made = p | "Make" >> beam.Create([1, 2])
         made | "Timed" >> beam.ParDo(Timed()) | "Count" >> beam.CombinePerKey(sum) | "Show" >> beam.Map(print)
-        made | "Finalized" >> beam.ParDo(Finalized())
+        made | "Contextual" >> beam.ParDo(Contextual())
     print("never reached")
 """
-REASON = "parameter 'end' is a DoFn.BundleFinalizerParam, which only Beam's DoFnRunner gives"
+REASON = "parameter 'cm' is a DoFn.SetupContextParam, which only Beam's DoFnRunner gives"
 
 
 def test_each_step_is_shown_with_its_way_its_line_and_why_it_is_not_compiled(sage, script):
@@ -37,8 +39,8 @@ def test_each_step_is_shown_with_its_way_its_line_and_why_it_is_not_compiled(sag
     assert "never reached" not in ran.err
     lines = [line.split() for line in ran.out.splitlines()]
     assert lines[0] == ["stage", "way", "step", "line"]
-    assert ["1", "bound", "Timed", f"{job}:17"] in lines
-    assert ["1", "general", "Finalized", f"{job}:18"] in lines
+    assert ["1", "bound", "Timed", f"{job}:19"] in lines
+    assert ["1", "general", "Contextual", f"{job}:20"] in lines
     assert f"why: {REASON}" in ran.out
     assert [line[:3] for line in lines if "Count" in line] == [["1", "compiled", "Count"], ["2", "engine", "Count"]]
     assert lines[-1] == "8 steps: 4 compiled, 1 bound, 1 general, 2 engine".split()
@@ -47,18 +49,20 @@ def test_each_step_is_shown_with_its_way_its_line_and_why_it_is_not_compiled(sag
 def test_the_explanation_is_one_json_document_on_demand(sage, script):
     steps = {step["name"]: step for step in sage("run", script(JOB), "--explain", "--json").document["steps"]}
 
-    assert (steps["Finalized"]["path"], steps["Finalized"]["reason"]) == ("general", REASON)
+    assert (steps["Contextual"]["path"], steps["Contextual"]["reason"]) == ("general", REASON)
     assert (steps["Timed"]["path"], steps["Timed"]["reason"], steps["Timed"]["kind"]) == ("bound", None, "pardo")
 
 
 RUNS = """
-    class Finalized(beam.DoFn):
-        def process(self, element, end=beam.DoFn.BundleFinalizerParam):
+    import contextlib
+
+    class Contextual(beam.DoFn):
+        def process(self, element, cm=beam.DoFn.SetupContextParam(contextlib.nullcontext)):
             yield element
 
     with beam.Pipeline() as p:
         made = p | "Make" >> beam.Create([1, 2]) | "Pair" >> beam.Map(lambda x: (x % 2, x))
-        one = made | "Sum" >> beam.CombinePerKey(sum) | "Finalized" >> beam.ParDo(Finalized())
+        one = made | "Sum" >> beam.CombinePerKey(sum) | "Contextual" >> beam.ParDo(Contextual())
         side = beam.pvalue.AsDict(one)
         made | "Side" >> beam.Map(lambda x, names: (x, names), side) | "Windows" >> beam.WindowInto(
             beam.window.FixedWindows(5)) | beam.Reshuffle() | "Group" >> beam.GroupBy(lambda x: 1)
@@ -84,14 +88,14 @@ def test_why_is_that_a_way_was_asked_for(sage, script):
     steps = sage("run", script(JOB), "--explain", "--json", "--execution-path=compiled").document["steps"]
     reasons = {step["name"]: step["reason"] for step in steps}
 
-    assert (reasons["Timed"], reasons["Finalized"]) == ("--execution_path=compiled", REASON)
+    assert (reasons["Timed"], reasons["Contextual"]) == ("--execution_path=compiled", REASON)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
 def test_steps_of_another_host_are_explained_without_it_being_started(sage, script):
     ran = sage("run", script(JOB), "--explain", "--runner", "ray")
 
-    assert (ran.code, "BundleFinalizerParam" in ran.out) == (0, True)
+    assert (ran.code, "SetupContextParam" in ran.out) == (0, True)
 
 
 def test_a_job_on_a_runner_that_is_not_ours_is_refused(sage, script):
