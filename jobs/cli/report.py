@@ -47,6 +47,7 @@ def _overall_state(handles: Sequence[JobHandle], failure: Failure | None, exit_c
 
 def _job(handle: JobHandle, over: bool) -> dict[str, Any]:
     paths = handle.paths()
+    reasons: dict[str, str] = getattr(handle, "reasons", dict)()
     steps = [
         {
             "name": step.name,
@@ -56,6 +57,7 @@ def _job(handle: JobHandle, over: bool) -> dict[str, Any]:
             "state": step.state,
             "path": paths.get(step.name),
             "late_dropped": step.late_dropped,
+            "reason": reasons.get(step.name),
         }
         for step in merge_steps(handle.progress())
     ]

@@ -40,6 +40,7 @@ _HELP = """Run a job: TARGET is a script, a module, a function or a Beam YAML pi
   sage run pipeline.yaml                Beam YAML (needs the [yaml] extra)
   sage run job.py --workers 4 --memory-limit 2GB
   sage run job.py --json > result.json  one JSON document: state, steps, metrics, error
+  sage run job.py --explain             which way each step would run, and why; nothing runs
 
 A pipeline that names no runner gets the one that --runner asks for, else the local one. Where its code names one,
 that one runs it, and a --runner that asks for another is refused. Of other options the job's code has the last word.
@@ -96,15 +97,21 @@ class _Outcome:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, and nothing else on stdout.")
 @click.option("--traceback", "full", is_flag=True, help="Show every frame of an error.")
+@click.option(
+    "--explain", "only_explain", is_flag=True, help="Print which way each step would run, and why; nothing runs."
+)
 def run(
     target: str,
     job_options: tuple[str, ...],
     runner: str | None,
     as_json: bool,
     full: bool,
+    only_explain: bool,
     **sage_options: object,
 ) -> int:
     given = {name: value for name, value in sage_options.items() if value is not None}
+    if only_explain:
+        return _explain(target, job_options, runner or _DEFAULT_RUNNER, given, as_json=as_json, full=full)
     outcome = _Outcome()
     with stdout_kept_clean() if as_json else contextlib.nullcontext(click.echo) as write:
 
@@ -161,6 +168,21 @@ class _Ending:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(ExitCode.INTERRUPTED)
+
+
+def _explain(
+    target: str, job_options: Sequence[str], runner: str, given: Mapping[str, object], *, as_json: bool, full: bool
+) -> int:
+    try:
+        from sage.jobs.cli.explaining import explain_target, explanation_document, explanation_text
+
+        with stdout_kept_clean():
+            steps = explain_target(target, job_options, runner, given)
+    except (Exception, SystemExit) as error:
+        show(explain(error), error, full=full)
+        return exit_code_of(error)
+    click.echo(json.dumps(explanation_document(steps), indent=2) if as_json else explanation_text(steps))
+    return ExitCode.DONE
 
 
 def _run(

@@ -33,7 +33,7 @@ class BundleLimits:
 
     - It ends when it has been open for ``patience``, which is ``--max_bundle_time``.
     - Where nothing is left to do it ends sooner: when it has been open for nine times as long as its end will take,
-      so that ends take a tenth of the time at most; but no longer than leaves the patience time for the end itself. With
+      so that ends take a tenth of the time at most, but no longer than leaves the patience time for the end. With
       a patience of 50 ms a bundle that ends in 1 ms stays open for 9 ms, one that ends in 30 ms for 20 ms.
     - Where input is waiting, and a bundle has a fixed cost, it may be open for nine times as long as that.
     - Where input is waiting, and elements take longer than the patience, every sixteenth bundle has sixteen times as

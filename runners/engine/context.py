@@ -101,6 +101,7 @@ class JobContext:
     tracker: Tracker = field(init=False, default_factory=Tracker)
     containers: dict[str, MetricsContainer] = field(init=False, default_factory=dict)
     paths: dict[str, str] = field(init=False, default_factory=dict)
+    reasons: dict[str, str] = field(init=False, default_factory=dict)
     memory: Memory = field(init=False)
 
     def __post_init__(self) -> None:

@@ -103,8 +103,6 @@ class Dataflow:
         if failed is not None:
             raise failed
 
-    # Messages.
-
     def _emit(self, collection: CollectionId, block: Block) -> None:
         for route, worker, part in self._routing.parts(collection, block):
             self._hand(worker, route, part)

@@ -164,7 +164,8 @@ class Part:
         self._running = None
         self.close()
         yield from running.outbox.drain()
-        yield self._report(pickle.dumps(("done", done, cumulative(running.job), dict(running.job.paths))))
+        ways = dict(running.job.paths), dict(running.job.reasons)
+        yield self._report(pickle.dumps(("done", done, cumulative(running.job), *ways)))
 
     def _open(self) -> _Running:
         order = self._order

@@ -25,6 +25,7 @@ class Reports:
         self._pulses = [Pulse() for _ in range(workers)]
         self._metrics: dict[int, dict[str, Any]] = {}
         self._paths: dict[str, ExecutionPath] = {}
+        self._reasons: dict[str, str] = {}
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, all workers together."""
@@ -41,6 +42,10 @@ class Reports:
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step ran, known when the workers have ended."""
         return dict(self._paths)
+
+    def reasons(self) -> Mapping[str, str]:
+        """Why steps ran the general way, known when the workers have ended."""
+        return dict(self._reasons)
 
     def fact(self, fact: Fact) -> None:
         """A worker tells the coordinator of checkpoints something; a host that has one overrides this."""
@@ -69,7 +74,8 @@ class Reports:
             if len(content) > 1:
                 self._pulses[worker], self._metrics[worker] = content[1:]
             return False
-        _, metrics, paths = content
+        _, metrics, paths, reasons = content
         self._metrics[worker] = metrics
         self._paths.update(paths)
+        self._reasons.update(reasons)
         return True

@@ -66,6 +66,9 @@ class Running(Protocol):
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step runs, by full step name."""
 
+    def reasons(self) -> Mapping[str, str]:
+        """Why steps run the general way, by full step name."""
+
     def cancel(self) -> None:
         """Asks the job to stop."""
 
@@ -192,6 +195,10 @@ class JobResult(PipelineResult):
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step runs, by full step name."""
         return self._running.paths()
+
+    def reasons(self) -> Mapping[str, str]:
+        """Why each step that runs the general way is not compiled, by full step name."""
+        return self._running.reasons()
 
     # Steering.
 

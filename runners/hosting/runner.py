@@ -28,10 +28,12 @@ from sage.runners.engine import pickling
 from sage.runners.engine.context import JobOptions
 from sage.runners.features import refuse
 from sage.runners.hosting.checkpoints import Checkpoints
+from sage.runners.hosting.explanation import ExplainedStep, explain_plan
 from sage.runners.hosting.nesting import check_may_start
 from sage.runners.hosting.order import Order, PipelineProto
 from sage.runners.hosting.result import JobResult, Running
 from sage.runners.hosting.serialising import serialising
+from sage.runners.plan import plan_pipeline
 from sage.runners.plan.compatibility import as_of, keyed_first
 from sage.runners.plan.created import created_in
 from sage.runners.plan.packing import pack_combines
@@ -78,6 +80,23 @@ class HostRunner(PipelineRunner):
         return super().apply(transform, input, options)
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> JobResult:
+        return self.run_proto(self._serialized(pipeline, options), options)
+
+    def explain_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> list[ExplainedStep]:
+        """How each step of a pipeline would run here, in the order of the plan; nothing of it runs.
+
+        Raises:
+            ConfigError: an option has a value that cannot be.
+            UnsupportedFeature: this host cannot run the pipeline.
+            InvalidPipeline: a part of the pipeline cannot be decoded here.
+        """
+        proto = self._prepared(self._serialized(pipeline, options), options)
+        refuse(uses_of(proto), self.host)
+        workers = options.view_as(SageOptions).workers
+        plan = plan_pipeline(proto, workers, self._created)
+        return explain_plan(plan, self.job_options(options, workers))
+
+    def _serialized(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineProto:
         RuntimeValueProvider.set_runtime_options({})
         deterministic = not options.view_as(TypeOptions).allow_non_deterministic_key_coders
         pickler.set_library(pickler.USE_CLOUDPICKLE)
@@ -86,7 +105,7 @@ class HostRunner(PipelineRunner):
             pipeline.visit(group_by_key_input_visitor(deterministic))
             proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
         self._created = created_in(pipeline)
-        return self.run_proto(proto, options)
+        return proto
 
     def run_proto(self, proto: PipelineProto, options: PipelineOptions) -> JobResult:
         """Runs a pipeline proto to its end.
@@ -99,11 +118,8 @@ class HostRunner(PipelineRunner):
             WorkerLost: a worker process died.
         """
         check_may_start()
-        options.view_as(SageOptions).checked()
         options.get_all_options()  # Beam warns of options that nobody knows: once is enough
-        proto = as_of(proto, options.view_as(StreamingOptions).update_compatibility_version)
-        if not options.view_as(StandardOptions).streaming:
-            proto = pack_combines(proto)
+        proto = self._prepared(proto, options)
         uses = uses_of(proto)
         refuse(uses, self.host)
         running = self.start(proto, options)
@@ -114,6 +130,13 @@ class HostRunner(PipelineRunner):
         else:
             result.run()
         return result
+
+    @staticmethod
+    def _prepared(proto: PipelineProto, options: PipelineOptions) -> PipelineProto:
+        """The pipeline as it is planned, under options that can be."""
+        options.view_as(SageOptions).checked()
+        proto = as_of(proto, options.view_as(StreamingOptions).update_compatibility_version)
+        return proto if options.view_as(StandardOptions).streaming else pack_combines(proto)
 
     def job_options(self, options: PipelineOptions, workers: int) -> JobOptions:
         """How the job is to run at each of so many workers."""

@@ -70,7 +70,7 @@ def _work(order: Order, send: Callable[[int, bytes], None], inbox: Inbox, report
                 epochs.close()
             job.tracker.restore(previous)
         flow.close()
-    report(pickle.dumps(("done", progress_of(flow, "DONE"), cumulative(job), dict(job.paths))))
+    report(pickle.dumps(("done", progress_of(flow, "DONE"), cumulative(job), dict(job.paths), dict(job.reasons))))
 
 
 @contextmanager

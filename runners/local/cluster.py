@@ -48,6 +48,10 @@ class Cluster(Steered):
         """Which way each step ran, known when the workers have ended."""
         return {} if self._crew is None else self._crew.paths()
 
+    def reasons(self) -> Mapping[str, str]:
+        """Why steps ran the general way, known when the workers have ended."""
+        return {} if self._crew is None else self._crew.reasons()
+
     def pulse(self) -> Pulse:
         """How far the job has come."""
         return Pulse() if self._crew is None else self._crew.pulse()

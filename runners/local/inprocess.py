@@ -67,6 +67,10 @@ class InProcess(Steered):
         """Which way each step runs."""
         return {} if self._job is None else dict(self._job.paths)  # type: ignore[arg-type]
 
+    def reasons(self) -> Mapping[str, str]:
+        """Why steps run the general way."""
+        return {} if self._job is None else dict(self._job.reasons)
+
     def pulse(self) -> Pulse:
         """How far the job has come."""
         return Pulse() if self._flow is None else pulse_of(self._flow)

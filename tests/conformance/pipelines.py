@@ -82,7 +82,7 @@ class TellWhole(beam.DoFn):
         yield (value.value, int(value.timestamp), [int(w.end) for w in value.windows])
 
 
-@case([(1, 1, [5]), (7, 7, [10])], tell="general")
+@case([(1, 1, [5]), (7, 7, [10])], tell="bound")
 def windowed_value_parameter(p: P) -> C:
     return p | stamped([(1, 1), (7, 7)]) | beam.WindowInto(window.FixedWindows(5)) | "tell" >> beam.ParDo(TellWhole())
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from tests.conformance import pipelines, pipelines_in_time
+from tests.conformance import pipelines, pipelines_in_time, pipelines_of_parameters
 from tests.conformance.cases import CASES, Case, run
 
 assert pipelines
 assert pipelines_in_time
+assert pipelines_of_parameters
 
 FORCED = ("general", "compiled", "bound")
 TOGETHER = [case for case in CASES.values() if not case.is_streamed]

@@ -13,7 +13,7 @@ from sage.runners.engine import spec
 from sage.runners.engine.blocks import NO_FIRING, Block, Stamps
 from sage.runners.engine.compiled.generate import Generator
 from sage.runners.engine.compiled.here import Columns
-from sage.runners.engine.compiled.recognise import PlainCall, plain_call, read_call, timer_calls
+from sage.runners.engine.compiled.recognise import NotPlain, PlainCall, plain_call, read_call, timer_calls
 from sage.runners.engine.context import TaskContext
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.failures import RAISED, raise_step_error
@@ -30,23 +30,47 @@ def compile_stage(
 ) -> None:
     """Gives the stage's entry and each output of a general step a compiled front, where plain steps consume it.
 
-    Writes which way each step runs into the job's ``paths``.
+    Writes which way each step runs into the job's ``paths``, and why it is the general one into its ``reasons``.
     """
-    job = context.job
+    job, asked = context.job, context.job.options.execution_path
+    calls: dict[spec.StepId, PlainCall] = {}
     for step in stage.steps:
+        call = NotPlain(f"--execution_path={asked}") if asked == "general" else _call_of(step, stage, entry)
+        if isinstance(call, NotPlain):
+            reason = call.reason
+        elif _WANTED[asked](call):
+            calls[step.id], reason = call, _TOO_DEEP
+        else:
+            reason = f"--execution_path={asked}"
         if isinstance(step, spec.ParDo):
             job.paths.setdefault(step.name, "general")
-    if job.options.execution_path == "general":
-        return
-    wanted = _WANTED[job.options.execution_path]
-    calls = {step.id: call for step in stage.fused if (call := plain_call(step)) is not None and wanted(call)}
-    anchors = [outputs[collection] for step in stage.steps for collection in step.outputs.values()]
-    if entry is not None:
+            job.reasons.setdefault(step.name, reason)
+    if asked != "general":
+        _put_fronts(stage, outputs, entry, calls, context)
+
+
+_TOO_DEEP = "the steps ahead of it in its stage are nested as deep as Python compiles: put a Reshuffle between them"
+
+
+def _call_of(step: spec.Step, stage: spec.Stage, entry: Output | None) -> PlainCall | NotPlain:
+    if step is stage.root and entry is not None:
         (op,) = entry.consumers
-        call = read_call(op.read) if isinstance(op, BoundedReadOp) else plain_call(stage.root)
-        if call is not None and wanted(call):
-            calls[stage.root.id] = call
-            anchors.insert(0, entry)
+        if isinstance(op, BoundedReadOp):
+            return read_call(op.read)
+    return plain_call(step)
+
+
+def _put_fronts(
+    stage: spec.Stage,
+    outputs: Mapping[CollectionId, Output],
+    entry: Output | None,
+    calls: dict[spec.StepId, PlainCall],
+    context: TaskContext,
+) -> None:
+    job = context.job
+    anchors = [outputs[collection] for step in stage.steps for collection in step.outputs.values()]
+    if entry is not None and stage.root.id in calls:
+        anchors.insert(0, entry)
     inside: set[CollectionId] = set()
     for output in anchors:
         if output.collection in inside or not any(_compilable(op, calls) for op in output.consumers):
@@ -57,6 +81,7 @@ def compile_stage(
         for compiled in front.steps:
             call = calls.get(compiled.id)
             job.paths[compiled.name] = "bound" if call is not None and _is_bound(call) else "compiled"
+            job.reasons.pop(compiled.name, None)
 
 
 def _is_bound(call: PlainCall) -> bool:

@@ -22,6 +22,7 @@ from sage.runners.engine.compiled.outputs import Ordinary, write_whole
 from sage.runners.engine.compiled.recognise import PlainCall, Shape, SideArg, Special, StateArg
 from sage.runners.engine.compiled.sinks import write_bulk, write_combine, write_edge
 from sage.runners.engine.compiled.source import Writer
+from sage.runners.engine.compiled.specials import write_specials
 from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.grouping.combine import PreCombineOp
 from sage.runners.engine.ops import Op, Output, WindowOp
@@ -79,7 +80,7 @@ class Generator:
         w = self._writer
         with w.block(head):
             self._consumers(output, here)
-        return w.build(_HEADER, f"<sage stage {output.collection}>")
+        return w.build(_HEADER, "<sage stage>")
 
     def _stamp(self, here: Here) -> str:
         """The source of the timestamp where every element needs it."""
@@ -93,7 +94,7 @@ class Generator:
         here = replace(Here.uniform(), count=number)
         with w.block(f"for {number}, v in {w.bind('enumerate', enumerate)}(values, 1):", op.step.name):
             self._outputs(op, call, here)
-        return w.build(_HEADER, f"<sage rest of {op.step.name}>")
+        return w.build(_HEADER, "<sage rest of a call>")
 
     def timers_function(self, op: Any, callbacks: Mapping[str, PlainCall]) -> Any:
         """The function ``run(timers, None, windows, panes)`` of timers of a keyed step that are due.
@@ -106,11 +107,11 @@ class Generator:
         with w.block("for v in values:"):
             here, whose = write_timer(w, op)
             for name, call in callbacks.items():
-                with w.block(f"{first} v.spec.name == {name!r}:"):
+                with w.block(f"{first} v.spec.name == {w.bind('timer', name)}:"):
                     arguments = ", ".join(self._own(op, call, here, whose))
                     self._results(op, call, f"{w.bind('f', call.function)}({arguments})", here)
                 first = "elif"
-        return w.build(_HEADER, f"<sage timers of {op.step.name}>")
+        return w.build(_HEADER, "<sage timers>")
 
     def _micros(self, here: Here) -> str:
         """The source of the timestamp in microseconds."""
@@ -188,34 +189,31 @@ class Generator:
         w.start(f"{name} = {view}[{where}]", op.step.name)
         return name
 
-    def _arguments(self, op: Any, call: PlainCall, here: Here, one: str | None) -> str:
-        """The source of all arguments behind the element."""
+    def _arguments(self, op: Any, call: PlainCall, here: Here, one: str | None) -> list[str]:
+        """The sources of all arguments but a leading element."""
         w = self._writer
 
         def constant_or_side(value: Any) -> str:
             return self._side(op, value, here, one) if isinstance(value, SideArg) else w.bind("a", value)
 
         parts = [constant_or_side(arg) for arg in call.args]
-        named = [f"{name}={constant_or_side(value)}" for name, value in call.kwargs.items()]
+        named = [w.keyword(name, constant_or_side(value)) for name, value in call.kwargs.items()]
         key = write_key(w, op, here) if call.keyed else ""
         parts += self._own(op, call, here, Whose(key, str(one)))
-        return "".join(f", {part}" for part in [*parts, *named])
+        return [*parts, *named]
 
     def _own(self, op: Any, call: PlainCall, here: Here, whose: Whose) -> list[str]:
         """The sources of the arguments that take something of the element's or the timer's own."""
-        if Special.TIMESTAMP in call.specials.values():
+        if not {Special.TIMESTAMP, Special.WINDOWED}.isdisjoint(call.specials.values()):
             self._stamp(here)
-        own = {
-            Special.TIMESTAMP: here.stamp, Special.WINDOW: whose.window, Special.PANE: here.pane,
-            Special.KEY: whose.key, Special.TAG: f"{here.value}.tag",
-        }  # fmt: skip
+        own = write_specials(self._writer, op, call, here, whose)
         found = {name: own[what] for name, what in call.specials.items() if isinstance(what, Special)}
         states = {name: what for name, what in call.specials.items() if isinstance(what, StateArg)}
         if states:
             by_clock = (what.timer and not TimeDomain.is_event_time(what.spec.time_domain) for what in states.values())
             micros = self._micros(here) if any(by_clock) else ""
             found.update(write_states(self._writer, op, states, whose, here, micros))
-        return [found[name] if call.placed else f"{name}={found[name]}" for name in call.specials]
+        return [found[name] if call.placed else self._writer.keyword(name, found[name]) for name in call.specials]
 
     def _call(self, op: Any, call: PlainCall, here: Here, one: str | None) -> None:
         w, name = self._writer, op.step.name
@@ -231,7 +229,8 @@ class Generator:
             write_bulk(w, call.function, here.value, name)
             return
         arguments = self._arguments(op, call, here, one)
-        called = f"{w.bind('f', call.function)}({here.value}{arguments})"
+        given = [here.value, *arguments] if call.leads else arguments
+        called = f"{w.bind('f', call.function)}({', '.join(given)})"
         if (taker := taker_of(w, op, call, here, self._calls)) is not None:
             write_lists(w, op, call, called, here, taker, self._take_over)
             self.steps += taker.steps
@@ -255,7 +254,7 @@ class Generator:
         w.start(f"{number} = 0")
         with w.block(f"if {results} is not None:"):
             whole = write_whole(w, results, call.checked, name)
-            rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
+            rest = f"{w.bind('step', op.step.id)}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
             inner = replace(here, value=value, count=number, rest=rest)
             with w.block(f"for {value} in {whole}:", name):
                 w.line(f"{number} += 1")
@@ -301,7 +300,7 @@ class Generator:
         with w.block(f"if {inner} is not {value} and ({w.ordinary(inner, Ordinary())}):"):
             first = "if"
             for tag, output in tagged.items():
-                with w.block(f"{first} {value}.tag == {tag!r}:"):
+                with w.block(f"{first} {value}.tag == {w.bind('tag', tag)}:"):
                     self._made(output, replace(here, value=inner), counted=True)
                 first = "elif"
             with w.block("else:"):
@@ -377,7 +376,8 @@ class Generator:
         slot, last = w.fresh("n"), w.fresh("n")
         self._timed = True
         w.start(f"{last} = {windows} = None")
-        w.line(f"{slot} = ({here.micros} - {offset}) // {length}" if offset else f"{slot} = {here.micros} // {length}")
+        since = f"({here.micros} - {w.bind('offset', offset)})" if offset else here.micros
+        w.line(f"{slot} = {since} // {w.bind('length', length)}")
         with w.block(f"if {slot} != {last}:"):
             w.line(f"{windows} = {w.bind('windows', of_slot)}({slot})")
             w.line(f"{last} = {slot}")

@@ -98,7 +98,7 @@ def _look_up(w: Writer, op: Any, states: Mapping[str, StateArg], names: Mapping[
         if not near:
             w.line(get, op.step.name)
             continue
-        w.start(f"{column} = {w.bind('column', state.column)}({what.spec.name!r}, {one})")
+        w.start(f"{column} = {w.bind('column', state.column)}({w.bind('name', what.spec.name)}, {one})")
         w.line(f"{handle} = {column}.get({key}) if {plain} else None")
         with w.block(f"if {handle} is None or not {handle}.touched:"):
             w.line(get, op.step.name)

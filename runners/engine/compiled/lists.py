@@ -128,7 +128,7 @@ def write_lists(
             w.line(f"{rows} += {results}")
         with w.block(f"elif {results} is not None:"):
             whole = write_whole(w, results, call.checked, name)
-            rest = f"{op.step.id!r}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
+            rest = f"{w.bind('step', op.step.id)}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
             with w.block(f"for {value} in {whole}:", name):
                 w.line(f"{rows}.append({value})")
                 gathered.flush(f"{w.bind('take_over', take_over)}({rest})")

@@ -44,7 +44,8 @@ class PlainCall:
     ``specials`` names the keyword arguments that take something of the element's own; ``stamps`` says that the
     function is likely to give ``TimestampedValue``s, which decides speed and not meaning; ``checked`` that a
     ``str``, ``bytes`` or ``dict`` as the result is the error Beam makes of it; ``placed`` that the arguments in
-    ``specials`` are given by their places, right behind ``args``, which costs less than by their names.
+    ``specials`` are given by their places, right behind ``args``, which costs less than by their names; ``leads`` that
+    the element comes first, and is not among ``specials``.
     """
 
     shape: Shape
@@ -56,11 +57,19 @@ class PlainCall:
     checked: bool
     keyed: bool = False
     placed: bool = False
+    leads: bool = True
 
     @property
     def sees_window(self) -> bool:
         """Whether the function is called for each window by itself, whatever the side inputs say."""
         return self.keyed or Special.WINDOW in self.specials.values()
+
+
+@dataclass(frozen=True)
+class NotPlain:
+    """A step that is not plain, and why, in words for its author."""
+
+    reason: str
 
 
 class Special(enum.Enum):
@@ -70,6 +79,9 @@ class Special(enum.Enum):
     WINDOW = "the one window of the call"
     PANE = "the element's pane"
     KEY = "the key of the element"
+    ELEMENT = "the element itself, where it is not the first argument"
+    WINDOWED = "the element with all that goes with it"
+    FINALIZER = "what is called back when the outputs of the bundle are durable"
     TAG = "the tag of the timer that fires"
 
 
@@ -122,26 +134,34 @@ def _checks_results() -> bool:
 _CHECKS_RESULTS = _checks_results()
 
 
-def plain_call(step: spec.Step) -> PlainCall | None:
-    """The plain call of a step, a keyed one included; None if the step is not plain."""
-    if not isinstance(step, spec.ParDo) or step.splittable:
-        return None
+def plain_call(step: spec.Step) -> PlainCall | NotPlain:
+    """The plain call of a step, a keyed one included; else why the step is not plain."""
+    if not isinstance(step, spec.ParDo):
+        return NotPlain(f"a {step.kind} is the engine's own")
     fn = step.dofn.fn
-    if getattr(fn, "_process_batch_defined", False) or constraints_of(fn):
-        return None
+    if (reason := _unlike_a_call(step, fn)) is not None:
+        return NotPlain(reason)
     more = step.dofn.args or step.dofn.kwargs or step.side_inputs
     if isinstance(fn, BulkSink) and type(fn).process is BulkSink.process and not more:
         return PlainCall(Shape.BULK, fn.take, (), {}, {}, False, False)
     method = common.MethodWrapper(fn, "process")
-    if getattr(method.method_value, "_beam_yields_batches", False):
-        return None
     sides = [SideArg(index) for index in range(len(step.side_inputs))]
     args, kwargs = insert_values_in_args(step.dofn.args, step.dofn.kwargs, sides)
-    specials = _specials(method)
-    if specials is None or (specials and len(args) > len(method.args) - len(method.defaults) - 1):
-        return None
+    specials = _specials(method, _OF_ELEMENTS)
+    if isinstance(specials, NotPlain):
+        return specials
+    leads = Special.ELEMENT not in specials.values()
+    if specials and len(args) > len(method.args) - len(method.defaults) - leads:
+        return NotPlain(
+            f"positional arguments of {_called(fn)} fall among Beam's parameters ({', '.join(specials)}): "
+            "pass them by name, or put Beam's parameters last"
+        )
+    if given := sorted(specials.keys() & kwargs.keys()):
+        return NotPlain(f"{_called(fn)} is given {', '.join(given)}, which it declares as a parameter of Beam's")
     keyed = step.stateful or Special.KEY in specials.values()
     shape, function = _unwrap(fn, method.method_value)
+    if shape is Shape.FILTER and not leads:
+        return NotPlain(f"{_called(fn)} does not take the element first, which is what Beam's Filter keeps")
     checked = (
         _CHECKS_RESULTS
         and shape is Shape.FLAT
@@ -150,8 +170,26 @@ def plain_call(step: spec.Step) -> PlainCall | None:
     )
     return PlainCall(
         shape, function, tuple(args), kwargs, specials, _mentions(function), checked, keyed,
-        _in_place(function, specials, 1 + len(args)),
+        _in_place(function, specials, leads + len(args)), leads,
     )  # fmt: skip
+
+
+def _unlike_a_call(step: spec.ParDo, fn: Any) -> str | None:
+    """Why a DoFn is run by more than a call for each element; None if it is not."""
+    if step.splittable:
+        return f"{type(fn).__name__} is splittable: its restriction tracker may end each call early"
+    if getattr(fn, "_process_batch_defined", False):
+        return f"{type(fn).__name__} takes batches (process_batch), which Beam's batch converters make and take apart"
+    if getattr(getattr(fn, "process", None), "_beam_yields_batches", False):
+        return f"{type(fn).__name__}.process yields batches, which Beam's batch converters take apart"
+    if constraints_of(fn):
+        return "its outputs are checked against type hints: leave out --performance_runtime_type_check"
+    return None
+
+
+def _called(fn: Any) -> str:
+    """What people call the code of a DoFn."""
+    return str(getattr(getattr(fn, "_fn", None), "__name__", f"{type(fn).__name__}.process"))
 
 
 def read_call(read: Callable[..., Any]) -> PlainCall:
@@ -165,6 +203,12 @@ _SPECIALS = (
     (core.DoFn.PaneInfoParam, Special.PANE),
     (core.DoFn.KeyParam, Special.KEY),
 )
+_OF_ELEMENTS = (
+    *_SPECIALS,
+    (core.DoFn.ElementParam, Special.ELEMENT),
+    (core.DoFn.WindowedValueParam, Special.WINDOWED),
+    (core.DoFn.BundleFinalizerParam, Special.FINALIZER),
+)
 _OF_TIMERS = (*_SPECIALS, (core.DoFn.DynamicTimerTagParam, Special.TAG))
 
 
@@ -176,7 +220,7 @@ def timer_calls(fn: Any) -> dict[str, PlainCall] | None:
     calls = {}
     for timer, method in common.DoFnSignature(fn).timer_methods.items():
         specials = _specials(method, _OF_TIMERS)
-        if specials is None or Special.PANE in specials.values():
+        if isinstance(specials, NotPlain) or Special.PANE in specials.values():
             return None
         function = method.method_value
         checked = _CHECKS_RESULTS and not inspect.isgeneratorfunction(function)
@@ -198,8 +242,8 @@ def _in_place(function: Any, specials: Mapping[str, Any], before: int) -> bool:
     return names[: len(specials)] == tuple(specials)
 
 
-def _specials(method: Any, known: Any = _SPECIALS) -> dict[str, Special | StateArg] | None:
-    """What each special argument takes; None if the method wants something that only Beam's runner gives."""
+def _specials(method: Any, known: Any) -> dict[str, Special | StateArg] | NotPlain:
+    """What each special argument takes; else which one it is that only Beam's runner gives."""
     found: dict[str, Special | StateArg] = {}
     defaults = method.defaults
     for name, default in zip(method.args[-len(defaults) :] if defaults else (), defaults, strict=False):
@@ -212,9 +256,18 @@ def _specials(method: Any, known: Any = _SPECIALS) -> dict[str, Special | StateA
         else:
             special = next((special for param, special in known if param == default), None)
             if special is None:
-                return None
+                wanted = f"parameter '{name}' is a DoFn.{_param_name(default)}"
+                return NotPlain(f"{wanted}, which only Beam's DoFnRunner gives")
             found[name] = special
     return found
+
+
+def _param_name(default: Any) -> str:
+    """What a parameter of Beam's is called, as an attribute of ``DoFn``."""
+    if type(default) is core._DoFnParam:
+        return str(default.param_id)
+    kind = default if isinstance(default, type) else type(default)
+    return kind.__name__.lstrip("_")
 
 
 def _is_param(default: Any) -> bool:

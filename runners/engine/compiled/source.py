@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,10 @@ MAX_DEPTH = 60  # and 100 levels of indentation
 
 
 class Writer:
-    """Lines of source with their indentation and step, and the names the source refers to."""
+    """Lines of source with their indentation and step, and the names the source refers to.
+
+    What comes from the user, names and tags included, is bound with `bind` or `keyword` and never part of a line.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -65,6 +69,13 @@ class Writer:
         name = self.fresh(f"_{prefix}")
         self.names[name] = value
         return name
+
+    def keyword(self, name: str, value: str) -> str:
+        """The source that passes a value by keyword; any text may name a keyword argument."""
+        if name.isascii() and name.isidentifier() and not keyword.iskeyword(name) and name != "__debug__":
+            return f"{name}={value}"
+        # Python's parser would refuse such a name, or make another of it.
+        return f"**{{{self.bind('name', name)}: {value}}}"
 
     @property
     def full(self) -> bool:
