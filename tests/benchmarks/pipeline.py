@@ -108,8 +108,8 @@ def bench(settings: Settings) -> list[Row]:
         ways["bytewax"] = (large // 20, large // 2)
     turns = rounds(settings, NAME, ways, settings.pick(3, 5))
     rows = [
-        compare(NAME, "against FnApiRunner", turns, "fnapi", 4.0),
-        compare(NAME, "against the hand-written loop", turns, "loop", 0.5),
+        compare(NAME, "against FnApiRunner", turns, "fnapi", 6.0),
+        compare(NAME, "against the hand-written loop", turns, "loop", 0.7),
     ]
     if "bytewax" in ways:
         rows.append(compare(NAME, "against Bytewax", turns, "bytewax", None))

@@ -15,7 +15,7 @@ from apache_beam.utils.windowed_value import WindowedValue, create
 from sage.runners.engine import spec
 from sage.runners.engine.blocks import Stamps, timestamp_of
 from sage.runners.engine.compiled.here import Columns, Here
-from sage.runners.engine.compiled.inline import gives_back, paired_with
+from sage.runners.engine.compiled.inline import gives_back, makes_ordinary, paired_with
 from sage.runners.engine.compiled.keyed import Whose, write_key, write_states, write_timer
 from sage.runners.engine.compiled.lists import taker_of, write_lists
 from sage.runners.engine.compiled.outputs import Ordinary, write_whole
@@ -275,6 +275,9 @@ class Generator:
         general = f"{w.bind('special', op.handle_special)}({value}, {here.stamp}, {here.windows}, {here.pane})"
         main = op.outputs.get(None)
         tagged = {tag: out for tag, out in op.outputs.items() if tag is not None}
+        if main is not None and not tagged and makes_ordinary(call):
+            self._made(main, here, counted=False)
+            return
         if call.stamps and main is not None and not tagged and _assigns(op.step):
             self._stamped(op, here, main, general)
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dis
+import inspect
 from itertools import islice
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 from sage.runners.engine.compiled.recognise import PlainCall, Shape
@@ -32,6 +33,30 @@ def gives_back(call: PlainCall) -> bool:
         case [(first, _), ("RETURN_VALUE", _)]:
             return first in _LOAD_ARGUMENT
     return False
+
+
+_MADE = ("BUILD_TUPLE", "BUILD_LIST", "BUILD_MAP", "BUILD_SET", "BUILD_STRING", *_LOAD_CONSTANT)
+_NO_PLAIN_GENERATOR = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+
+
+def makes_ordinary(call: PlainCall) -> bool:
+    """Whether each output is a tuple, list, dict, set or constant that the function's own code makes as the last thing
+    before it returns or yields it: such an element has no tag, timestamp or windows about it.
+    """
+    function = call.function.__func__ if isinstance(call.function, MethodType) else call.function
+    if type(function) is not FunctionType or call.shape not in (Shape.MAP, Shape.FLAT):
+        return False
+    generates = bool(function.__code__.co_flags & inspect.CO_GENERATOR)
+    if function.__code__.co_flags & _NO_PLAIN_GENERATOR or generates is not (call.shape is Shape.FLAT):
+        return False
+    last = ""
+    for step in dis.get_instructions(function.__code__):
+        if step.opname == ("YIELD_VALUE" if generates else "RETURN_VALUE") and (
+            last not in _MADE or step.is_jump_target
+        ):
+            return False
+        last = step.opname
+    return True
 
 
 def _steps(call: PlainCall) -> list[tuple[str, Any]]:

@@ -14,8 +14,6 @@ from sage.runners.engine.edge import EdgeOp
 from sage.runners.engine.grouping.combine import WRAPPERS, PreCombineOp
 
 _MISSING = object()
-# Beam's wrapper of a plain function calls it on every ten values or so; a longer list costs less per value.
-_BUFFER = 64
 BULK = 128
 """How many elements, or up to twice as many, a step is given that takes lists."""
 
@@ -66,22 +64,22 @@ def write_combine(w: Writer, op: PreCombineOp, here: Here) -> None:
             w.line(f"{last} = {here.windows}")
             w.line(f"{tables} = [{find}(({one},)) for {one} in {last}]")
         with w.block(f"for {table} in {tables}:"):
-            _gather(w, op, here.value, table)
+            _gather(w, op, here, table)
     elif here.windows_vary:
         w.start(f"{last} = {table} = None")
         with w.block(f"if {here.windows} is not {last}:"):
             w.line(f"{last} = {here.windows}")
             w.line(f"{table} = {find}({last})")
-        _gather(w, op, here.value, table)
+        _gather(w, op, here, table)
     else:
         w.start(f"{table} = {find}({here.windows})")
-        _gather(w, op, here.value, table)
+        _gather(w, op, here, table)
 
 
-def _gather(w: Writer, op: PreCombineOp, value: str, table: str) -> None:
+def _gather(w: Writer, op: PreCombineOp, here: Here, table: str) -> None:
     name, fn = op.step.name, op.fn
     key, x, found = w.fresh("k"), w.fresh("x"), w.fresh("a")
-    w.line(f"{key}, {x} = {value}", name)
+    w.line(f"{key}, {x} = {here.value}", name)
     kind, last = w.bind("type", type), w.fresh("c")
     w.start(f"{last} = None")
     with w.block(f"if {kind}({key}) is not {last}:"):
@@ -90,8 +88,9 @@ def _gather(w: Writer, op: PreCombineOp, value: str, table: str) -> None:
         with w.block("else:"):
             w.line(f"{key} = {w.bind('identify', op.identify)}({key})", name)
     if type(fn) in WRAPPERS:
-        first, absent = f"[{x}]", "None"
-    elif type(fn) is combiners.CountCombineFn:
+        _append(w, op, here, table, key, x)
+        return
+    if type(fn) is combiners.CountCombineFn:
         first, absent = "1", "None"
     else:
         create, add = w.bind("create", fn.create_accumulator), w.bind("add", fn.add_input)
@@ -102,11 +101,32 @@ def _gather(w: Writer, op: PreCombineOp, value: str, table: str) -> None:
         with w.block(f"if len({table}) >= {w.bind('most', op.MAX_KEYS)}:"):
             w.line(f"{w.bind('send', op.send)}()", name)
     with w.block("else:"):
-        if type(fn) in WRAPPERS:
-            w.line(f"{found}.append({x})")
-            with w.block(f"if len({found}) > {w.bind('buffer', _BUFFER)}:"):
-                w.line(f"{table}[{key}] = {w.bind('compact', fn.compact)}({found})", name)
-        elif type(fn) is combiners.CountCombineFn:
+        if type(fn) is combiners.CountCombineFn:
             w.line(f"{table}[{key}] = {found} + 1")
         else:
             w.line(f"{table}[{key}] = {add}({found}, {x})", name)
+
+
+def _append(w: Writer, op: PreCombineOp, here: Here, table: str, key: str, x: str) -> None:
+    """Appends to the list of values that is the accumulator of a plain function.
+
+    The function is called on the lists when there are many values in all of them together: a look at the count that is
+    kept anyway costs less than one at the length of each list.
+    """
+    gathers = w.bind("op", op)
+    counted = "len(" not in here.count  # else it is the same from the first element of the call to the last
+    limit = w.fresh("most")
+    w.start(f"{limit} = {gathers}.allowance")
+    with w.block("try:"):
+        w.line(f"{table}[{key}].append({x})")
+    with w.block("except KeyError:"):
+        w.line(f"{table}[{key}] = [{x}]")
+        if counted:
+            with w.block(f"if len({table}) >= {w.bind('most', op.MAX_KEYS)}:"):
+                w.line(f"{limit} = 0")
+    if counted:
+        with w.block(f"if {here.count} >= {limit}:"):
+            w.line(f"{limit} = {here.count} + {gathers}.settle()", op.step.name)
+    w.end(f"{gathers}.allowance = {limit} - {here.count}")
+    if not counted:
+        w.end(f"if {gathers}.allowance <= 0: {gathers}.allowance = {gathers}.settle()", op.step.name)

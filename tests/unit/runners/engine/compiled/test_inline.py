@@ -7,9 +7,10 @@ from types import CodeType
 from typing import Any
 
 import pytest
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms import combiners
 
-from sage.runners.engine.compiled.inline import gives_back, paired_with
+from sage.runners.engine.compiled.inline import gives_back, makes_ordinary, paired_with
 from sage.runners.engine.compiled.recognise import PlainCall, Shape
 
 
@@ -96,3 +97,74 @@ def test_a_function_that_gets_more_than_the_element_is_called() -> None:
     assert paired_with(called(documented, 2)) is None
     assert paired_with(called(documented, other=2)) is None
     assert paired_with(called(documented, shape=Shape.FLAT)) is None
+
+
+def paired(x: int) -> tuple[int, int]:
+    return x % 2, x
+
+
+def listed(x: int) -> Any:
+    if x > 1:
+        return [x]
+    return {"x": x}
+
+
+def nothing(x: int) -> None:
+    pass
+
+
+def pairs(x: int) -> Iterator[tuple[int, int]]:
+    for y in range(x):
+        yield x, y
+    yield (x, None)
+
+
+class Pairs:
+    def process(self, x: int) -> Iterator[tuple[int, int]]:
+        yield x, 1
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [(paired, Shape.MAP), (listed, Shape.MAP), (nothing, Shape.MAP), (lambda x: (x, 1), Shape.MAP),
+     (lambda x, *more, **named: f"{x}!{x}", Shape.MAP), (pairs, Shape.FLAT), (Pairs().process, Shape.FLAT)],
+)  # fmt: skip
+def test_what_makes_its_outputs_itself_makes_ordinary_elements(function: Callable[..., Any], shape: Shape) -> None:
+    assert makes_ordinary(called(function, shape=shape))
+
+
+def chosen(x: int) -> Any:
+    return (x, 1) if x else TaggedOutput("none", x)
+
+
+def first_or(x: Any) -> Any:
+    return x or (x, 1)
+
+
+def some(x: int) -> Iterator[Any]:
+    yield x, 1
+    yield TaggedOutput("more", x)
+
+
+def delegated(x: int) -> Iterator[Any]:
+    yield x, 1
+    yield from [TaggedOutput("more", x)]
+
+
+def returned(x: int) -> Any:
+    try:
+        return (x, 1)
+    finally:
+        if x:
+            return TaggedOutput("more", x)  # noqa: B012
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [(chosen, Shape.MAP), (first_or, Shape.MAP), (returned, Shape.MAP), (str, Shape.MAP), (lambda x: x, Shape.MAP),
+     (lambda x: [x][0], Shape.MAP), (pairs, Shape.MAP), (awaited, Shape.MAP), (paired, Shape.FILTER),
+     (listed, Shape.FLAT),
+     (some, Shape.FLAT), (delegated, Shape.FLAT), (lambda x: (yield), Shape.MAP)],
+)  # fmt: skip
+def test_outputs_of_other_functions_are_looked_at(function: Callable[..., Any], shape: Shape) -> None:
+    assert not makes_ordinary(called(function, shape=shape))
