@@ -352,14 +352,15 @@ class Dataflow:
     def _wake_in_time(self) -> bool:
         """Does what time calls for though there is other work, once for each time that a bundle may be open; whether
         there was any. Work that waits further downstream comes before what would make more of it, and what waits for
-        that stage itself right behind: else a barrier there might wait for as long as time keeps the others busy.
+        that stage itself comes first: else a barrier there might wait for as long as time keeps the others busy, or end
+        a bundle that has just begun.
         """
-        first, woken = self._inboxes.furthest, False
-        if first >= 0 and self._streams and self._job.clock.now_micros() >= self._bundles_end:
-            woken = self._wake(first)
-            if woken and self._inboxes.holds(first):
-                self._drain(first)
-        return woken
+        first = self._inboxes.furthest
+        if first < 0 or not self._streams or self._job.clock.now_micros() < self._bundles_end:
+            return False
+        self._drain(first)
+        self._wake(first)
+        return True
 
     def _wake(self, first: int = 0) -> bool:
         """Ends bundles that were open for long, and fires what is due of the stages from ``first`` on."""
