@@ -14,7 +14,9 @@ from sage.runners.engine.blocks import MIN_MICROS
 FIRST_ROWS = 1_000
 MOST_ROWS = 1 << 20
 GROWTH = 16
+TRIAL = 4
 TRIAL_EVERY = 16
+WORTH = 0.6  # a trial pays where an element costs this much of what it cost before, or less (ratio)
 _LATEST = 0.25  # what the last end of a bundle weighs beside those before
 
 
@@ -36,14 +38,16 @@ class BundleLimits:
       so that ends take a tenth of the time at most, but no longer than leaves the patience time for the end. With
       a patience of 50 ms a bundle that ends in 1 ms stays open for 9 ms, one that ends in 30 ms for 20 ms.
     - Where input is waiting, and a bundle has a fixed cost, it may be open for nine times as long as that.
-    - Where input is waiting, and elements take longer than the patience, every sixteenth bundle has sixteen times as
-      many: a step that gathers elements for calls behind it, as `beam.BatchElements`, finds out in it what it gains.
+    - Where input is waiting, and elements take longer than the patience, every sixteenth bundle is a trial with four
+      times as many, and so is the next while it pays: a step that gathers elements for calls behind it, as
+      `beam.BatchElements`, finds out in a long bundle what it gains.
     - It ends when it has as many elements as take ten times the patience, or make up for the fixed cost
       (`AdaptiveBatchSize`): an end whose cost is per element does not hold up a barrier for long.
 
     State: when the open bundle began (microseconds), its elements (count) and what they cost so far (microseconds);
     what bundles cost by their size, and the average cost of an end (microseconds); how many bundles were open for the
-    patience because of their elements, and how many elements the next is to have on trial (count).
+    patience because of their elements, what an element of the last cost (microseconds), and how many elements the next
+    is to have on trial (count).
 
     Args:
         patience: how long an element may wait for others (microseconds).
@@ -57,6 +61,7 @@ class BundleLimits:
         self._micros = 0
         self._end_micros = 0.0
         self._slow = 0
+        self._per_row = 0.0
         self._trial = 0
 
     def begin(self, now: int) -> None:
@@ -71,11 +76,19 @@ class BundleLimits:
     def end(self, micros: int) -> None:
         """Takes note that the bundle has ended, and that its end took so long (microseconds)."""
         if self._rows:
-            self._size.observe(self._rows, self._micros + micros)
-            slow = self._micros >= self._patience
-            self._slow += slow
-            self._trial = GROWTH * self._rows if slow and self._slow % TRIAL_EVERY == 1 else 0
+            spent = self._micros + micros
+            self._size.observe(self._rows, spent)
+            self._plan_trial(spent / self._rows)
             self._end_micros += (micros - self._end_micros) * (_LATEST if self._end_micros else 1)
+
+    def _plan_trial(self, per_row: float) -> None:
+        """Decides whether the next bundle is a trial, by what the elements of the last cost (microseconds)."""
+        if self._rows < self._trial:
+            return  # a barrier cut it short, or there was no more: it is tried again
+        paid, self._per_row = self._trial and per_row < WORTH * self._per_row, per_row
+        slow = self._micros >= self._patience
+        self._slow += slow
+        self._trial = TRIAL * self._rows if paid or (slow and self._slow % TRIAL_EVERY == 1) else 0
 
     @property
     def room(self) -> int:

@@ -356,16 +356,16 @@ class Dataflow:
             self._propagate(task)
 
     def _wake_in_time(self) -> bool:
-        """Does what time calls for though there is other work, once for each time that a bundle may be open; whether
-        there was any, and no barrier waits. Work that waits further downstream comes before what would make more of it,
-        and what waits for that stage itself right behind: else it might wait for as long as time keeps others busy.
+        """Does what is due by the clock though there is other work, once per bundle time; returns whether it did and no
+        barrier waits. The stage furthest downstream comes first: else a barrier there might wait for as long as the clock
+        keeps others busy, or end a bundle that has just begun.
         """
-        first, woken = self._inboxes.furthest, False
-        if first >= 0 and self._streams and self._job.clock.now_micros() >= self._bundles_end:
-            woken = self._wake(first)
-            if woken and self._inboxes.holds(first):
-                self._drain(first)
-        return woken and not self._inboxes.barriers
+        first = self._inboxes.furthest
+        if first < 0 or not self._streams or self._job.clock.now_micros() < self._bundles_end:
+            return False
+        self._drain(first)
+        self._wake(first)
+        return not self._inboxes.barriers
 
     def _wake(self, first: int = 0) -> bool:
         """Ends bundles that were open for long, and fires what is due of the stages from ``first`` on."""

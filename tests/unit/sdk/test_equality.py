@@ -112,7 +112,7 @@ def coded(value: Any) -> bytes:
     return bytes(CanonicalKey.from_type_hint(None, None).encode(canonical(value)))
 
 
-@pytest.mark.parametrize("values", EQUAL, ids=lambda values: repr(values[0]))
+@pytest.mark.parametrize("values", EQUAL, ids=[f"{type(v[0]).__name__}-{i}" for i, v in enumerate(EQUAL)])
 def test_equal_values_of_all_types_have_one_form_and_its_bytes(values: list[Any]) -> None:
     assert [canonical(value) for value in values] == [canonical(values[0])] * len(values)
     assert len({coded(value) for value in values}) == 1
