@@ -357,7 +357,7 @@ class Dataflow:
 
     def _wake_in_time(self) -> bool:
         """Does what is due by the clock though there is other work, once per bundle time; returns whether it did and no
-        barrier waits. The stage furthest downstream comes first: else a barrier there might wait for as long as the clock
+        barrier waits. The stage furthest downstream comes first: else a barrier there might wait while the clock
         keeps others busy, or end a bundle that has just begun.
         """
         first = self._inboxes.furthest
