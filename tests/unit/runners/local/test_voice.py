@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sage.runners.local.voice import Echo, Voice, levels
+from sage.runners.hosting.voice import Echo, Voice, levels
 
 
 def test_a_stream_that_user_code_has_closed_is_not_missed() -> None:
