@@ -14,7 +14,6 @@ from typing import Protocol
 
 from sage.errors import WorkerLost
 from sage.runners.engine.blocks import MAX_MICROS, MIN_MICROS
-from sage.runners.engine.exchange import Exchange
 from sage.runners.engine.spec import Plan
 
 ALIGNMENT_PORT = 0xFFFF_FFFF
@@ -42,6 +41,16 @@ class Member(Protocol):
         Args:
             limit: the group's, as it was: those beyond it wait.
         """
+
+
+class Peers(Protocol):
+    """The other workers, as the engine's exchange reaches them."""
+
+    me: int
+    workers: int
+
+    def send(self, worker: int, stage: int, port: int, message: int) -> None:
+        """Sends a watermark (microseconds) to a port of a stage at another worker."""
 
 
 class WatermarkAlignment:
@@ -131,7 +140,7 @@ def groups(plan: Plan, reading: Sequence[int]) -> list[list[int]]:
 
 
 def align(
-    plan: Plan, members: Mapping[int, Member], drift: int, exchange: Exchange
+    plan: Plan, members: Mapping[int, Member], drift: int, exchange: Peers
 ) -> dict[int, WatermarkAlignment]:
     """Puts the stages that read into groups.
 
@@ -155,7 +164,7 @@ def align(
     return made
 
 
-def _sender(exchange: Exchange, stage: int) -> Callable[[int, int], None]:
+def _sender(exchange: Peers, stage: int) -> Callable[[int, int], None]:
     def send(worker: int, watermark: int) -> None:
         with contextlib.suppress(WorkerLost):  # one that has ended waits for nobody
             exchange.send(worker, stage, ALIGNMENT_PORT, watermark)
