@@ -12,7 +12,7 @@ import apache_beam as beam
 
 from sage.checks import check_types
 from sage.errors import ConfigError
-from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult
+from sage.transforms.dead_letter import DEAD, GOOD, Located, ReadResult
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,12 +9,13 @@ what a function raises; `ToDeadLetters` turns what it caught into the same vocab
 """
 
 # Annotations are evaluated here, not postponed: Beam reads them as type hints and takes a string for Any.
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-__all__ = ["MAX_PAYLOAD_CHARS", "DeadLetter", "ToDeadLetters", "shorten"]
+__all__ = ["DEAD", "GOOD", "MAX_PAYLOAD_CHARS", "DeadLetter", "Located", "ReadResult", "ToDeadLetters", "shorten"]
 
 MAX_PAYLOAD_CHARS = 10_000
 """How much of a bad element a dead letter keeps (characters); one huge element must not fill the disk twice."""
@@ -84,3 +85,38 @@ def _to_letter(failure: Any, step: str, payload: Any, locate: Any) -> DeadLetter
     # The last line of a traceback is "ClassName: message"; the repr is what is left of an exception without one.
     reason = trace[-1].strip() if trace else shown
     return DeadLetter(step, reason, shorten(payload(element)), source, line)
+
+
+GOOD, DEAD = "good", "dead"
+"""The tags of a reader's outputs."""
+
+
+class Located(NamedTuple):
+    """A record and the place it came from.
+
+    Attributes:
+        source: the file.
+        line: the line on which the record begins, counted from 1.
+        value: the record, a dict from column to value.
+    """
+
+    source: str
+    line: int
+    value: dict[str, Any]
+
+    def refuse(self, step: str, reason: str) -> DeadLetter:
+        """The dead letter that says why ``step`` cannot use this record."""
+        payload = json.dumps(self.value, ensure_ascii=False, default=str)
+        return DeadLetter(step, reason, shorten(payload), self.source, self.line)
+
+
+class ReadResult(NamedTuple):
+    """What a reader returns: ``good, dead = p | ReadCsv(...)``.
+
+    Attributes:
+        good: the records, `Located` or plain dicts as asked for.
+        dead: a `DeadLetter` for each line that is not a record.
+    """
+
+    good: beam.PCollection
+    dead: beam.PCollection

@@ -15,7 +15,7 @@ from apache_beam.transforms import window
 from sage.errors import ConfigError
 from sage.jobs.cli.stepgraph import Edge, Node, StepGraph
 from sage.jobs.cli.target import Target
-from sage.runners.engine.spec import Plan, Step
+from sage.runners.engine.core.spec import Plan, Step
 from sage.runners.plan import plan_pipeline
 
 __all__ = ["capture", "plan_of", "stage_graph", "step_graph"]

@@ -103,8 +103,8 @@ class _Subject:
 
     def __init__(self, command: _Command) -> None:
         from sage.jobs.cli.capture import capture
+        from sage.runners.simulation.output_recorder import compared, scenario_of
         from sage.runners.simulation.simulator import length, uninterrupted
-        from sage.runners.simulation.watching import compared, scenario_of
 
         self.command = command
         pipeline = capture(Target.parse(command.target), command.job_options)
@@ -193,7 +193,7 @@ def _event_text(event: str, before: str) -> str:
 
 def _tell(subject: _Subject, outcome: Any) -> None:
     """What is wrong with a run, and the line that runs it again."""
-    from sage.runners.simulation.watching import difference
+    from sage.runners.simulation.output_recorder import difference
 
     if outcome.error is not None:
         click.echo(f"seed {outcome.seed}: {type(outcome.error).__name__}: {outcome.error}")

@@ -109,8 +109,8 @@ def _problems(path: str, target: str, job_options: Sequence[str], dropped: bool)
 def _splits_not_read(plan: Any, parts: Sequence[bytes]) -> Iterator[str]:
     """The sources that do not name all splits any more that the checkpoint has positions in."""
     from sage.runners.engine.checkpoint.identity import stage_ids
-    from sage.runners.engine.reading.polled import not_read, reads_splits, splits_in
-    from sage.runners.state.parts import decode_part
+    from sage.runners.engine.operators.reading.polled import not_read, reads_splits, splits_in
+    from sage.runners.state.rescaling import decode_part
 
     ids = stage_ids(plan)
     for stage in plan.stages:

@@ -13,8 +13,8 @@ import apache_beam as beam
 from sage.errors import ConfigError, Location
 from sage.jobs.cli.runners import job_defaults, resolve_runner
 from sage.jobs.cli.target import Target
-from sage.runners.hosting.explanation import ExplainedStep
-from sage.runners.hosting.runner import HostRunner
+from sage.runners.driver.base_runner import HostRunner
+from sage.runners.driver.explanation import ExplainedStep
 
 __all__ = ["explain_target", "explanation_document", "explanation_text"]
 

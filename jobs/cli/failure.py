@@ -104,7 +104,7 @@ def _variable_at_fault(error: BaseException) -> str:
     """What Beam leaves out when a function cannot be pickled: which of the things it holds on to is to blame."""
     if not message_of(error).startswith("Unable to pickle fn"):
         return ""
-    from sage.runners.hosting.serialising import unpicklable_in
+    from sage.runners.driver.serialising import unpicklable_in
 
     variable = unpicklable_in(error.__traceback__)
     return f" At fault: {variable}." if variable else ""

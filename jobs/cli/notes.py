@@ -10,7 +10,7 @@ from sage.jobs.cli.say import say
 
 __all__ = ["showing_notes"]
 
-_BEGINNINGS = "sage.runners.hosting.attempts"
+_BEGINNINGS = "sage.runners.driver.attempts"
 _STEP = "sage.step."  # what a user's function logs
 
 

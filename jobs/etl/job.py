@@ -16,11 +16,10 @@ from sage.errors import ConfigError
 from sage.jobs.arguments import parse_arguments
 from sage.jobs.etl.config import EtlConfig, InputConfig, load_config
 from sage.transforms.clean import Clean, KeepFirst, key_text
-from sage.transforms.dead_letter import DeadLetter
+from sage.transforms.dead_letter import DEAD, GOOD, DeadLetter, Located, ReadResult
 from sage.transforms.io.csv_files import ReadCsv
 from sage.transforms.io.files import existing_files
 from sage.transforms.io.json_lines import ReadJsonLines, WriteJsonLines
-from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult
 from sage.transforms.io.parquet import WriteParquet
 from sage.transforms.io.sqlite import WriteToSqlite
 

@@ -15,12 +15,12 @@ from pyflink.java_gateway import get_gateway
 
 from sage.errors import WorkerLost
 from sage.handle import StepProgress
+from sage.runners.deployment.worker_spec import Order
+from sage.runners.driver.worker_reports import Reports
 from sage.runners.flink.operator import LevelFunction
 from sage.runners.flink.part import Record
-from sage.runners.hosting.order import Order
-from sage.runners.hosting.progress import join_halves, merge_progress
-from sage.runners.hosting.reports import Reports
-from sage.runners.hosting.voice import Echo, levels
+from sage.runners.worker.progress import join_halves, merge_progress
+from sage.runners.worker.worker_output import Echo, levels
 
 _MAX_PARALLELISM = 128
 _SETTINGS = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sage.runners.engine.exchange import Route, routes_of
-from sage.runners.engine.spec import Plan
+from sage.runners.engine.core.spec import Plan
+from sage.runners.engine.runtime.exchange import Route, routes_of
 
 
 def levels_of(plan: Plan) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ from typing import Any
 from pyflink.datastream import KeyedProcessFunction
 
 from sage.errors import SageError
+from sage.runners.deployment.nesting import refuse_jobs
 from sage.runners.flink.part import DRIVER, Part, Record
-from sage.runners.hosting.nesting import refuse_jobs
-from sage.runners.hosting.voice import Voice
+from sage.runners.worker.worker_output import Voice
 
 
 class _Output:

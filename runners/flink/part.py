@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.context import JobContext
-from sage.runners.engine.dataflow import Dataflow
-from sage.runners.engine.exchange import Message
-from sage.runners.engine.spec import Plan
-from sage.runners.engine.wire import decode_block, encode_block
+from sage.runners.deployment.worker_spec import Order, portable_error
+from sage.runners.engine.core.blocks import MAX_MICROS, Block
+from sage.runners.engine.core.spec import Plan
+from sage.runners.engine.operators.base.context import JobContext
+from sage.runners.engine.runtime.dataflow import Dataflow
+from sage.runners.engine.runtime.exchange import Message
+from sage.runners.engine.serde.wire import decode_block, encode_block
 from sage.runners.flink.levels import depth, inputs_of, levels_of
-from sage.runners.hosting.keyed_state import keyed_stores
-from sage.runners.hosting.metrics import cumulative
-from sage.runners.hosting.order import Order, portable_error
-from sage.runners.hosting.progress import progress_of
-from sage.runners.hosting.spilling import spill_store
-from sage.runners.hosting.worker import PROGRESS_SECONDS, close_quietly
+from sage.runners.worker.keyed_state import keyed_stores
+from sage.runners.worker.loop import PROGRESS_SECONDS, close_quietly
+from sage.runners.worker.metrics import cumulative
+from sage.runners.worker.progress import progress_of
+from sage.runners.worker.spilling import spill_store
 from sage.runtime import set_subtask
 
 DRIVER = -1

@@ -11,10 +11,10 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOpt
 
 from sage.errors import ConfigError, MissingExtra
 from sage.options import SageOptions
+from sage.runners.deployment.worker_spec import PipelineProto
+from sage.runners.driver.base_runner import HostRunner
+from sage.runners.driver.result import Running
 from sage.runners.flink.levels import depth
-from sage.runners.hosting.order import PipelineProto
-from sage.runners.hosting.result import Running
-from sage.runners.hosting.runner import HostRunner
 from sage.runners.plan import plan_pipeline
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from sage.errors import WorkerLost
-from sage.runners.hosting.credits import DRIVER
-from sage.runners.hosting.worker import CANCEL
+from sage.runners.worker.credit_exchange import DRIVER
+from sage.runners.worker.loop import CANCEL
 
 
 class Mailbox:

@@ -10,18 +10,18 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import ConfigError
 from sage.options import SageOptions
-from sage.runners.engine.context import VirtualClock
-from sage.runners.engine.spec import ParDo, Plan, TestStream
-from sage.runners.hosting.checkpoints import Durability, warn_of
-from sage.runners.hosting.clock import WallClock
-from sage.runners.hosting.nesting import check_may_start
-from sage.runners.hosting.order import PipelineProto
-from sage.runners.hosting.result import Running
-from sage.runners.hosting.runner import HostRunner, job_name
-from sage.runners.local.cluster import Cluster
-from sage.runners.local.inprocess import InProcess
+from sage.runners.deployment.nesting import check_may_start
+from sage.runners.deployment.recovery import Durability, warn_of
+from sage.runners.deployment.worker_spec import PipelineProto
+from sage.runners.driver.base_runner import HostRunner, job_name
+from sage.runners.driver.result import Running
+from sage.runners.engine.core.spec import ParDo, Plan, TestStream
+from sage.runners.engine.operators.base.context import VirtualClock
+from sage.runners.local.in_process_job import InProcess
+from sage.runners.local.multi_process_job import Cluster
 from sage.runners.local.zygote import prepare
 from sage.runners.plan import plan_pipeline
+from sage.runners.worker.clock import WallClock
 
 
 class LocalRunner(HostRunner):

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import FrameType
 
-from sage.runners.hosting import worker
-from sage.runners.hosting.credits import DRIVER
-from sage.runners.hosting.interrupts import raise_in_engine
-from sage.runners.hosting.nesting import refuse_jobs
-from sage.runners.hosting.order import Cancelled, Order, portable_error
-from sage.runners.hosting.voice import Voice
+from sage.runners.deployment.nesting import refuse_jobs
+from sage.runners.deployment.worker_spec import Cancelled, Order, portable_error
 from sage.runners.local.peers import Mailbox, writer
+from sage.runners.worker import loop as worker
+from sage.runners.worker.credit_exchange import DRIVER
+from sage.runners.worker.interrupts import raise_in_engine
+from sage.runners.worker.worker_output import Voice
 
 
 def work(driver: Connection, connections: list[Connection]) -> None:

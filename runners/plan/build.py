@@ -7,7 +7,7 @@ from typing import Any
 
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from sage.runners.engine.spec import Plan
+from sage.runners.engine.core.spec import Plan
 from sage.runners.plan.gathering import gather_small_creates
 from sage.runners.plan.passes import drop_redistributes, drop_single_flattens, expand_splittable, fuse, lift_combines
 from sage.runners.plan.read import Graph, read_graph

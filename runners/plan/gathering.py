@@ -14,8 +14,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.typehints.typecheck import AbstractDoFnWrapper
 
-from sage.runners.engine import spec
-from sage.runners.engine.spec import CollectionId
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.spec import CollectionId
 from sage.runners.plan.passes import partition_of
 from sage.runners.plan.read import Graph
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from apache_beam import coders
 
-from sage.runners.engine import spec
-from sage.runners.engine.grouping.group import fires_once
-from sage.runners.engine.keyed.keys import key_coder
-from sage.runners.engine.spec import CollectionId, StepId
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.keys import key_coder
+from sage.runners.engine.core.spec import CollectionId, StepId
+from sage.runners.engine.operators.grouping.group import fires_once
 from sage.runners.plan.read import Graph
 
 

@@ -16,8 +16,8 @@ from apache_beam.testing.test_stream import TestStream as BeamTestStream
 from apache_beam.transforms import core, environments, sideinputs
 
 from sage.errors import ConfigError, IncompatibleEnvironment, InvalidPipeline
-from sage.runners.engine import spec
-from sage.runners.engine.spec import CollectionId, StepId
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.spec import CollectionId, StepId
 
 _PRIMITIVES = common_urns.primitives
 _COMPOSITES = common_urns.composites

@@ -12,7 +12,7 @@ from apache_beam.testing.test_stream import ElementEvent, ProcessingTimeEvent, W
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from sage.runners.engine.spec import Plan, TestStream
+from sage.runners.engine.core.spec import Plan, TestStream
 
 # The service moved between the supported versions.
 _MOVED = hasattr(beam_interactive_api_pb2, "EventsRequest")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from sage.runners.hosting import worker
-from sage.runners.hosting.credits import DRIVER
-from sage.runners.hosting.nesting import refuse_jobs
-from sage.runners.hosting.order import Cancelled, Order, portable_error
+from sage.runners.deployment.nesting import refuse_jobs
+from sage.runners.deployment.worker_spec import Cancelled, Order, portable_error
 from sage.runners.ray.inbox import Inbox
+from sage.runners.worker import loop as worker
+from sage.runners.worker.credit_exchange import DRIVER
 
 
 class Worker:

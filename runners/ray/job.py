@@ -11,10 +11,10 @@ from typing import Any
 import ray
 
 from sage.errors import WorkerLost
-from sage.runners.hosting.order import Order
-from sage.runners.hosting.reports import Reports
-from sage.runners.hosting.worker import PROGRESS_SECONDS
+from sage.runners.deployment.worker_spec import Order
+from sage.runners.driver.worker_reports import Reports
 from sage.runners.ray.actor import Worker
+from sage.runners.worker.loop import PROGRESS_SECONDS
 
 # One call runs the job; peers, progress and cancellation are heard beside it.
 _THREADS = 4

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage.runners.simulation.dice import Dice
+from sage.runners.simulation.fault_schedule import Dice
 
 
 @dataclass

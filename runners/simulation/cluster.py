@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from sage.errors import Fault, SageError
+from sage.runners.driver.checkpoint_driver import Conductor
 from sage.runners.engine.checkpoint.identity import describe, stage_ids
 from sage.runners.engine.checkpoint.protocol import Ask, Coordinator, Kind, Publish, Receipt, Requested
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
-from sage.runners.engine.context import JobContext, JobOptions
-from sage.runners.engine.dataflow import Dataflow
-from sage.runners.engine.spec import Plan
-from sage.runners.hosting.conductor import Conductor
-from sage.runners.hosting.credits import DRIVER, CreditExchange
-from sage.runners.hosting.epochs import Epochs
-from sage.runners.hosting.keyed_state import keyed_stores
-from sage.runners.simulation.dice import Dice
+from sage.runners.engine.core.spec import Plan
+from sage.runners.engine.operators.base.context import JobContext, JobOptions
+from sage.runners.engine.runtime.dataflow import Dataflow
+from sage.runners.simulation.fault_schedule import Dice
 from sage.runners.simulation.network import Network
 from sage.runners.simulation.world import SimulatedClock
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.snapshots import CheckpointStore
+from sage.runners.worker.checkpointer import Epochs
+from sage.runners.worker.credit_exchange import DRIVER, CreditExchange
+from sage.runners.worker.keyed_state import keyed_stores
 from sage.runtime import set_subtask
 
 NO_LIMIT = 1 << 60  # bytes: a worker that waits for credit would wait inside its one turn

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sage.runners.simulation.dice import Crash, Dice
+from sage.runners.simulation.fault_schedule import Crash, Dice
 from sage.runners.state.objects import Disk
 
 

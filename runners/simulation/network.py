@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage.runners.simulation.dice import Dice
+from sage.runners.simulation.fault_schedule import Dice
 
 Channel = tuple[int, int]
 """Who sends, and who gets it."""

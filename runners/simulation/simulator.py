@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage.runners.engine.checkpoint.protocol import Ask, Kind
-from sage.runners.engine.spec import Plan
+from sage.runners.engine.core.spec import Plan
 from sage.runners.simulation.cluster import Cluster, Setting, Standstill
-from sage.runners.simulation.dice import Crash, Dice, Fate
+from sage.runners.simulation.fault_schedule import Crash, Dice, Fate
 from sage.runners.simulation.world import World
 from sage.runners.state.objects import LocalObjects
 from sage.runners.state.snapshots import CheckpointStore

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage.errors import DataLoss
-from sage.runners.hosting.clock import beam_time
 from sage.runners.simulation.broker import SimulatedBroker
-from sage.runners.simulation.dice import Dice
 from sage.runners.simulation.disk import SimulatedDisk
+from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.worker.clock import beam_time
 from sage.runtime import set_clock
 from sage.transactions import SinkContext, TransactionalDoFn
 

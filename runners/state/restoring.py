@@ -13,7 +13,7 @@ from sage.runners.engine.checkpoint.protocol import Receipt
 from sage.runners.engine.checkpoint.snapshot import StageState
 from sage.runners.state.manifests import MANIFEST, Manifest, manifest_of
 from sage.runners.state.objects import Objects, objects_at
-from sage.runners.state.parts import Deal, Part, decode_part, states_of
+from sage.runners.state.rescaling import Deal, Part, decode_part, states_of
 
 _LISTED = 5
 _CHECKPOINT = re.compile(r"chk-(\d{8,})/(.*)")

@@ -32,7 +32,7 @@ from sage.runners.engine.checkpoint.protocol import Kind, Receipt
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.state.manifests import MANIFEST, Manifest, manifest_bytes, manifest_of, moved, renamed
 from sage.runners.state.objects import Objects, objects_at
-from sage.runners.state.parts import Deal, encode_part
+from sage.runners.state.rescaling import Deal, encode_part
 from sage.runners.state.restoring import (
     epoch_of,
     epochs_in,

@@ -57,62 +57,62 @@ BEAM_PUBLIC = (
 )
 # The plan reads Beam's protos, so it may know all of Beam. Who else knows what, and why.
 BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
-    "runners/engine/reading/bounded.py": {
+    "runners/engine/operators/reading/bounded.py": {
         "apache_beam.io.iobase._SDFBoundedSourceRestrictionProvider": "a bounded source is known by what wraps it",
         "apache_beam.runners.common.DoFnSignature": "which parameter of a DoFn is the restriction",
     },
-    "runners/engine/compiled/recognise.py": {
+    "runners/engine/codegen/recognise.py": {
         "apache_beam.internal.util.insert_values_in_args": "constants go into a call where Beam puts them",
         "apache_beam.runners.common": "a step is plain when Beam's own way of calling it is the known one",
         "apache_beam.transforms.core._DoFnParam": "a parameter that asks for something stops a step from being plain",
     },
-    "runners/engine/context.py": {
+    "runners/engine/operators/base/context.py": {
         "apache_beam.metrics.execution.MetricsContainer": "what a user's counter writes to while a step runs",
     },
-    "runners/engine/metrics.py": {
+    "runners/engine/operators/base/metrics.py": {
         "apache_beam.metrics.execution.MetricsContainer": "what a user's counter writes to while a step runs",
         "apache_beam.runners.worker.statesampler": "a user's counter finds its step through the tracker set here",
     },
-    "runners/engine/ops.py": {
+    "runners/engine/operators/base/operator.py": {
         "apache_beam.runners.common.DoFnRunner": "the general way to run a step is Beam's own",
         "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
         "apache_beam.runners.worker.operations.InefficientExecutionWarning": "what Beam warns of batches made anew",
     },
-    "runners/engine/views.py": {
+    "runners/engine/operators/side_inputs/views.py": {
         "apache_beam.portability.common_urns": "the access pattern of a side input is told by its URN",
         "apache_beam.transforms.sideinputs._global_window_mapping_fn": "a mapping known to ignore the window",
     },
-    "runners/engine/reading/splittable.py": {
+    "runners/engine/operators/reading/splittable.py": {
         "apache_beam.runners.common.DoFnSignature": "which parameter of a DoFn is the restriction",
         "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
     },
-    "runners/engine/checks.py": {
+    "runners/engine/operators/base/type_checks.py": {
         "apache_beam.runners.common.Receiver": "what Beam's DoFnRunner hands its outputs to",
         "apache_beam.typehints.decorators._check_instance_type": "a sampled value is checked as Beam checks it",
     },
-    "runners/hosting/result.py": {
+    "runners/driver/result.py": {
         "apache_beam.metrics.cells": "the types of what a user gets from querying metrics",
         "apache_beam.metrics.execution.MetricResult": "what a user gets from querying metrics",
     },
-    "runners/hosting/runner.py": {
+    "runners/driver/base_runner.py": {
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is serialised",
         "apache_beam.runners.common.group_by_key_input_visitor": "Beam's own check of what is grouped (2.61)",
         "apache_beam.runners.pipeline_utils": "Beam's own check of what is grouped (newest)",
     },
-    "runners/hosting/textlines.py": {
+    "runners/worker/text_lines.py": {
         "apache_beam.io.filebasedsource._SingleFileSource": "a text source is known by its exact classes",
         "apache_beam.io.textio._TextSource": "a text source is known by its exact classes",
     },
-    "runners/engine/pickling.py": {
+    "runners/engine/serde/pickling.py": {
         "apache_beam.internal.cloudpickle_pickler": "a class in a value must be the one that came with a function",
     },
-    "runners/hosting/metrics.py": {
+    "runners/worker/metrics.py": {
         "apache_beam.utils.histogram.Histogram": "a histogram goes to the driver without its lock",
     },
-    "runners/simulation/watching.py": {
+    "runners/simulation/output_recorder.py": {
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is serialised",
     },
-    "runners/hosting/order.py": {
+    "runners/deployment/worker_spec.py": {
         "apache_beam.internal.pickler": "cloudpickle is chosen before the pipeline is read",
         "apache_beam.portability.api.beam_runner_api_pb2": "a pipeline travels to a worker as Beam's proto",
     },

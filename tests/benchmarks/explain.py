@@ -27,7 +27,7 @@ import apache_beam.examples
 
 from sage.jobs.cli.explaining import explain_target
 from sage.jobs.etl.sample import write_sample
-from sage.runners.hosting.explanation import ExplainedStep
+from sage.runners.driver.explanation import ExplainedStep
 from sage.runners.local import LocalRunner
 
 JOBS = ("sage.jobs.etl", "sage.jobs.orders", "sage.jobs.stdlib_report")

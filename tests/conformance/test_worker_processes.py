@@ -21,7 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from sage.errors import StepError, WorkerLost
 from sage.handle import StepProgress
-from sage.runners.hosting import result as results
+from sage.runners.driver import result as results
 from sage.runners.local import LocalRunner
 from tests.patience import patience
 

@@ -18,7 +18,7 @@ from sage.sources import ReadStream
 from sage.transforms.dead_letter import DeadLetter
 from sage.transforms.io.kafka import KafkaHeader, KafkaRecord, ReadFromKafka, shared
 from sage.transforms.io.kafka.bounded import FirstRecords
-from sage.transforms.io.kafka.opening import CLIENTS
+from sage.transforms.io.kafka.client_factory import CLIENTS
 from sage.transforms.io.kafka.source import KafkaSource, PartitionReader, Split
 from tests.kafka.broker import SASL_PASSWORD, SASL_USER, Broker
 from tests.kafka.cluster import Cluster

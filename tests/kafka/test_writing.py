@@ -10,7 +10,7 @@ import pytest
 from sage.errors import ConfigError, Fault, StepError
 from sage.runners.local import LocalRunner
 from sage.transforms.io.kafka import KafkaHeader, KafkaRecord, WriteToKafka
-from sage.transforms.io.kafka.opening import CLIENTS
+from sage.transforms.io.kafka.client_factory import CLIENTS
 from tests.kafka.cluster import Cluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

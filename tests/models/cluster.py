@@ -13,13 +13,13 @@ import apache_beam as beam
 from apache_beam.internal import pickler
 from apache_beam.transforms import environments
 
-from sage.runners.engine.context import JobContext, JobOptions
-from sage.runners.engine.dataflow import Dataflow
-from sage.runners.engine.spec import Plan
-from sage.runners.hosting import worker
-from sage.runners.hosting.clock import WallClock
-from sage.runners.hosting.credits import CreditExchange
+from sage.runners.engine.core.spec import Plan
+from sage.runners.engine.operators.base.context import JobContext, JobOptions
+from sage.runners.engine.runtime.dataflow import Dataflow
 from sage.runners.plan import plan_pipeline
+from sage.runners.worker import loop as worker
+from sage.runners.worker.clock import WallClock
+from sage.runners.worker.credit_exchange import CreditExchange
 from tests.patience import patience
 
 

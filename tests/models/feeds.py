@@ -10,13 +10,13 @@ import apache_beam as beam
 from apache_beam.internal import pickler
 from apache_beam.transforms import environments
 
-from sage.runners.engine.blocks import MIN_MICROS
-from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
-from sage.runners.engine.dataflow import Dataflow
-from sage.runners.engine.grouping.group import GroupRoot
-from sage.runners.hosting.credits import CreditExchange
+from sage.runners.engine.core.blocks import MIN_MICROS
+from sage.runners.engine.operators.base.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.operators.grouping.group import GroupRoot
+from sage.runners.engine.runtime.dataflow import Dataflow
 from sage.runners.plan import plan_pipeline
-from sage.runners.simulation.dice import Dice
+from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.worker.credit_exchange import CreditExchange
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 
 SECOND = 1_000_000

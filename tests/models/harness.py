@@ -8,11 +8,11 @@ from typing import Any
 from apache_beam import coders
 from apache_beam.transforms.core import Windowing
 
-from sage.runners.engine import spec
-from sage.runners.engine.blocks import Block
-from sage.runners.engine.context import JobContext, JobOptions, TaskContext, VirtualClock
-from sage.runners.engine.ops import Op, Output
-from sage.runners.engine.root import Root
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.blocks import Block
+from sage.runners.engine.operators.base.context import JobContext, JobOptions, TaskContext, VirtualClock
+from sage.runners.engine.operators.base.operator import Op, Output
+from sage.runners.engine.operators.base.root import Root
 from tests.models.spill_store import MemoryStore
 
 INPUT, OUTPUT = spec.CollectionId("in"), spec.CollectionId("out")

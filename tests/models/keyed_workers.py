@@ -11,13 +11,13 @@ import apache_beam as beam
 from apache_beam.transforms.window import WindowFn
 from apache_beam.utils.timestamp import Timestamp
 
-from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.checkpoint.snapshot import RootState, StageState
-from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
-from sage.runners.engine.exchange import KEY_GROUPS, worker_of
-from sage.runners.engine.keyed.keys import KeyIds, key_coder
-from sage.runners.engine.keyed.store import KeyedStore
-from sage.runners.engine.task import Task
+from sage.runners.engine.core.blocks import MIN_MICROS, Block
+from sage.runners.engine.core.key_groups import KEY_GROUPS, worker_of
+from sage.runners.engine.core.keyed_store import KeyedStore
+from sage.runners.engine.core.keys import KeyIds, key_coder
+from sage.runners.engine.operators.base.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.runtime.task import Task
 from sage.runners.plan import plan_pipeline
 
 Stores = Callable[[str], KeyedStore]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sage.runners.engine.blocks import MIN_MICROS, Block
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
-from sage.runners.engine.exchange import KEY_GROUPS, worker_of
-from sage.runners.engine.keyed.keys import KeyIds
-from sage.runners.engine.spilling.spill import SpillStore
+from sage.runners.engine.core.blocks import MIN_MICROS, Block
+from sage.runners.engine.core.key_groups import KEY_GROUPS, worker_of
+from sage.runners.engine.core.keys import KeyIds
+from sage.runners.engine.memory.manager import SpillStore
 from tests.models.harness import Harness
 
 

@@ -11,10 +11,10 @@ from apache_beam.transforms.window import FixedWindows, IntervalWindow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage.runners.engine import spec
-from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.grouping.combine import MergeRoot
-from sage.runners.engine.grouping.group import GroupRoot
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.blocks import MAX_MICROS, Block
+from sage.runners.engine.operators.grouping.combine import MergeRoot
+from sage.runners.engine.operators.grouping.group import GroupRoot
 from tests.models.grouping import Grouping
 from tests.models.harness import INPUT, OUTPUT, Harness
 

@@ -23,13 +23,13 @@ from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage.runners.engine import spec
-from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.grouping.combine import MergeRoot
-from sage.runners.engine.grouping.group import GroupRoot
-from sage.runners.engine.grouping.merging import MergingRoot
-from sage.runners.engine.grouping.triggered import TriggeredRoot
-from sage.runners.engine.keyed.keys import KeyIds
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.blocks import MAX_MICROS, Block
+from sage.runners.engine.core.keys import KeyIds
+from sage.runners.engine.operators.grouping.combine import MergeRoot
+from sage.runners.engine.operators.grouping.group import GroupRoot
+from sage.runners.engine.operators.grouping.merging import MergingRoot
+from sage.runners.engine.operators.grouping.triggered import TriggeredRoot
 from tests.models.harness import INPUT, OUTPUT, Harness
 from tests.models.recovery import Workers
 

@@ -11,10 +11,10 @@ from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage.runners.engine import spec
-from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.grouping.merging import MergingRoot, fires_once_merged
-from sage.runners.engine.grouping.triggered import TriggeredRoot
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.blocks import MAX_MICROS, Block
+from sage.runners.engine.operators.grouping.merging import MergingRoot, fires_once_merged
+from sage.runners.engine.operators.grouping.triggered import TriggeredRoot
 from tests.models.harness import INPUT, OUTPUT, Harness
 
 STEP = spec.GroupByKey(spec.StepId("group"), "group", (INPUT,), {None: OUTPUT})

@@ -25,8 +25,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage.runners.engine.context import VirtualClock
-from sage.runners.engine.grouping.panes import KeyPanes, PaneDriver
+from sage.runners.engine.operators.base.context import VirtualClock
+from sage.runners.engine.operators.grouping.trigger_runner import KeyPanes, PaneDriver
 
 COUNTS = st.integers(1, 4).map(AfterCount)
 TRIGGERS = st.recursive(

@@ -15,14 +15,14 @@ from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage.runners.engine import spec
-from sage.runners.engine.blocks import MAX_MICROS, Block
-from sage.runners.engine.grouping.group import GroupRoot
-from sage.runners.engine.keyed.keys import KeyIds
-from sage.runners.engine.ops import Output
-from sage.runners.engine.root import Root
-from sage.runners.engine.sides import GatedRoot
-from sage.runners.engine.views import SideView, make_view
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.blocks import MAX_MICROS, Block
+from sage.runners.engine.core.keys import KeyIds
+from sage.runners.engine.operators.base.operator import Output
+from sage.runners.engine.operators.base.root import Root
+from sage.runners.engine.operators.grouping.group import GroupRoot
+from sage.runners.engine.operators.side_inputs.gate import GatedRoot
+from sage.runners.engine.operators.side_inputs.views import SideView, make_view
 from tests.models.harness import INPUT, OUTPUT, Harness
 from tests.models.recovery import Workers
 

@@ -13,7 +13,7 @@ import pytest
 
 from sage.transactions import SinkContext
 from sage.transforms.io.kafka import ReadFromKafka
-from sage.transforms.io.kafka.opening import CLIENTS
+from sage.transforms.io.kafka.client_factory import CLIENTS
 from sage.transforms.io.kafka.source import KafkaSource, PartitionReader, Split
 from tests.kafka.broker import Broker
 from tests.kafka.cluster import Cluster

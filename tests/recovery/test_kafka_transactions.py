@@ -17,7 +17,7 @@ import pytest
 from sage.errors import DataLoss
 from sage.transactions import Later, SinkContext
 from sage.transforms.io.kafka import WriteToKafka
-from sage.transforms.io.kafka.opening import CLIENTS
+from sage.transforms.io.kafka.client_factory import CLIENTS
 from sage.transforms.io.kafka.sink import ExactlyOnce, NotWritten
 from tests.kafka.cluster import Cluster
 from tests.patience import patience

@@ -16,8 +16,8 @@ from typing import Any
 from sage.runners.simulation.world import World, world
 from sage.transactions import SinkContext
 from sage.transforms.io.kafka import sink as product
+from sage.transforms.io.kafka.admin import Fenced, Transaction
 from sage.transforms.io.kafka.clients import Partition, WriteFailed
-from sage.transforms.io.kafka.control import Fenced, Transaction
 from sage.transforms.io.kafka.sink import ExactlyOnce, Writing
 from sage.transforms.io.kafka.transactions import Prepared, is_heir
 
@@ -97,7 +97,7 @@ def _broker() -> _Broker:
 
 
 class _Control:
-    """Stands where `sage.transforms.io.kafka.control.Control` does."""
+    """Stands where `sage.transforms.io.kafka.admin.Control` does."""
 
     def __init__(self, config: dict[str, str], patience_s: float = 0.0) -> None:
         pass

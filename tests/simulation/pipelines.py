@@ -13,7 +13,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import FixedWindows, Sessions
 
-from sage.runners.engine.spec import Plan
+from sage.runners.engine.core.spec import Plan
 from sage.runners.plan import plan_pipeline
 from sage.runners.simulation.simulator import Scenario
 from sage.runners.simulation.world import Recorder

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage.runners.engine import build
 from sage.runners.engine.checkpoint.snapshot import RootState
-from sage.runners.engine.keyed.stateful import StatefulRoot
+from sage.runners.engine.operators.keyed.stateful import StatefulRoot
+from sage.runners.engine.runtime import build
 from sage.runners.simulation.simulator import length, simulate, uninterrupted
 from sage.sources import SplitReader
 from tests.simulation.parts import EventReader, Events, FileSink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage.runners.simulation.dice import Dice
+from sage.runners.simulation.fault_schedule import Dice
 from sage.runners.simulation.world import World
 from sage.runners.state.objects import LocalObjects
 from sage.transforms.io.storage import Folder

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from sage.importing import on_first_use
 
 if TYPE_CHECKING:
+    from sage.transforms.dead_letter import Located as Located
+    from sage.transforms.dead_letter import ReadResult as ReadResult
     from sage.transforms.io.avro import WriteAvro as WriteAvro
     from sage.transforms.io.csv_files import ReadCsv as ReadCsv
     from sage.transforms.io.files import FileSink as FileSink
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from sage.transforms.io.files import existing_files as existing_files
     from sage.transforms.io.json_lines import ReadJsonLines as ReadJsonLines
     from sage.transforms.io.json_lines import WriteJsonLines as WriteJsonLines
-    from sage.transforms.io.lines import Located as Located
-    from sage.transforms.io.lines import ReadResult as ReadResult
     from sage.transforms.io.parquet import WriteParquet as WriteParquet
     from sage.transforms.io.postgres import WriteToPostgres as WriteToPostgres
     from sage.transforms.io.sqlite import WriteToSqlite as WriteToSqlite

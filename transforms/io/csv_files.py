@@ -6,12 +6,12 @@ from typing import Any
 import apache_beam as beam
 
 from sage.errors import ConfigError
-from sage.transforms.dead_letter import DeadLetter, shorten
+from sage.transforms.dead_letter import DEAD, GOOD, DeadLetter, Located, ReadResult, shorten
 from sage.transforms.io.csv_dialect import CsvDialect
 from sage.transforms.io.csv_head import Head, find_head
 from sage.transforms.io.csv_rows import Refused, Rows, Table
 from sage.transforms.io.decompression import DamagedFile, chunks_of, foreign_content
-from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult, as_text, each
+from sage.transforms.io.lines import as_text, each
 from sage.transforms.io.listing import Paths, find_files
 from sage.transforms.io.ranges import FileRange, LineBlocks, LineCounts, damaged_file, file_ranges
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import apache_beam as beam
 
-from sage.transforms.dead_letter import DeadLetter, shorten
+from sage.transforms.dead_letter import DEAD, GOOD, DeadLetter, Located, ReadResult, shorten
 from sage.transforms.io.decompression import DamagedFile
 from sage.transforms.io.files import FileSink
 from sage.transforms.io.formats import Lines, as_record
-from sage.transforms.io.lines import DEAD, GOOD, Located, ReadResult, as_text, each
+from sage.transforms.io.lines import as_text, each
 from sage.transforms.io.listing import Paths, find_files
 from sage.transforms.io.ranges import FileRange, LineBlocks, LineCounts, damaged_file, file_ranges
 from sage.transforms.io.text import SortedLines, line_order

@@ -15,9 +15,9 @@ import apache_beam as beam
 from apache_beam import coders
 from apache_beam.transforms.userstate import get_dofn_specs
 
-from sage.runners.engine import spec
-from sage.runners.engine.exchange import KEY_GROUPS
-from sage.runners.engine.keyed.keys import key_coder, value_coder
+from sage.runners.engine.core import spec
+from sage.runners.engine.core.key_groups import KEY_GROUPS
+from sage.runners.engine.core.keys import key_coder, value_coder
 from sage.transactions import TransactionalDoFn
 
 KEY_HASH = "crc32 of the canonical key, 1"

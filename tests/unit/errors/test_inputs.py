@@ -165,7 +165,7 @@ def test_a_captured_connection_is_refused_and_named():
 
 
 def test_the_variable_at_fault_is_found_in_what_a_function_holds():
-    from sage.runners.hosting.serialising import culprit
+    from sage.runners.driver.serialising import culprit
 
     connection = sqlite3.connect(":memory:")
 

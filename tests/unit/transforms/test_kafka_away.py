@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from sage.transforms.io.kafka import control
-from sage.transforms.io.kafka.control import Control
-from sage.transforms.io.kafka.quiet import Seldom
+from sage.transforms.io.kafka import admin as control
+from sage.transforms.io.kafka.admin import Control
+from sage.transforms.io.kafka.log_filters import Seldom
 
 
 def test_a_line_of_code_that_complains_again_and_again_is_heard_once_in_a_while(

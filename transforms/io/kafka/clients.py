@@ -2,7 +2,7 @@
 
 kafka-python is the default: pure Python, nothing to build. confluent-kafka (librdkafka) is several times faster. A
 client moves records; everything else (offsets, groups, what a transaction has come to) is asked of the broker through
-kafka-python, whichever client moves them (`sage.transforms.io.kafka.control`).
+kafka-python, whichever client moves them (`sage.transforms.io.kafka.admin`).
 """
 
 from __future__ import annotations

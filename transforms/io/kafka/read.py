@@ -10,14 +10,13 @@ from apache_beam.typehints import Tuple
 
 from sage.errors import ConfigError
 from sage.sources import ReadStream, StreamSource
-from sage.transforms.dead_letter import DeadLetter
+from sage.transforms.dead_letter import DEAD, GOOD, DeadLetter, ReadResult
 from sage.transforms.io.kafka import config as configs
 from sage.transforms.io.kafka import source as sources
 from sage.transforms.io.kafka.bounded import FirstRecords
+from sage.transforms.io.kafka.client_factory import check_client
 from sage.transforms.io.kafka.clients import Partition
-from sage.transforms.io.kafka.opening import check_client
 from sage.transforms.io.kafka.records import BYTES, KafkaRecord, deserializer
-from sage.transforms.io.lines import DEAD, GOOD, ReadResult
 
 __all__ = ["ReadFromKafka"]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from sage.errors import DataLoss
+from sage.transforms.io.kafka.admin import Control
 from sage.transforms.io.kafka.clients import Chunk, Consumer, OutOfRange, Partition
-from sage.transforms.io.kafka.control import Control
 
 __all__ = ["Ends", "SharedConsumer", "Watcher"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from sage.errors import ConfigError, Fault, SageError
 from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
+from sage.transforms.io.kafka.admin import Control, Fenced
 from sage.transforms.io.kafka.checking import checked_pairs, checked_record
+from sage.transforms.io.kafka.client_factory import open_producer
 from sage.transforms.io.kafka.clients import Producer, WriteFailed
-from sage.transforms.io.kafka.control import Control, Fenced
-from sage.transforms.io.kafka.opening import open_producer
 from sage.transforms.io.kafka.records import KafkaHeader, KafkaRecord
 from sage.transforms.io.kafka.transactions import (
     Prepared,

@@ -11,10 +11,10 @@ from typing import Any
 from sage.errors import ConfigError, SageError
 from sage.sources import Batch, SplitReader, StreamSource
 from sage.transforms.dead_letter import DeadLetter, shorten
+from sage.transforms.io.kafka.admin import Control
+from sage.transforms.io.kafka.client_factory import open_consumer
 from sage.transforms.io.kafka.clients import Chunk, OutOfRange, Partition
-from sage.transforms.io.kafka.control import Control
 from sage.transforms.io.kafka.event_time import BEFORE_ALL, EventTime
-from sage.transforms.io.kafka.opening import open_consumer
 from sage.transforms.io.kafka.records import LOG_APPEND_TIME, KafkaRecord
 from sage.transforms.io.kafka.shared import SharedConsumer, Watcher, as_loss
 

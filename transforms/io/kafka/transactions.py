@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from sage.errors import DataLoss
 from sage.transactions import SinkContext
+from sage.transforms.io.kafka.admin import ABORTED, COMMITTED, ONGOING, Control, Fenced
 from sage.transforms.io.kafka.clients import Partition
-from sage.transforms.io.kafka.control import ABORTED, COMMITTED, ONGOING, Control, Fenced
 
 __all__ = ["Prepared", "commit", "ended", "is_heir", "is_orphan", "prepared", "see_committed", "transactional_id"]
 

@@ -8,7 +8,7 @@ import apache_beam as beam
 
 from sage.errors import ConfigError
 from sage.transforms.io.kafka import config as configs
-from sage.transforms.io.kafka.opening import check_client
+from sage.transforms.io.kafka.client_factory import check_client
 from sage.transforms.io.kafka.records import BYTES, serializer
 from sage.transforms.io.kafka.sink import AtLeastOnce, ExactlyOnce, Writing
 

@@ -12,7 +12,7 @@ from sage.jobs.cli.target import Target
 from sage.runners.engine.checkpoint.identity import describe
 from sage.runners.engine.checkpoint.protocol import Kind
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot
-from sage.runners.engine.wire import encode_row
+from sage.runners.engine.serde.wire import encode_row
 from sage.runners.state.snapshots import CheckpointStore
 
 COUNTS = """

@@ -6,7 +6,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from sage.runners.engine.spec import Plan
+from sage.runners.engine.core.spec import Plan
 from sage.runners.flink.levels import depth, inputs_of, levels_of
 from sage.runners.local import LocalRunner
 from sage.runners.plan import plan_pipeline

@@ -15,10 +15,10 @@ import apache_beam as beam
 import pytest
 
 from sage.errors import StepError
-from sage.runners.engine.context import JobOptions
+from sage.runners.deployment.worker_spec import Order
+from sage.runners.engine.operators.base.context import JobOptions
 from sage.runners.flink.levels import depth
 from sage.runners.flink.part import DRIVER, Part, Record
-from sage.runners.hosting.order import Order
 from sage.runners.local import LocalRunner
 
 

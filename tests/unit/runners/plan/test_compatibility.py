@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
 from apache_beam.testing.util import assert_that, equal_to
 
-from sage.runners.engine import spec
+from sage.runners.engine.core import spec
 from sage.runners.local import LocalRunner
 from sage.runners.plan import plan_pipeline
 from sage.runners.plan.compatibility import as_of

@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from sage.runners.engine import spec
+from sage.runners.engine.core import spec
 from sage.runners.plan import plan_pipeline
 from sage.runners.plan.created import created_in
 

@@ -10,7 +10,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import window
 
-from sage.runners.engine import spec
+from sage.runners.engine.core import spec
 from sage.runners.plan import plan_pipeline
 
 Build = Callable[[Any], Any]

@@ -13,7 +13,7 @@ import pytest
 from sage.errors import CheckpointError, ConfigError
 from sage.runners.engine.checkpoint.protocol import Kind, Receipt
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot
-from sage.runners.engine.exchange import KEY_GROUPS, worker_of
+from sage.runners.engine.core.key_groups import KEY_GROUPS, worker_of
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.objects import LocalObjects, objects_at
 from sage.runners.state.restoring import verified

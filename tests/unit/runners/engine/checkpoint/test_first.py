@@ -11,10 +11,10 @@ from apache_beam.internal import pickler
 from apache_beam.transforms import environments
 
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot
-from sage.runners.engine.context import JobContext, JobOptions, VirtualClock
-from sage.runners.engine.dataflow import Dataflow
-from sage.runners.engine.spec import Plan
-from sage.runners.engine.wire import decode_row
+from sage.runners.engine.core.spec import Plan
+from sage.runners.engine.operators.base.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.runtime.dataflow import Dataflow
+from sage.runners.engine.serde.wire import decode_row
 from sage.runners.plan import plan_pipeline
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 

@@ -14,7 +14,7 @@ from apache_beam.transforms import environments
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 
 from sage.runners.engine.checkpoint.identity import coder_form, compatible, describe, stage_ids, step_id, unnamed
-from sage.runners.engine.spec import Plan
+from sage.runners.engine.core.spec import Plan
 from sage.runners.plan import plan_pipeline
 from sage.transactions import TransactionalDoFn
 

@@ -1,0 +1,1 @@
+"""The submitting process: supervises a job, drives its checkpoints, gathers its reports."""

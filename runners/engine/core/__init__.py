@@ -1,0 +1,1 @@
+"""What everything else of the engine speaks of: steps, blocks, windows, keys, key groups, sizes."""

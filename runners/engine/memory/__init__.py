@@ -1,0 +1,1 @@
+"""The memory that groupings share, and what of it is on disk."""

@@ -1,0 +1,1 @@
+"""The contracts that every operator keeps, and what they are handed."""

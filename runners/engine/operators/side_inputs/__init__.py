@@ -1,0 +1,1 @@
+"""Side inputs: their views, and the gate that holds elements back until a view is ready."""

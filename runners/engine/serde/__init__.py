@@ -1,0 +1,1 @@
+"""Values, windows and blocks as bytes that mean the same in another process."""

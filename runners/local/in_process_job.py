@@ -1,0 +1,138 @@
+"""A job in the calling process and thread."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from sage.handle import ExecutionPath, StepProgress
+from sage.runners.deployment.recovery import Checkpoints, Durability
+from sage.runners.driver.checkpoint_driver import Conductor
+from sage.runners.driver.job_supervisor import Steered
+from sage.runners.engine.core.spec import Plan
+from sage.runners.engine.operators.base.context import JobContext, JobOptions, VirtualClock
+from sage.runners.engine.runtime.dataflow import Dataflow
+from sage.runners.worker.checkpointer import Epochs
+from sage.runners.worker.clock import WallClock, beam_time
+from sage.runners.worker.keyed_state import keyed_stores
+from sage.runners.worker.loop import close_quietly, patient_collector, quick_switches
+from sage.runners.worker.metrics import cumulative, merge_metrics
+from sage.runners.worker.progress import Pulse, progress_of, pulse_of
+from sage.runners.worker.spilling import spill_store
+from sage.runners.worker.text_lines import fast_read
+from sage.runtime import set_clock
+
+MOST_SLEPT = 0.1  # s; a job that is cancelled is to notice
+
+
+class InProcess(Steered):
+    """Runs a job on one worker, which is this process.
+
+    Args:
+        plan: makes what to run; each attempt needs functions that were never used.
+        clock: processing time.
+        options: how the job is to run.
+        durability: what is for the case that it fails.
+        spill_dir: the folder for what spills; None for the system's temporary folder.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[], Plan],
+        clock: WallClock | VirtualClock,
+        options: JobOptions,
+        durability: Durability,
+        spill_dir: str | None,
+    ) -> None:
+        super().__init__(durability)
+        self._plan = plan
+        self._clock = clock
+        self._options = options
+        self._job: JobContext | None = None
+        self._spill_dir = spill_dir
+        self._flow: Dataflow | None = None
+        self._ended = False
+
+    def progress(self) -> Sequence[StepProgress]:
+        """One entry for each step, in the order of the plan."""
+        return [] if self._flow is None else progress_of(self._flow, "DONE" if self._ended else "RUNNING")
+
+    def metrics(self) -> dict[str, Any]:
+        """The cumulative data of every metric cell."""
+        return merge_metrics([] if self._job is None else [cumulative(self._job)])
+
+    def paths(self) -> Mapping[str, ExecutionPath]:
+        """Which way each step runs."""
+        return {} if self._job is None else dict(self._job.paths)  # type: ignore[arg-type]
+
+    def reasons(self) -> Mapping[str, str]:
+        """Why steps run the general way."""
+        return {} if self._job is None else dict(self._job.reasons)
+
+    def pulse(self) -> Pulse:
+        """How far the job has come."""
+        return Pulse() if self._flow is None else pulse_of(self._flow)
+
+    def run(self) -> None:
+        """Runs the job to its end, or until it is cancelled."""
+        # In a context of its own: the clock that user code sees is this job's, and no longer than the job runs.
+        contextvars.copy_context().run(self._attempts.run, self._attempt)
+
+    def _attempt(self, kept: Checkpoints) -> None:
+        plan = self._plan()
+        kept.check(plan)
+        with spill_store(self._options.memory_bytes, self._spill_dir) as store, keyed_stores(self._options) as keyed:
+            job = self._job = JobContext(self._clock, self._options, store, fast_read, keyed=keyed)
+            previous = job.tracker.install()
+            try:
+                with patient_collector(), quick_switches(), self._time():
+                    self._run(plan, job, kept)
+            finally:
+                job.tracker.restore(previous)
+
+    def _time(self) -> AbstractContextManager[None]:
+        """Gives user code the time of a virtual clock."""
+        if not isinstance(self._clock, VirtualClock):
+            return nullcontext()
+        set_clock(self._clock.now_seconds)
+        return beam_time(self._clock)
+
+    def _run(self, plan: Plan, job: JobContext, kept: Checkpoints) -> None:
+        flow = self._flow = Dataflow(plan, job)
+        now = self._clock.now_micros
+        epochs = Epochs(flow, 0, kept.writer(plan, 0, 1), lambda fact: conductor.tell(fact))
+        conductor = self._conductor = Conductor.of(kept, self._attempts.store, plan, 1, epochs.obey, now, prompt=True)
+        failed = "the job failed"
+        try:
+            with kept.loaded(plan, 0, 1) as states:
+                flow.open(states)
+            self._loop(flow, epochs, conductor)
+            failed = ""
+        finally:
+            epochs.close()
+            self._close(conductor, failed)
+            if failed:
+                close_quietly(flow)
+        flow.close()
+        self._ended = epochs.over
+
+    def _loop(self, flow: Dataflow, epochs: Epochs, conductor: Conductor) -> None:
+        clock = self._clock
+        while not self._cancelled:
+            conductor.attend()
+            epochs.attend()
+            if epochs.over:
+                return
+            if flow.step():
+                continue
+            epochs.rest()
+            wakeup = flow.next_wakeup()
+            if isinstance(clock, VirtualClock):
+                if wakeup is not None:
+                    clock.micros = max(clock.micros, wakeup)
+                continue
+            times = [at for at in (wakeup, conductor.due()) if at is not None]
+            wait = (min(times) - clock.now_micros()) / 1e6 if times else MOST_SLEPT
+            conductor.attend(min(max(wait, 0.0), MOST_SLEPT))

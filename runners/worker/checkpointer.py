@@ -1,0 +1,121 @@
+"""A worker's side of checkpoints: it obeys the driver, and stores what its stages hold.
+
+What the driver says is kept until no stage is at work, and is then done in the order it was said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+
+from sage.runners.engine.checkpoint.protocol import (
+    Acknowledged,
+    Complete,
+    Declined,
+    Drain,
+    Ended,
+    Fact,
+    Receipt,
+    Start,
+)
+from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot
+from sage.runners.engine.runtime.dataflow import Dataflow
+from sage.transactions import Later
+
+Command = Start | Complete | Drain
+Write = Callable[[int, Mapping[int, StageSnapshot]], Receipt]
+"""Stores the snapshots of an epoch, by stage."""
+
+NOTHING = Receipt("", 0, 0, True)
+
+
+class Epochs:
+    """State: what the driver said and is not done yet; whether the job is over for this worker.
+
+    Args:
+        flow: the stages of this worker.
+        worker: which worker this is.
+        write: stores snapshots, in a thread of its own; None where there is no place for them.
+        tell: takes facts to the coordinator; called from any thread.
+        beside: runs what stores; None for a thread of its own.
+    """
+
+    def __init__(
+        self,
+        flow: Dataflow,
+        worker: int,
+        write: Write | None,
+        tell: Callable[[Fact], None],
+        beside: Executor | None = None,
+    ) -> None:
+        self._flow = flow
+        self._worker = worker
+        self._write = write
+        self._tell = tell
+        self._said: deque[Command] = deque()
+        self._ended = False
+        self._thread = None if write is None else beside or ThreadPoolExecutor(1, "checkpoint")
+        self.over = False
+        flow.on_snapshots(self._taken)
+
+    def obey(self, command: Command) -> None:
+        """Takes a command; it is done by `attend`."""
+        self._said.append(command)
+
+    def attend(self) -> None:
+        """Does what was said. Called between two pieces of work."""
+        while self._said:
+            command = self._said.popleft()
+            if isinstance(command, Start):
+                self._flow.checkpoint(Barrier(command.epoch, command.whole))
+            elif isinstance(command, Complete):
+                self._settle(self._flow.durable(), command.final)
+                self.over = command.final
+            else:
+                self._flow.drain()
+
+    def _settle(self, commits: Sequence[Later], final: bool) -> None:
+        for commit in commits:
+            if final or self._thread is None:
+                commit.told()
+            else:
+                self._thread.submit(_tried, commit)
+
+    def rest(self) -> None:
+        """There is nothing to do: says so, once, if nothing will ever come."""
+        if not self._ended and self._flow.finished:
+            self._ended = True
+            self._tell(Ended(self._worker))
+
+    def close(self) -> None:
+        """Waits for what is being stored and committed."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _taken(self, barrier: Barrier, snapshots: Mapping[int, StageSnapshot]) -> None:
+        if self._thread is None:
+            self._tell(Acknowledged(self._worker, barrier.epoch, NOTHING))
+        else:
+            self._thread.submit(self._store, barrier, snapshots)
+
+    def _store(self, barrier: Barrier, snapshots: Mapping[int, StageSnapshot]) -> None:
+        assert self._write is not None
+        try:
+            receipt = self._write(barrier.epoch, {stage: _told(each) for stage, each in snapshots.items()})
+        except Exception as error:
+            self._tell(Declined(self._worker, barrier.epoch, f"{type(error).__name__}: {error}"))
+        else:
+            self._tell(Acknowledged(self._worker, barrier.epoch, receipt))
+
+
+def _tried(later: Later) -> None:
+    with contextlib.suppress(Exception):  # whoever waits for it tries again, and is told
+        later.told()
+
+
+def _told(snapshot: StageSnapshot) -> StageSnapshot:
+    """The snapshot with the handles of its sinks, those that have to be asked for too."""
+    return replace(snapshot, sinks={step: [*map(Later.of, handles)] for step, handles in snapshot.sinks.items()})
