@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from sage.streams import KeyedStream as KeyedStream
     from sage.streams import Stream as Stream
     from sage.submission import SubmittedJob as SubmittedJob
-    from sage.transactions import BulkSink as BulkSink
-    from sage.transactions import Later as Later
+    from sage.transactions import BatchSink as BatchSink
+    from sage.transactions import Deferred as Deferred
     from sage.transactions import SinkContext as SinkContext
     from sage.transactions import TransactionalDoFn as TransactionalDoFn
     from sage.windows import GlobalWindow as GlobalWindow
@@ -103,7 +103,7 @@ _EXPORTS = {
     "sage.state": ("AggregatingState", "ListState", "MapState", "ReducingState", "SetState", "ValueState"),
     "sage.streams": ("KeyedStream", "Stream"),
     "sage.submission": ("SubmittedJob",),
-    "sage.transactions": ("BulkSink", "Later", "SinkContext", "TransactionalDoFn"),
+    "sage.transactions": ("BatchSink", "Deferred", "SinkContext", "TransactionalDoFn"),
     "sage.windows": ("GlobalWindow", "SessionWindows", "SlidingWindows", "TumblingWindows"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
@@ -111,7 +111,15 @@ _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in nam
 __all__ = sorted(_MODULE_OF)
 
 
+_RENAMED = {"BulkSink": "BatchSink", "Later": "Deferred"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from sage.deprecated import warn_renamed
+
+        warn_renamed(f"sage.{name}", f"sage.{_RENAMED[name]}")
+        name = _RENAMED[name]
     if name in _MODULE_OF:
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
         globals()[name] = value

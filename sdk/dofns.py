@@ -21,7 +21,7 @@ from sage.functions import (
     SinkFunction,
     SourceFunction,
 )
-from sage.operators import Operator
+from sage.operators import ResolvedFunction
 from sage.runtime import RuntimeContext
 from sage.transactions import TransactionalDoFn
 
@@ -193,7 +193,7 @@ class ReduceCombineFn(beam.CombineFn):
         return accumulator[0] if accumulator else None
 
 
-def sink_dofn(operator: Operator, label: str) -> beam.DoFn:
+def sink_dofn(operator: ResolvedFunction, label: str) -> beam.DoFn:
     """The DoFn of a sink: a function, a `SinkFunction`, or one that writes in transactions and is a DoFn itself."""
     if isinstance(operator.function, TransactionalDoFn):
         return operator.function

@@ -247,8 +247,8 @@ def _refusing_exit(owner: str) -> Iterator[None]:
     except ConfigError as error:
         raise ConfigError(f"{owner}: {error}") from None
     except SystemExit:
-        said = words.getvalue().strip().splitlines() or ["an option's value does not fit"]
-        raise ConfigError(f"{owner}: {said[-1].partition('error: ')[2] or said[-1]}") from None
+        output = words.getvalue().strip().splitlines() or ["an option's value does not fit"]
+        raise ConfigError(f"{owner}: {output[-1].partition('error: ')[2] or output[-1]}") from None
 
 
 def _pipeline(owner: str, runner: Any, options: PipelineOptions) -> beam.Pipeline:

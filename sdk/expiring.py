@@ -52,9 +52,9 @@ class ExpiringValueHandle(ValueHandle[T], Expiring, Generic[T]):
     """One value, for a time."""
 
     def value(self) -> Any:
-        held = self.cell.read()
-        if held is not None:
-            instant, value = held
+        stored = self.cell.read()
+        if stored is not None:
+            instant, value = stored
             if not self.lifetime.over(instant):
                 return value
             self.cell.clear()
@@ -71,9 +71,9 @@ class ExpiringListHandle(ListHandle[T], Expiring, Generic[T]):
     """Values, each for a time of its own."""
 
     def get(self) -> Iterable[T]:
-        held = list(self.cell.read())
-        living = [pair for pair in held if not self.lifetime.over(pair[0])]
-        if len(living) < len(held):
+        stored = list(self.cell.read())
+        living = [pair for pair in stored if not self.lifetime.over(pair[0])]
+        if len(living) < len(stored):
             self.cell.clear()
             for pair in living:
                 self.cell.add(pair)
@@ -90,11 +90,11 @@ class ExpiringListHandle(ListHandle[T], Expiring, Generic[T]):
 class ExpiringMapHandle(MapHandle[K, T], Expiring, Generic[K, T]):
     """Entries, each for a time of its own."""
 
-    def _held(self, key: Any) -> Any:
-        held = super()._held(key)
-        if held is _ABSENT:
-            return held
-        instant, value = held
+    def _stored(self, key: Any) -> Any:
+        stored = super()._stored(key)
+        if stored is _ABSENT:
+            return stored
+        instant, value = stored
         if not self.lifetime.over(instant):
             return value
         self._drop(key)
@@ -115,7 +115,7 @@ class ExpiringSetHandle(SetHandle[T], ExpiringMapHandle[T, None], Generic[T]):
     """Distinct values, each for a time of its own that begins anew when it is added again."""
 
     def __contains__(self, value: object) -> bool:
-        return self._held(value) is not _ABSENT
+        return self._stored(value) is not _ABSENT
 
     def __iter__(self) -> Iterator[T]:
         return (value for value, _ in self._entries())

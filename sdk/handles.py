@@ -67,8 +67,8 @@ class ValueHandle(Handle, Generic[T]):
 
     def value(self) -> Any:
         """The value held, else the declared default."""
-        held = self.cell.read()
-        return self._default if held is None else held
+        stored = self.cell.read()
+        return self._default if stored is None else stored
 
     def update(self, value: T) -> None:
         """Hold ``value``. None is as good as `clear`, since Beam's cell cannot tell them apart."""
@@ -105,7 +105,7 @@ class SetHandle(Handle, Generic[T]):
     """Distinct values."""
 
     def __contains__(self, value: object) -> bool:
-        return any(held == value for held in self.cell.read())
+        return any(stored == value for stored in self.cell.read())
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.cell.read())
@@ -169,7 +169,7 @@ class MapHandle(Handle, Generic[K, T]):
 
     # What is held, which is not always what is shown.
 
-    def _held(self, key: Any) -> Any:
+    def _stored(self, key: Any) -> Any:
         return self.cell.get(key, _ABSENT) if self._by_entry else self._read().get(key, _ABSENT)
 
     def _hold(self, key: K, value: Any) -> None:
@@ -197,7 +197,7 @@ class MapHandle(Handle, Generic[K, T]):
 
     def get(self, key: K, default: Any = None) -> Any:
         """The value under ``key``, else ``default``."""
-        value = self._held(key)
+        value = self._stored(key)
         return default if value is _ABSENT else value
 
     def __getitem__(self, key: K) -> T:

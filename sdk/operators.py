@@ -17,11 +17,11 @@ from sage.checks import check_parameters
 from sage.errors import ConfigError
 from sage.functions import FilterFunction, FlatMapFunction, Function, MapFunction
 
-__all__ = ["Operator", "declared_output", "element_of", "resolve"]
+__all__ = ["ResolvedFunction", "declared_output", "element_of", "resolve"]
 
 
 @dataclass(frozen=True)
-class Operator:
+class ResolvedFunction:
     """What an operator runs, resolved.
 
     Attributes:
@@ -60,7 +60,7 @@ def resolve(
     accepts: type | tuple[type, ...],
     config: Mapping[str, Any] | None = None,
     positional: int = 1,
-) -> Operator:
+) -> ResolvedFunction:
     """Bring a function, an instance or a class plus config into one form.
 
     Args:
@@ -76,11 +76,11 @@ def resolve(
     wanted = accepts if isinstance(accepts, tuple) else (accepts,)
     label = f"{kind}({_name(function)})"
     if isinstance(function, type) and _is_function_class(function, wanted, config):
-        return Operator(kind, _construct(label, function, config or {}), label, issubclass(function, wanted))
+        return ResolvedFunction(kind, _construct(label, function, config or {}), label, issubclass(function, wanted))
     if isinstance(function, wanted):
         if config is not None:
             raise ConfigError(f"{label}: config goes with a class; this is an instance, already constructed")
-        return Operator(kind, function, label, True)
+        return ResolvedFunction(kind, function, label, True)
     if isinstance(function, Function) or (isinstance(function, type) and issubclass(function, Function)):
         names = " or ".join(cls.__name__ for cls in wanted)
         raise ConfigError(f"{label}: {kind} takes a function or a {names}, not a {_base_name(function)}")
@@ -92,7 +92,7 @@ def resolve(
         )
     if config is not None:
         check_parameters(label, function, config, given=positional)
-    return Operator(kind, function, label, False, dict(config or {}))
+    return ResolvedFunction(kind, function, label, False, dict(config or {}))
 
 
 def _is_function_class(cls: type, wanted: tuple[type, ...], config: Mapping[str, Any] | None) -> bool:

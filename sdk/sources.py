@@ -19,6 +19,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 
 from sage import runtime
+from sage.deprecated import adopt_old_methods
 from sage.split_discovery import ESTIMATOR, FindSplits, WatchSplits
 
 __all__ = ["Batch", "ReadStream", "SplitReader", "StreamSource"]
@@ -86,7 +87,7 @@ class StreamSource(Generic[Out]):
     Attributes:
         bounded: whether every split ends.
         discovery_ms: how often (ms) `splits` is asked again for new ones; None for once.
-        most_at_a_time: how many elements are best read before the steps behind have their turn (count); None for a
+        max_poll_records: how many elements are best read before the steps behind have their turn (count); None for a
             block full. What takes much memory goes through faster in portions that the processor's cache holds.
         max_watermark_lead_ms: how far (ms) the watermark may be ahead of the clock, so that one element with a wrong
             time far in the future does not make all others late. Elements keep their timestamps. None for no limit:
@@ -97,9 +98,15 @@ class StreamSource(Generic[Out]):
 
     bounded: bool = False
     discovery_ms: int | None = None
-    most_at_a_time: int | None = None
+    max_poll_records: int | None = None
     max_watermark_lead_ms: int | None = 0
     watermark_alignment: bool = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        adopt_old_methods(
+            cls, {"appeared": "on_discovered", "most_at_a_time": "max_poll_records", "reads": "accepts"}
+        )
 
     def splits(self) -> Sequence[Any]:
         """The parts of the stream that there are now: hashable, picklable values. Called at one worker."""
@@ -109,18 +116,18 @@ class StreamSource(Generic[Out]):
         """A reader of one split from a position; None is its beginning."""
         raise NotImplementedError
 
-    def appeared(self, split: Any) -> Any:
-        """What to read of a split that was not there when reading began: by default the split itself.
+    def on_discovered(self, split: Any) -> Any:
+        """Returns what to read of a split that was not there when reading began: by default the split itself.
 
         The two must be equal. Nothing of such a split lies before the beginning of the job, whatever it begins with.
         """
         return split
 
-    def reads(self, split: Any) -> bool:
-        """Whether a split that a checkpoint holds is one to read: not where the source was made of others since.
+    def accepts(self, split: Any) -> bool:
+        """Returns whether a split that a checkpoint holds is still one of the source's.
 
-        Told by what the source was made with, without asking for what there is. A job whose checkpoint holds a split
-        that is not refuses to go on from it, or leaves the split behind with ``--allow_dropped_state``.
+        It is decided by what the source was made with, without asking for what there is. A job whose checkpoint holds
+        a split that is not refuses to go on from it, or leaves the split behind with ``--allow_dropped_state``.
         """
         return True
 
@@ -241,7 +248,7 @@ class _Read(beam.DoFn):
             return
         reader = self._reader(split, position)
         keep = False
-        most = self.source.most_at_a_time or _POLL_ROWS
+        most = self.source.max_poll_records or _POLL_ROWS
         try:
             while True:
                 batch = reader.poll(most)

@@ -96,10 +96,10 @@ class WatchSplits(beam.DoFn):
     ) -> Iterator[Any]:
         begun, seen = tracker.current_restriction()
         # One that was left behind and is named again later is found again.
-        known = frozenset(split for split in seen if self.source.reads(split))
+        known = frozenset(split for split in seen if self.source.accepts(split))
         fresh = [split for split in self.source.splits() if split not in known]
         if begun:
-            fresh = [self.source.appeared(split) for split in fresh]
+            fresh = [self.source.on_discovered(split) for split in fresh]
         if not tracker.try_claim(known.union(fresh)):
             return
         yield from fresh

@@ -19,7 +19,7 @@ from sage.errors import ConfigError
 from sage.functions import FilterFunction, FlatMapFunction, MapFunction, ReduceFunction, SinkFunction
 from sage.joins import Join, kv_types, sides
 from sage.keyed import KeyedProcessFunction
-from sage.operators import Operator, declared_output, element_of, resolve
+from sage.operators import ResolvedFunction, declared_output, element_of, resolve
 from sage.stateful import stateful_dofn
 from sage.steps import Steps
 from sage.transactions import TransactionalDoFn
@@ -343,7 +343,7 @@ class Stream:
 
     def _pardo(
         self,
-        operator: Operator,
+        operator: ResolvedFunction,
         plain: Callable[..., beam.PTransform],
         dofn_of: Callable[[Any, str], beam.DoFn],
         output_type: Any,

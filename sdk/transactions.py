@@ -26,7 +26,11 @@ from typing import Any
 
 import apache_beam as beam
 
-__all__ = ["BulkSink", "Later", "SinkContext", "TransactionalDoFn"]
+from sage.deprecated import adopt_old_methods, old_names, warn_renamed
+
+__all__ = ["BatchSink", "Deferred", "SinkContext", "TransactionalDoFn"]
+
+__getattr__ = old_names(__name__, {"BulkSink": "BatchSink", "Later": "Deferred"})
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,19 @@ class SinkContext:
     earlier: tuple[int, ...] = (0,)
 
 
-class Later:
-    """Something that somebody has to be asked for, or to do: no element waits for it.
+class Deferred:
+    """Work of a sink that runs in the background, while elements of the next epoch are processed.
 
-    `TransactionalDoFn.prepare` may give it for a handle, and `TransactionalDoFn.commit` for the rest of its work. It is
-    done by the thread that stores checkpoints, beside the next epoch; so what ``ask`` uses must bear that. If that
-    fails, the sink's own thread does it again and gets the error.
+    `TransactionalDoFn.prepare` may return it for a handle, and `TransactionalDoFn.commit` for the rest of its work. The
+    thread that stores checkpoints runs it, so ``ask`` must be safe to call from there. If it fails, the sink's own
+    thread runs it again and gets the error.
 
     Args:
-        ask: does it, and gives the handle. What was prepared is not committed before it has. It may be called again
-            after it failed.
+        ask: does the work and returns the handle. What was prepared is not committed before it has returned. It may be
+            called again after it failed.
 
     Attributes:
-        failed: whether it was done in vain.
+        failed: whether the last call of ``ask`` raised.
     """
 
     def __init__(self, ask: Callable[[], Any]) -> None:
@@ -70,8 +74,8 @@ class Later:
         self._handle: Any = None
         self.failed = False
 
-    def told(self) -> Any:
-        """The handle; asked for if it is not known yet. While another thread asks, this one waits."""
+    def result(self) -> Any:
+        """Returns the handle, running ``ask`` unless it has; while another thread runs it, this one waits."""
         with self._asking:
             if self._ask is not None:
                 try:
@@ -83,20 +87,36 @@ class Later:
             return self._handle
 
     @staticmethod
+    def resolve(handle: Any) -> Any:
+        """Returns the result of a `Deferred`, waiting for it; anything else as it is."""
+        return handle.result() if isinstance(handle, Deferred) else handle
+
+    @staticmethod
     def of(handle: Any) -> Any:
-        """What a `Later` is about, once it is done; anything else as it is."""
-        return handle.told() if isinstance(handle, Later) else handle
+        """Does what `resolve` does. Deprecated."""
+        warn_renamed("Later.of", "Deferred.resolve")
+        return Deferred.resolve(handle)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "told":
+            warn_renamed("Later.told", "Deferred.result")
+            return self.result
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class BulkSink(beam.DoFn):
-    """A DoFn that gives nothing, and takes any number of elements at a time. SAGE's engine hands them on in lists."""
+class BatchSink(beam.DoFn):
+    """A DoFn without outputs that writes any number of elements at a time. SAGE's engine calls it with whole lists."""
 
-    def take(self, elements: list[Any]) -> None:
-        """Takes elements in order; the list is the sink's to keep. Which window they are in makes no difference."""
-        raise NotImplementedError(f"{type(self).__name__} must define take(self, elements)")
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        adopt_old_methods(cls, {"take": "write_batch"})
+
+    def write_batch(self, elements: list[Any]) -> None:
+        """Writes elements, in order; the list is the sink's to keep. Their windows make no difference."""
+        raise NotImplementedError(f"{type(self).__name__} must define write_batch(self, elements)")
 
     def process(self, element: Any) -> None:
-        self.take([element])
+        self.write_batch([element])
 
 
 class TransactionalDoFn(beam.DoFn):
@@ -129,16 +149,16 @@ class TransactionalDoFn(beam.DoFn):
             epoch: the number of the checkpoint; it goes up, not always by one.
 
         Returns:
-            What `commit` needs, in another process too: a small picklable value, or `Later` for one that takes asking;
+            What `commit` needs, in another process too: a small picklable value, or a `Deferred` of one;
             None if nothing was written.
         """
         raise NotImplementedError(f"{type(self).__name__} must define prepare(self, epoch)")
 
-    def commit(self, handle: Any) -> Later | None:
+    def commit(self, handle: Any) -> Deferred | None:
         """Makes visible what was prepared. May be called again for what is visible already.
 
         Returns:
-            `Later` for what of it elements need not wait for; it is done before the next `prepare`. Else None.
+            `Deferred` for what of it elements need not wait for; it is done before the next `prepare`. Else None.
 
         Raises:
             DataLoss: it can be committed no more.
@@ -158,5 +178,5 @@ class TransactionalDoFn(beam.DoFn):
         if not self._managed:
             handle = self.prepare(next(self._bundles))
             if handle is not None:
-                Later.of(self.commit(Later.of(handle)))
+                Deferred.resolve(self.commit(Deferred.resolve(handle)))
         return None

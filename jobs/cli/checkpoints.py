@@ -36,7 +36,7 @@ def checkpoints() -> None:
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 def list_(path: str, as_json: bool) -> int:
-    def told() -> None:
+    def report() -> None:
         rows = [_row(manifest) for manifest in _manifests_below(path)]
         if as_json:
             click.echo(json.dumps(rows, indent=2))
@@ -48,14 +48,14 @@ def list_(path: str, as_json: bool) -> int:
         if not rows:
             click.echo(f"no checkpoint that is durable in {path}")
 
-    return _told(told)
+    return _reported(report)
 
 
 @checkpoints.command(help="One checkpoint or savepoint: what it was taken of, and what each step holds.")
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def inspect(path: str, as_json: bool) -> int:
-    def told() -> None:
+    def report() -> None:
         from sage.runners.state.restoring import manifest_at
 
         manifest = manifest_at(path)
@@ -65,14 +65,14 @@ def inspect(path: str, as_json: bool) -> int:
             return
         click.echo(f"job {row['job']}, {row['kind']} {row['number']}, {row['taken']}, {size_text(row['size_bytes'])}")
         click.echo(f"taken at {row['workers']} workers, Beam {row['beam']}, Python {row['python']}")
-        for step, held in manifest.description["stages"].items():
-            cells = "; ".join(f"{name}: {form}" for name, form in held["cells"].items())
-            key = f" by {held['key']}" if held["key"] else ""
-            click.echo(f"  {step}  {held['kind']}{key}  {cells}".rstrip())
+        for step, stage in manifest.description["stages"].items():
+            cells = "; ".join(f"{name}: {form}" for name, form in stage["cells"].items())
+            key = f" by {stage['key']}" if stage["key"] else ""
+            click.echo(f"  {step}  {stage['kind']}{key}  {cells}".rstrip())
         for sink in manifest.description["sinks"]:
             click.echo(f"  {sink}  sink with transactions")
 
-    return _told(told)
+    return _reported(report)
 
 
 @checkpoints.command(help="Whether a job can go on from the checkpoint or savepoint PATH. TARGET: as for `sage run`.")
@@ -144,7 +144,7 @@ def _manifests_below(path: str) -> list[Any]:
     return sorted(found, key=lambda manifest: (manifest.job, manifest.created))
 
 
-def _told(tell: Callable[[], None]) -> int:
+def _reported(tell: Callable[[], None]) -> int:
     try:
         tell()
     except (SageError, OSError) as error:

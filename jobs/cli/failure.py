@@ -125,9 +125,9 @@ def show(failure: Failure, error: BaseException, *, full: bool, attempts: int = 
         head = click.style("error: ", fg="red", bold=True) + failure.message
     elif failure.step is not None:
         head = click.style("error: ", fg="red", bold=True) + f"step {failure.step!r} failed\n\n"
-        head += _indent(_said(failure))
+        head += _indent(_message(failure))
     else:
-        head = click.style("error: ", fg="red", bold=True) + _indent(_said(failure)).strip()
+        head = click.style("error: ", fg="red", bold=True) + _indent(_message(failure)).strip()
     click.echo(head, err=True)
     for label, place in (("raised at", failure.raised_at), ("applied at", failure.applied_at)):
         if place is not None:
@@ -142,7 +142,7 @@ def show(failure: Failure, error: BaseException, *, full: bool, attempts: int = 
         click.echo(f"\n  fault: {failure.fault.value} ({retry}{rest})", err=True)
 
 
-def _said(failure: Failure) -> str:
+def _message(failure: Failure) -> str:
     return f"{failure.kind}: {failure.message}" if failure.message else failure.kind
 
 
@@ -208,8 +208,8 @@ def _location_json(place: Location | None) -> dict[str, object] | None:
 
 def _shown(place: Location) -> str:
     """A file below the working directory goes by its short name."""
-    here = os.path.join(os.getcwd(), "")
-    return f"{place.file.removeprefix(here)}:{place.line}"
+    location = os.path.join(os.getcwd(), "")
+    return f"{place.file.removeprefix(location)}:{place.line}"
 
 
 def _indent(text: str) -> str:

@@ -24,15 +24,15 @@ def own_options_allowed() -> Iterator[None]:
     Beam warns of them each time it looks at the options. One line is left where a name is nearly that of an option of
     Beam or SAGE.
     """
-    told: set[str] = set()
+    warned: set[str] = set()
 
     def wanted(record: logging.LogRecord) -> bool:
         if isinstance(record.msg, str) and record.msg.startswith(_DISCARDS):
             args: Any = record.args
             for text in args[0] if isinstance(args, tuple) and args else args or ():
                 flag = str(text).partition("=")[0]
-                if flag.startswith("--") and flag not in told:
-                    told.add(flag)
+                if flag.startswith("--") and flag not in warned:
+                    warned.add(flag)
                     _tell_of_slip(flag)
             return False
         return not (isinstance(record.msg, str) and record.msg.startswith(_MEETS))

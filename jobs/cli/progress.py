@@ -232,8 +232,8 @@ class _WatchedJob:
 
         colour = {"DONE": "green", "FAILED": "red", "CANCELLED": "yellow"}.get(state, "cyan")
         name = escape(self._handle.name)
-        said = "stopped" if state == "DONE" and getattr(self._handle, "stopped_at", None) else state.lower()
-        return f"[bold]{name}[/bold]  [{colour}]{said}[/{colour}]  {_seconds_text(self._elapsed)}"
+        state_text = "stopped" if state == "DONE" and getattr(self._handle, "stopped_at", None) else state.lower()
+        return f"[bold]{name}[/bold]  [{colour}]{state_text}[/{colour}]  {_seconds_text(self._elapsed)}"
 
 
 def _rate_text(rate: float) -> str:

@@ -76,8 +76,8 @@ class _Outcome:
     def attempts(self) -> int:
         """How often the job that failed was tried (count)."""
         failed = [handle for handle in self.handles if handle.state == JobState.FAILED]
-        vitals = [told for handle in failed if (told := getattr(handle, "vitals", lambda: None)()) is not None]
-        return max((told.restarts for told in vitals), default=0) + 1
+        found = [getattr(handle, "vitals", lambda: None)() for handle in failed]
+        return max((vitals.restarts for vitals in found if vitals is not None), default=0) + 1
 
 
 @click.command(

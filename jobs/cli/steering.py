@@ -20,7 +20,7 @@ from sage.jobs.cli.progress import vitals_text
 __all__ = ["drain", "jobs", "savepoint", "stop"]
 
 _BETWEEN_LOOKS_S = 0.5
-_TOLD_OF_WAITING_S = 2.0
+_SLOW_S = 2.0
 _JOB = "JOB is the job's name or its process id; it may be left out where one job runs."
 
 
@@ -29,8 +29,8 @@ _JOB = "JOB is the job's name or its process id; it may be left out where one jo
 def jobs(as_json: bool) -> int:
     found, rates = _looked_at_twice()
     if as_json:
-        told = [{"process": job.process, **job.status, "reads_per_second": rates.get(_id(job))} for job in found]
-        click.echo(json.dumps(told, indent=2))
+        shown = [{"process": job.process, **job.status, "reads_per_second": rates.get(_id(job))} for job in found]
+        click.echo(json.dumps(shown, indent=2))
         return 0
     for job in found:
         vitals = _vitals(job.status["vitals"])
@@ -60,11 +60,11 @@ def _read(job: RunningJob) -> int:
     return int((job.status["vitals"] or {}).get("read", 0))
 
 
-def _vitals(told: dict[str, Any] | None) -> Vitals | None:
-    if told is None:
+def _vitals(shown: dict[str, Any] | None) -> Vitals | None:
+    if shown is None:
         return None
-    checkpoint = told["checkpoint"]
-    return Vitals(**{**told, "checkpoint": None if checkpoint is None else Checkpointed(**checkpoint)})
+    checkpoint = shown["checkpoint"]
+    return Vitals(**{**shown, "checkpoint": None if checkpoint is None else Checkpointed(**checkpoint)})
 
 
 @click.command(
@@ -107,27 +107,27 @@ def drain(job: str | None) -> int:
     return _steer(job, "drain", lambda _: "draining: the job ends when all is written")
 
 
-def _steer(text: str | None, verb: str, told: Callable[[Any], str], **more: Any) -> int:
+def _steer(text: str | None, verb: str, shown: Callable[[Any], str], **more: Any) -> int:
     try:
         job: RunningJob = find_job(text)
-        with _told_of_waiting(f"{job.name}: waiting until each step is through with what came before"):
+        with _saying_if_slow(f"{job.name}: waiting until each step is through with what came before"):
             answer = ask(job.path, do=verb, job=job.name, **more)
     except (SageError, OSError) as error:
         # Whoever could not stop a job in good order may want it to stop all the same.
         besides = "; --now ends it where it stands" if verb == "stop" and isinstance(error, CheckpointError) else ""
         click.echo(f"error: {error}{besides}", err=True)
         return exit_code_of(error)
-    click.echo(f"{job.name}: {told(answer)}")
+    click.echo(f"{job.name}: {shown(answer)}")
     return 0
 
 
 @contextlib.contextmanager
-def _told_of_waiting(what: str) -> Iterator[None]:
+def _saying_if_slow(what: str) -> Iterator[None]:
     """Says what is waited for, if it takes a while: a slow step may keep a checkpoint waiting for long."""
-    told = threading.Timer(_TOLD_OF_WAITING_S, click.echo, (what,), {"err": True})
-    told.daemon = True
-    told.start()
+    shown = threading.Timer(_SLOW_S, click.echo, (what,), {"err": True})
+    shown.daemon = True
+    shown.start()
     try:
         yield
     finally:
-        told.cancel()
+        shown.cancel()

@@ -70,7 +70,7 @@ def encode(row: Any) -> bytes:
 
 
 def decode(kind: type[Any], message: bytes) -> Any:
-    """The `Order` or `Payment` in a message.
+    """The `WorkerSpec` or `Payment` in a message.
 
     Raises:
         ValueError: it is none.

@@ -135,7 +135,7 @@ class Accounts(beam.DoFn):
             tick.set(_at(end))
 
     @on_timer(TICK)
-    def bring_up_to_date(
+    def update_account(
         self,
         customer: Any = beam.DoFn.KeyParam,
         pending: Any = beam.DoFn.StateParam(PENDING),

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Durability:
+class RecoveryOptions:
     """What a user chose for the case that a job fails.
 
     Attributes:
@@ -48,12 +48,12 @@ class Durability:
     state_dir: str | None = None
 
     @staticmethod
-    def of(options: SageOptions, job: str) -> Durability:
+    def of(options: SageOptions, job: str) -> RecoveryOptions:
         """What the options say."""
         kept = options.checkpoint_dir is not None
-        if not kept and options.checkpoint_interval * 1_000 != Durability.interval:
+        if not kept and options.checkpoint_interval * 1_000 != RecoveryOptions.interval:
             _log.warning("--checkpoint_interval has no effect without --checkpoint_dir: no checkpoints are taken")
-        return Durability(
+        return RecoveryOptions(
             job=job,
             directory=options.checkpoint_dir,
             interval=options.checkpoint_interval * 1_000,
@@ -65,7 +65,7 @@ class Durability:
         )
 
 
-def warn_of(plan: Plan, durability: Durability) -> None:
+def warn_of(plan: Plan, durability: RecoveryOptions) -> None:
     """Tells what whoever wrote a job may not expect of the checkpoints that it has, or has not."""
     if durability.directory is not None:
         names = unnamed(plan)
@@ -86,7 +86,7 @@ def warn_of(plan: Plan, durability: Durability) -> None:
 
 
 @dataclass(frozen=True)
-class Checkpoints:
+class AttemptCheckpoints:
     """The checkpoints of one attempt: where they go, and which it begins from. Driver and workers each have a copy.
 
     Attributes:
@@ -96,7 +96,7 @@ class Checkpoints:
         epoch: the highest epoch so far.
     """
 
-    durability: Durability
+    durability: RecoveryOptions
     run: str = ""
     begin: Manifest | None = None
     epoch: int = 0

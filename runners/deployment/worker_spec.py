@@ -14,7 +14,7 @@ from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from sage.errors import StepError, WorkerLost, message_of
-from sage.runners.deployment.recovery import Checkpoints
+from sage.runners.deployment.recovery import AttemptCheckpoints
 from sage.runners.engine.core.spec import Plan
 from sage.runners.engine.memory.manager import SpillStore
 from sage.runners.engine.operators.base.context import JobContext, JobOptions
@@ -42,7 +42,7 @@ class WorkerTraceback(Exception):
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerSpec:
     """What the driver asks of one worker.
 
     ``proto`` is the pipeline; ``options`` hold this worker's share of the memory; ``path`` and ``directory`` are
@@ -57,7 +57,7 @@ class Order:
     spill_dir: str | None
     path: tuple[str, ...]
     directory: str
-    checkpoints: Checkpoints | None = None
+    checkpoints: AttemptCheckpoints | None = None
     classes: tuple[bytes, ...] = ()
 
     def prepare(self) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from sage.errors import CheckpointError, Fault, StepError, WorkerLost, message_of
-from sage.runners.deployment.recovery import Checkpoints, Durability
+from sage.runners.deployment.recovery import AttemptCheckpoints, RecoveryOptions
 from sage.runners.engine.checkpoint.restarts import restart_policy
 from sage.runners.state.restoring import manifest_at
 from sage.runners.state.snapshots import CheckpointStore
@@ -23,7 +23,7 @@ class Attempts:
     checkpoints, while it runs.
     """
 
-    def __init__(self, durability: Durability) -> None:
+    def __init__(self, durability: RecoveryOptions) -> None:
         self._durability = durability
         self._policy = restart_policy(durability.restart)
         self._stopped = threading.Event()
@@ -40,7 +40,7 @@ class Attempts:
         """There is to be no other attempt."""
         self._stopped.set()
 
-    def run(self, attempt: Callable[[Checkpoints], None]) -> None:
+    def run(self, attempt: Callable[[AttemptCheckpoints], None]) -> None:
         """Runs the job until an attempt ends well, or until it is stopped while it waits for the next one.
 
         Raises:
@@ -62,8 +62,8 @@ class Attempts:
         finally:
             store.release()
 
-    def _run(self, attempt: Callable[[Checkpoints], None]) -> None:
-        kept: Checkpoints | None = self._next()  # what cannot be begun from is refused at once
+    def _run(self, attempt: Callable[[AttemptCheckpoints], None]) -> None:
+        kept: AttemptCheckpoints | None = self._next()  # what cannot be begun from is refused at once
         while True:
             try:
                 return attempt(kept or self._next())
@@ -82,7 +82,7 @@ class Attempts:
                 self.restarts += 1
                 kept = None
 
-    def _next(self) -> Checkpoints:
+    def _next(self) -> AttemptCheckpoints:
         """The checkpoints of the next attempt."""
         chosen, store = self._durability.restore_from, self.store
         if store is None:
@@ -96,8 +96,8 @@ class Attempts:
         elif store is not None:
             _log.info("%s begins anew: no checkpoint in %s", self._durability.job, store.path)
         if store is None:
-            return Checkpoints(self._durability, begin=begin)
-        return Checkpoints(self._durability, store.new_run(), begin, store.last_epoch())
+            return AttemptCheckpoints(self._durability, begin=begin)
+        return AttemptCheckpoints(self._durability, store.new_run(), begin, store.last_epoch())
 
     @property
     def _advice(self) -> str:

@@ -25,10 +25,10 @@ from sage.errors import Location
 from sage.handle import announce
 from sage.options import SageOptions
 from sage.runners.deployment.nesting import check_may_start
-from sage.runners.deployment.recovery import Checkpoints
-from sage.runners.deployment.worker_spec import Order, PipelineProto
+from sage.runners.deployment.recovery import AttemptCheckpoints
+from sage.runners.deployment.worker_spec import PipelineProto, WorkerSpec
 from sage.runners.driver.explanation import ExplainedStep, explain_plan
-from sage.runners.driver.result import JobResult, Running
+from sage.runners.driver.result import JobResult, RunningJob
 from sage.runners.driver.serialising import serialising
 from sage.runners.engine.operators.base.context import JobOptions
 from sage.runners.engine.serde import pickling
@@ -60,7 +60,7 @@ class HostRunner(PipelineRunner):
         self._locations: dict[str, Location] = {}
         self._created: dict[str, Any] = {}
 
-    def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
+    def start(self, proto: PipelineProto, options: PipelineOptions) -> RunningJob:
         """Plans a pipeline that this host can run; it runs when the result's ``run`` is called."""
         raise NotImplementedError(type(self))
 
@@ -157,14 +157,14 @@ class HostRunner(PipelineRunner):
             drift_micros=sage.max_watermark_drift * 1_000 or None,
         )
 
-    def orders(
-        self, proto: PipelineProto, options: PipelineOptions, checkpoints: Checkpoints | None = None
-    ) -> list[Order]:
+    def worker_specs(
+        self, proto: PipelineProto, options: PipelineOptions, checkpoints: AttemptCheckpoints | None = None
+    ) -> list[WorkerSpec]:
         """One order for each worker; they begin from ``checkpoints``, if there are any."""
         sage = options.view_as(SageOptions)
         data, classes = proto.SerializeToString(), pickling.classes_of_main()
         return [
-            Order(
+            WorkerSpec(
                 proto=data,
                 worker=index,
                 workers=sage.workers,

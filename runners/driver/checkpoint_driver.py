@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sage.errors import CheckpointError
-from sage.runners.deployment.recovery import Checkpoints
+from sage.runners.deployment.recovery import AttemptCheckpoints
 from sage.runners.engine.checkpoint.protocol import (
     Abort,
     Ask,
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Taken:
+class CompletedCheckpoint:
     """A checkpoint that is durable.
 
     Attributes:
@@ -61,7 +61,7 @@ class Taken:
     stopped: bool = False
 
 
-class Conductor:
+class CheckpointDriver:
     """Feeds facts to the coordinator, one after the other, and does what it decides.
 
     State: facts that wait, from whichever thread they came; requests that are not answered; the last checkpoint.
@@ -86,7 +86,7 @@ class Conductor:
         command: Callable[[Command], None],
         now: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
-        beside: Executor | None = None,
+        executor: Executor | None = None,
         tidy: Callable[[], None] = lambda: None,
         prompt: bool = False,
     ) -> None:
@@ -102,15 +102,15 @@ class Conductor:
         self._wake = wake
         self._facts: queue.SimpleQueue[Fact | None] = queue.SimpleQueue()
         self._asked: dict[int, tuple[Requested, Future[Any]]] = {}
-        self._thread = None if publish is None else beside or ThreadPoolExecutor(1, "publish")
+        self._thread = None if publish is None else executor or ThreadPoolExecutor(1, "publish")
         self._closed = ""
         self._began = 0
         self._published: tuple[str, int, int] = ("", 0, 0)  # path, size, state
-        self.last: Taken | None = None
+        self.last: CompletedCheckpoint | None = None
 
     @staticmethod
     def of(
-        kept: Checkpoints,
+        kept: AttemptCheckpoints,
         store: CheckpointStore | None,
         plan: Plan,
         workers: int,
@@ -118,14 +118,14 @@ class Conductor:
         now: Callable[[], int],
         wake: Callable[[], None] = lambda: None,
         prompt: bool = False,
-    ) -> Conductor:
+    ) -> CheckpointDriver:
         """The conductor of one attempt; what it publishes goes to ``store``, if there is one."""
         interval = None if store is None else kept.durability.interval
         coordinator = Coordinator(workers, interval, kept.epoch, now())
         publish, tidy = kept.publisher(plan, store), kept.tidier(store)
-        return Conductor(coordinator, publish, command, now, wake, tidy=tidy, prompt=prompt)
+        return CheckpointDriver(coordinator, publish, command, now, wake, tidy=tidy, prompt=prompt)
 
-    def tell(self, fact: Fact) -> None:
+    def post(self, fact: Fact) -> None:
         """Takes a fact, from any thread."""
         if self._prompt:
             self._decide(fact)
@@ -133,16 +133,20 @@ class Conductor:
         self._wake()
 
     def ask(self, request: Requested) -> Future[Any]:
-        """Asks something of the job, from any thread; the future has a `Taken`, None, or a CheckpointError."""
+        """Sends a request to the job, from any thread.
+
+        Returns:
+            A future of a `CompletedCheckpoint`, of None, or with a CheckpointError.
+        """
         answer: Future[Any] = Future()
         self._asked[id(request)] = request, answer  # two may ask for the same
         if self._closed:
             self.close(self._closed)
         else:
-            self.tell(request)
+            self.post(request)
         return answer
 
-    def attend(self, timeout: float = 0.0) -> None:
+    def run_pending(self, timeout: float = 0.0) -> None:
         """Works off what has come and what time has brought; waits at most ``timeout`` (s) for the first fact.
 
         Raises:
@@ -162,7 +166,7 @@ class Conductor:
             if fact is not None:
                 self._decide(fact)
 
-    def due(self) -> int | None:
+    def next_due(self) -> int | None:
         """When `attend` has something to do if no fact comes (microseconds)."""
         return self._coordinator.next_due()
 
@@ -193,7 +197,7 @@ class Conductor:
         elif isinstance(decision, Complete):
             path, size, state = self._published
             stopped = decision.request is not None and decision.request.ask is Ask.STOP
-            self.last = Taken(decision.epoch, path, size, state, self._began, self._now(), stopped)
+            self.last = CompletedCheckpoint(decision.epoch, path, size, state, self._began, self._now(), stopped)
             self._command(decision)
             self._answer(decision.request, self.last)
         elif isinstance(decision, Drain):
@@ -215,10 +219,10 @@ class Conductor:
         try:
             path, state = self._publish(decision)
         except Exception as error:
-            self.tell(PublishFailed(decision.epoch, f"{type(error).__name__}: {error}"))
+            self.post(PublishFailed(decision.epoch, f"{type(error).__name__}: {error}"))
         else:
             self._published = path, sum(receipt.size for receipt in decision.receipts.values()), state
-            self.tell(Published(decision.epoch))
+            self.post(Published(decision.epoch))
             self._tidied(decision)
 
     def _tidied(self, decision: Publish) -> None:
@@ -232,10 +236,10 @@ class Conductor:
             _log.warning("checkpoints that are not needed any more cannot be removed: %s", error)
 
 
-def asked(conductor: Conductor | None, request: Requested) -> Future[Any]:
+def request_of(checkpoint_driver: CheckpointDriver | None, request: Requested) -> Future[Any]:
     """Asks something of a job that may not run yet, or no more."""
-    if conductor is not None:
-        return conductor.ask(request)
+    if checkpoint_driver is not None:
+        return checkpoint_driver.ask(request)
     answer: Future[Any] = Future()
     answer.set_exception(CheckpointError("the job does not run yet"))
     return answer

@@ -5,13 +5,13 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
-from sage.runners.deployment.recovery import Durability
+from sage.runners.deployment.recovery import RecoveryOptions
 from sage.runners.driver.attempts import Attempts
-from sage.runners.driver.checkpoint_driver import Conductor, Taken, asked
+from sage.runners.driver.checkpoint_driver import CheckpointDriver, CompletedCheckpoint, request_of
 from sage.runners.engine.checkpoint.protocol import Requested
 
 
-class Steered:
+class JobSupervisor:
     """State: the attempts; the conductor of the one at hand; whether the job is cancelled.
 
     Args:
@@ -21,9 +21,9 @@ class Steered:
     defers_signals = True
     """Whether a signal's exception is kept until no user code is at work; the job then ends soon by `cancel`."""
 
-    def __init__(self, durability: Durability) -> None:
+    def __init__(self, durability: RecoveryOptions) -> None:
         self._attempts = Attempts(durability)
-        self._conductor: Conductor | None = None
+        self._checkpoint_driver: CheckpointDriver | None = None
         self._cancelled = False
 
     def cancel(self) -> None:
@@ -33,12 +33,12 @@ class Steered:
 
     def ask(self, request: Requested) -> Future[Any]:
         """Asks for a savepoint, a stop or a drain; the answer comes by the future."""
-        return asked(self._conductor, request)
+        return request_of(self._checkpoint_driver, request)
 
     @property
-    def last_checkpoint(self) -> Taken | None:
+    def last_checkpoint(self) -> CompletedCheckpoint | None:
         """The last checkpoint that is durable."""
-        return None if self._conductor is None else self._conductor.last
+        return None if self._checkpoint_driver is None else self._checkpoint_driver.last
 
     @property
     def restarts(self) -> int:
@@ -50,7 +50,7 @@ class Steered:
         """Whether the job keeps checkpoints."""
         return self._attempts.durable
 
-    def _close(self, conductor: Conductor, failed: str) -> None:
+    def _close(self, checkpoint_driver: CheckpointDriver, failed: str) -> None:
         """An attempt is over; ``failed`` is empty if it went well. A job asked to stop does not begin again."""
-        if conductor.close(failed or "the job has ended"):
+        if checkpoint_driver.close(failed or "the job has ended"):
             self._attempts.stop()

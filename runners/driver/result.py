@@ -17,7 +17,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from sage.errors import CheckpointError
 from sage.handle import Checkpointed, ExecutionPath, StepProgress, Vitals
 from sage.runners.deployment.worker_spec import Cancelled
-from sage.runners.driver.checkpoint_driver import Taken
+from sage.runners.driver.checkpoint_driver import CompletedCheckpoint
 from sage.runners.engine.checkpoint.protocol import Ask, Requested
 from sage.runners.engine.core.blocks import MIN_MICROS
 from sage.runners.worker.interrupts import deferred_signals
@@ -54,7 +54,7 @@ class JobMetrics(MetricResults):
         }
 
 
-class Running(Protocol):
+class RunningJob(Protocol):
     """What runs a job: in this process, or in workers."""
 
     def progress(self) -> Sequence[StepProgress]:
@@ -76,7 +76,7 @@ class Running(Protocol):
         """Runs the job to its end, in the calling thread."""
 
 
-class Steerable(Running, Protocol):
+class ControllableJob(RunningJob, Protocol):
     """A running job that takes checkpoints."""
 
     def ask(self, request: Requested) -> Future[Any]:
@@ -86,7 +86,7 @@ class Steerable(Running, Protocol):
         """How far the job has come."""
 
     @property
-    def last_checkpoint(self) -> Taken | None:
+    def last_checkpoint(self) -> CompletedCheckpoint | None:
         """The last checkpoint that is durable."""
 
     @property
@@ -101,7 +101,7 @@ class Steerable(Running, Protocol):
 class JobResult(PipelineResult):
     """A job of a host: Beam's result, and SAGE's job handle."""
 
-    def __init__(self, name: str, running: Running) -> None:
+    def __init__(self, name: str, running: RunningJob) -> None:
         super().__init__(PipelineState.STARTING)
         self.name = name
         self._running = running
@@ -215,7 +215,7 @@ class JobResult(PipelineResult):
     @property
     def stopped_at(self) -> str | None:
         """The path of the checkpoint with which the job was stopped; None if it was not, or is not yet."""
-        taken: Taken | None = getattr(self._running, "last_checkpoint", None)
+        taken: CompletedCheckpoint | None = getattr(self._running, "last_checkpoint", None)
         return taken.path if taken is not None and taken.stopped else None
 
     def savepoint(self, name: str = "") -> str:
@@ -245,7 +245,7 @@ class JobResult(PipelineResult):
     def _ask(self, ask: Ask, name: str) -> str:
         if not hasattr(self._running, "ask"):
             raise CheckpointError("this runner takes no checkpoints yet: run the job with --runner=local")
-        running = cast(Steerable, self._running)
+        running = cast(ControllableJob, self._running)
         taken = running.ask(Requested(ask, name)).result()
         return "" if taken is None else str(taken.path)
 
@@ -253,18 +253,18 @@ class JobResult(PipelineResult):
         """How the job is doing; None where the host does not tell."""
         if not hasattr(self._running, "last_checkpoint"):
             return None
-        running = cast(Steerable, self._running)
+        running = cast(ControllableJob, self._running)
         pulse, taken = running.pulse(), running.last_checkpoint
         return Vitals(
             watermark_ms=None if pulse.watermark <= MIN_MICROS else pulse.watermark / 1_000,
             lag=pulse.lag,
             read=pulse.read,
-            checkpoint=None if taken is None else told(taken),
+            checkpoint=None if taken is None else checkpoint_info(taken),
             restarts=running.restarts,
             late_dropped=sum(step.late_dropped for step in running.progress()),
         )
 
 
-def told(taken: Taken) -> Checkpointed:
+def checkpoint_info(taken: CompletedCheckpoint) -> Checkpointed:
     """A checkpoint, as people read it."""
     return Checkpointed(taken.epoch, taken.path, taken.size, taken.state, taken.began / 1_000, taken.ended / 1_000)

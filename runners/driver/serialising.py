@@ -32,13 +32,13 @@ def serialising(locations: Mapping[str, Location]) -> Iterator[None]:
         if applied is None:
             raise
         where = locations.get(applied.full_label)
-        told = f"step '{applied.full_label}'" + (f" (applied at {where})" if where else "")
+        named = f"step '{applied.full_label}'" + (f" (applied at {where})" if where else "")
         root = _root(error)
         at_fault = culprit(applied.transform)
         advice = f". {at_fault} cannot be pickled: make it in the step's setup() instead" if at_fault else ""
         if "deterministic" in message_of(root):
             advice = ". Equal keys must have equal bytes: give the keys' type a deterministic coder, or group by str"
-        raise InvalidPipeline(f"{told}: {type(root).__name__}: {message_of(root)}{advice}") from error
+        raise InvalidPipeline(f"{named}: {type(root).__name__}: {message_of(root)}{advice}") from error
 
 
 def _root(error: BaseException) -> BaseException:

@@ -13,8 +13,8 @@ from sage.runners.worker.metrics import merge_metrics
 from sage.runners.worker.progress import Pulse, merge_progress, merge_pulses
 
 
-class Reports:
-    """What each worker last said; answers what a `Running` job is asked.
+class WorkerReports:
+    """What each worker last said; answers what a `RunningJob` job is asked.
 
     Args:
         workers: how many report (count).
@@ -47,13 +47,13 @@ class Reports:
         """Why steps ran the general way, known when the workers have ended."""
         return dict(self._reasons)
 
-    def fact(self, fact: Fact) -> None:
+    def on_fact(self, fact: Fact) -> None:
         """A worker tells the coordinator of checkpoints something; a host that has one overrides this."""
 
-    def said(self, kind: str, said: Any) -> None:
+    def on_output(self, kind: str, content: Any) -> None:
         """User code at a worker printed, logged or warned; a host that does not let it do so there overrides this."""
 
-    def hear(self, worker: int, data: bytes) -> bool:
+    def receive(self, worker: int, data: bytes) -> bool:
         """Takes a worker's report, the same one twice too; whether it says that the worker has done its part.
 
         Raises:
@@ -64,10 +64,10 @@ class Reports:
         if kind == "failed":
             raise_reported(*content)
         if kind == "fact":
-            self.fact(*content)
+            self.on_fact(*content)
             return False
-        if kind == "said":
-            self.said(*content)
+        if kind == "output":
+            self.on_output(*content)
             return False
         self._progress[worker] = content[0]
         if kind == "progress":

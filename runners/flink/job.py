@@ -15,12 +15,12 @@ from pyflink.java_gateway import get_gateway
 
 from sage.errors import WorkerLost
 from sage.handle import StepProgress
-from sage.runners.deployment.worker_spec import Order
-from sage.runners.driver.worker_reports import Reports
+from sage.runners.deployment.worker_spec import WorkerSpec
+from sage.runners.driver.worker_reports import WorkerReports
 from sage.runners.flink.operator import LevelFunction
 from sage.runners.flink.part import Record
 from sage.runners.worker.progress import join_halves, merge_progress
-from sage.runners.worker.worker_output import Echo, levels
+from sage.runners.worker.worker_output import OutputReplayer, levels
 
 _MAX_PARALLELISM = 128
 _SETTINGS = {
@@ -32,7 +32,7 @@ _SETTINGS = {
 }
 
 
-class FlinkJob(Reports):
+class FlinkJob(WorkerReports):
     """The operators of one job: one for each level, with a subtask for each worker.
 
     State: what each level last reported at each worker.
@@ -42,14 +42,14 @@ class FlinkJob(Reports):
         levels: how many operators the job has (count).
     """
 
-    def __init__(self, orders: Sequence[Order], levels: int) -> None:
+    def __init__(self, orders: Sequence[WorkerSpec], levels: int) -> None:
         super().__init__(len(orders) * levels)
         self._orders = [pickle.dumps(order) for order in orders]
         self._levels = levels
         self._done: set[int] = set()
         self._results: Any = None
         self._cancelled = False
-        self._echo = Echo()
+        self._replayer = OutputReplayer()
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, all workers together, level by level."""
@@ -59,8 +59,8 @@ class FlinkJob(Reports):
             step for first in levels for step in merge_progress(self._progress[first : first + workers])
         )
 
-    def said(self, kind: str, said: Any) -> None:
-        self._echo.repeat(kind, said)
+    def on_output(self, kind: str, content: Any) -> None:
+        self._replayer.replay(kind, content)
 
     def cancel(self) -> None:
         """Asks the job to stop; Flink cancels it."""
@@ -96,7 +96,7 @@ class FlinkJob(Reports):
     def _hear(self, record: Record) -> None:
         level, data = record.content
         part = level * len(self._orders) + record.worker
-        if self.hear(part, data):
+        if self.receive(part, data):
             self._done.add(part)
 
     def _stream(self) -> Any:

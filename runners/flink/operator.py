@@ -12,7 +12,7 @@ from pyflink.datastream import KeyedProcessFunction
 from sage.errors import SageError
 from sage.runners.deployment.nesting import refuse_jobs
 from sage.runners.flink.part import DRIVER, Part, Record
-from sage.runners.worker.worker_output import Voice
+from sage.runners.worker.worker_output import OutputForwarder
 
 
 class _Output:
@@ -20,18 +20,20 @@ class _Output:
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._voice: Voice | None = None
+        self._forwarder: OutputForwarder | None = None
 
     def take(self, levels: Mapping[str, int]) -> None:
         """From now on this process speaks through the driver."""
-        if self._voice is None:
-            self._voice = Voice(lambda kind, said: self._waiting.put(pickle.dumps(("said", kind, said))))
-            self._voice.take(levels)
+        if self._forwarder is None:
+            self._forwarder = OutputForwarder(
+                lambda kind, content: self._waiting.put(pickle.dumps(("output", kind, content)))
+            )
+            self._forwarder.install(levels)
 
     def drain(self) -> Iterator[bytes]:
         """What was said since the last call."""
-        if self._voice is not None:
-            self._voice.flush()
+        if self._forwarder is not None:
+            self._forwarder.flush()
         while not self._waiting.empty():
             yield self._waiting.get()
 
@@ -67,11 +69,11 @@ class LevelFunction(KeyedProcessFunction):  # type: ignore[misc, unused-ignore]
         if worker != self._worker:
             raise SageError(f"a record of worker {worker} came to worker {self._worker}: Flink hashes otherwise")
         for record in self._part.take(None if isinstance(value, int) else value):
-            yield from self._said()  # ahead of the report that the part is done, behind which nobody listens
+            yield from self._forwarded()  # ahead of the report that the part is done, behind which nobody listens
             yield record
-        yield from self._said()
+        yield from self._forwarded()
 
-    def _said(self) -> Iterator[Record]:
+    def _forwarded(self) -> Iterator[Record]:
         """What user code in this process has printed, logged and warned of meanwhile, as reports for the driver."""
         return (Record(self._worker, DRIVER, (self._level, data)) for data in _output.drain())
 

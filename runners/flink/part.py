@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sage.runners.deployment.worker_spec import Order, portable_error
+from sage.runners.deployment.worker_spec import WorkerSpec, portable_error
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
 from sage.runners.engine.core.spec import Plan
 from sage.runners.engine.operators.base.context import JobContext
@@ -56,7 +56,7 @@ class _Outbox:
         body = encode_block(message, self.coders[stage][port]) if isinstance(message, Block) else message
         self.records.append(Record(worker, self.levels[stage], (stage, port, self.me, body)))
 
-    def attend(self) -> None:
+    def receive_pending(self) -> None:
         """Messages come by calls of the host only."""
 
     def consumed(self, sender: int, stage: int, size: int) -> None:
@@ -104,7 +104,7 @@ class Part:
         level: which of the job's levels.
     """
 
-    def __init__(self, order: Order, level: int) -> None:
+    def __init__(self, order: WorkerSpec, level: int) -> None:
         self._order = order
         self._level = level
         self._resources = contextlib.ExitStack()
@@ -194,7 +194,7 @@ class Part:
         return Record(self._order.worker, DRIVER, (self._level, data))
 
 
-def _last_marks(plan: Plan, levels: tuple[int, ...], level: int, order: Order) -> set[tuple[int, int, int]]:
+def _last_marks(plan: Plan, levels: tuple[int, ...], level: int, order: WorkerSpec) -> set[tuple[int, int, int]]:
     """The (stage, port, sender) of each last watermark that a part waits for."""
     return {
         (route.stage, route.port, sender)

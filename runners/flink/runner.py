@@ -13,7 +13,7 @@ from sage.errors import ConfigError, MissingExtra
 from sage.options import SageOptions
 from sage.runners.deployment.worker_spec import PipelineProto
 from sage.runners.driver.base_runner import HostRunner
-from sage.runners.driver.result import Running
+from sage.runners.driver.result import RunningJob
 from sage.runners.flink.levels import depth
 from sage.runners.plan import plan_pipeline
 
@@ -31,7 +31,7 @@ class FlinkRunner(HostRunner):
 
     host = "flink"
 
-    def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
+    def start(self, proto: PipelineProto, options: PipelineOptions) -> RunningJob:
         _need_flink()
         _need_java()
         master = options.view_as(FlinkRunnerOptions).flink_master
@@ -41,7 +41,7 @@ class FlinkRunner(HostRunner):
 
         # What cannot be planned fails here, before Flink is started.
         sage = options.view_as(SageOptions)
-        return FlinkJob(self.orders(proto, options), depth(plan_pipeline(proto, sage.workers)))
+        return FlinkJob(self.worker_specs(proto, options), depth(plan_pipeline(proto, sage.workers)))
 
 
 def _need_flink() -> None:

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
-from sage.runners.deployment.recovery import Checkpoints, Durability
-from sage.runners.driver.checkpoint_driver import Conductor
-from sage.runners.driver.job_supervisor import Steered
+from sage.runners.deployment.recovery import AttemptCheckpoints, RecoveryOptions
+from sage.runners.driver.checkpoint_driver import CheckpointDriver
+from sage.runners.driver.job_supervisor import JobSupervisor
 from sage.runners.engine.core.spec import Plan
 from sage.runners.engine.operators.base.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.runtime.dataflow import Dataflow
-from sage.runners.worker.checkpointer import Epochs
+from sage.runners.worker.checkpointer import WorkerCheckpointer
 from sage.runners.worker.clock import WallClock, beam_time
 from sage.runners.worker.keyed_state import keyed_stores
 from sage.runners.worker.loop import close_quietly, patient_collector, quick_switches
@@ -27,7 +27,7 @@ from sage.runtime import set_clock
 MOST_SLEPT = 0.1  # s; a job that is cancelled is to notice
 
 
-class InProcess(Steered):
+class InProcessJob(JobSupervisor):
     """Runs a job on one worker, which is this process.
 
     Args:
@@ -43,7 +43,7 @@ class InProcess(Steered):
         plan: Callable[[], Plan],
         clock: WallClock | VirtualClock,
         options: JobOptions,
-        durability: Durability,
+        durability: RecoveryOptions,
         spill_dir: str | None,
     ) -> None:
         super().__init__(durability)
@@ -80,7 +80,7 @@ class InProcess(Steered):
         # In a context of its own: the clock that user code sees is this job's, and no longer than the job runs.
         contextvars.copy_context().run(self._attempts.run, self._attempt)
 
-    def _attempt(self, kept: Checkpoints) -> None:
+    def _attempt(self, kept: AttemptCheckpoints) -> None:
         plan = self._plan()
         kept.check(plan)
         with spill_store(self._options.memory_bytes, self._spill_dir) as store, keyed_stores(self._options) as keyed:
@@ -99,40 +99,42 @@ class InProcess(Steered):
         set_clock(self._clock.now_seconds)
         return beam_time(self._clock)
 
-    def _run(self, plan: Plan, job: JobContext, kept: Checkpoints) -> None:
+    def _run(self, plan: Plan, job: JobContext, kept: AttemptCheckpoints) -> None:
         flow = self._flow = Dataflow(plan, job)
         now = self._clock.now_micros
-        epochs = Epochs(flow, 0, kept.writer(plan, 0, 1), lambda fact: conductor.tell(fact))
-        conductor = self._conductor = Conductor.of(kept, self._attempts.store, plan, 1, epochs.obey, now, prompt=True)
+        checkpointer = WorkerCheckpointer(flow, 0, kept.writer(plan, 0, 1), lambda fact: checkpoint_driver.post(fact))
+        checkpoint_driver = self._checkpoint_driver = CheckpointDriver.of(
+            kept, self._attempts.store, plan, 1, checkpointer.enqueue, now, prompt=True
+        )
         failed = "the job failed"
         try:
             with kept.loaded(plan, 0, 1) as states:
                 flow.open(states)
-            self._loop(flow, epochs, conductor)
+            self._loop(flow, checkpointer, checkpoint_driver)
             failed = ""
         finally:
-            epochs.close()
-            self._close(conductor, failed)
+            checkpointer.close()
+            self._close(checkpoint_driver, failed)
             if failed:
                 close_quietly(flow)
         flow.close()
-        self._ended = epochs.over
+        self._ended = checkpointer.over
 
-    def _loop(self, flow: Dataflow, epochs: Epochs, conductor: Conductor) -> None:
+    def _loop(self, flow: Dataflow, checkpointer: WorkerCheckpointer, checkpoint_driver: CheckpointDriver) -> None:
         clock = self._clock
         while not self._cancelled:
-            conductor.attend()
-            epochs.attend()
-            if epochs.over:
+            checkpoint_driver.run_pending()
+            checkpointer.run_pending()
+            if checkpointer.over:
                 return
             if flow.step():
                 continue
-            epochs.rest()
+            checkpointer.report_idle()
             wakeup = flow.next_wakeup()
             if isinstance(clock, VirtualClock):
                 if wakeup is not None:
                     clock.micros = max(clock.micros, wakeup)
                 continue
-            times = [at for at in (wakeup, conductor.due()) if at is not None]
+            times = [at for at in (wakeup, checkpoint_driver.next_due()) if at is not None]
             wait = (min(times) - clock.now_micros()) / 1e6 if times else MOST_SLEPT
-            conductor.attend(min(max(wait, 0.0), MOST_SLEPT))
+            checkpoint_driver.run_pending(min(max(wait, 0.0), MOST_SLEPT))

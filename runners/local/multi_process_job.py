@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sage.handle import ExecutionPath, StepProgress
-from sage.runners.deployment.recovery import Checkpoints, Durability
-from sage.runners.deployment.worker_spec import Order
-from sage.runners.driver.checkpoint_driver import Conductor
-from sage.runners.driver.job_supervisor import Steered
+from sage.runners.deployment.recovery import AttemptCheckpoints, RecoveryOptions
+from sage.runners.deployment.worker_spec import WorkerSpec
+from sage.runners.driver.checkpoint_driver import CheckpointDriver
+from sage.runners.driver.job_supervisor import JobSupervisor
 from sage.runners.engine.core.spec import Plan
-from sage.runners.local.worker_processes import Crew
+from sage.runners.local.worker_processes import WorkerProcesses
 from sage.runners.worker.clock import WallClock
 from sage.runners.worker.progress import Pulse
 
 
-class Cluster(Steered):
+class MultiProcessJob(JobSupervisor):
     """Runs a job in worker processes.
 
     Args:
@@ -28,39 +28,39 @@ class Cluster(Steered):
     def __init__(
         self,
         plan: Plan,
-        orders: Callable[[Checkpoints], Sequence[Order]],
-        durability: Durability,
+        orders: Callable[[AttemptCheckpoints], Sequence[WorkerSpec]],
+        durability: RecoveryOptions,
     ) -> None:
         super().__init__(durability)
         self._plan = plan
         self._orders = orders
-        self._crew: Crew | None = None
+        self._processes: WorkerProcesses | None = None
 
     def progress(self) -> Sequence[StepProgress]:
         """One entry for each step, all workers together."""
-        return [] if self._crew is None else self._crew.progress()
+        return [] if self._processes is None else self._processes.progress()
 
     def metrics(self) -> dict[str, Any]:
         """User metrics, all workers together: as each last told them."""
-        return {} if self._crew is None else self._crew.metrics()
+        return {} if self._processes is None else self._processes.metrics()
 
     def paths(self) -> Mapping[str, ExecutionPath]:
         """Which way each step ran, known when the workers have ended."""
-        return {} if self._crew is None else self._crew.paths()
+        return {} if self._processes is None else self._processes.paths()
 
     def reasons(self) -> Mapping[str, str]:
         """Why steps ran the general way, known when the workers have ended."""
-        return {} if self._crew is None else self._crew.reasons()
+        return {} if self._processes is None else self._processes.reasons()
 
     def pulse(self) -> Pulse:
         """How far the job has come."""
-        return Pulse() if self._crew is None else self._crew.pulse()
+        return Pulse() if self._processes is None else self._processes.pulse()
 
     def cancel(self) -> None:
         """Asks all workers to stop."""
         super().cancel()
-        if self._crew is not None:
-            self._crew.cancel()
+        if self._processes is not None:
+            self._processes.cancel()
 
     def run(self) -> None:
         """Runs the job to its end.
@@ -71,19 +71,19 @@ class Cluster(Steered):
         """
         self._attempts.run(self._attempt)
 
-    def _attempt(self, kept: Checkpoints) -> None:
+    def _attempt(self, kept: AttemptCheckpoints) -> None:
         kept.check(self._plan)
         orders = self._orders(kept)
-        crew = self._crew = Crew(orders)
+        processes = self._processes = WorkerProcesses(orders)
         now = WallClock().now_micros
-        conductor = self._conductor = Conductor.of(
-            kept, self._attempts.store, self._plan, len(orders), crew.command, now, crew.wake
+        checkpoint_driver = self._checkpoint_driver = CheckpointDriver.of(
+            kept, self._attempts.store, self._plan, len(orders), processes.command, now, processes.wake
         )
         if self._cancelled:
-            crew.cancel()
+            processes.cancel()
         failed = "the job failed"
         try:
-            crew.run(conductor)
+            processes.run(checkpoint_driver)
             failed = ""
         finally:
-            self._close(conductor, failed)
+            self._close(checkpoint_driver, failed)

@@ -11,14 +11,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from sage.errors import ConfigError
 from sage.options import SageOptions
 from sage.runners.deployment.nesting import check_may_start
-from sage.runners.deployment.recovery import Durability, warn_of
+from sage.runners.deployment.recovery import RecoveryOptions, warn_of
 from sage.runners.deployment.worker_spec import PipelineProto
 from sage.runners.driver.base_runner import HostRunner, job_name
-from sage.runners.driver.result import Running
+from sage.runners.driver.result import RunningJob
 from sage.runners.engine.core.spec import ParDo, Plan, TestStream
 from sage.runners.engine.operators.base.context import VirtualClock
-from sage.runners.local.in_process_job import InProcess
-from sage.runners.local.multi_process_job import Cluster
+from sage.runners.local.in_process_job import InProcessJob
+from sage.runners.local.multi_process_job import MultiProcessJob
 from sage.runners.local.zygote import prepare
 from sage.runners.plan import plan_pipeline
 from sage.runners.worker.clock import WallClock
@@ -46,9 +46,9 @@ class LocalRunner(HostRunner):
                     prepare()
         return super().apply(transform, input, options)
 
-    def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
+    def start(self, proto: PipelineProto, options: PipelineOptions) -> RunningJob:
         sage = options.view_as(SageOptions)
-        durability = Durability.of(sage, job_name(options))
+        durability = RecoveryOptions.of(sage, job_name(options))
         plan = plan_pipeline(proto, sage.workers, self._created)
         test_stream = any(isinstance(stage.root, TestStream) for stage in plan.stages)
         if test_stream:
@@ -57,11 +57,11 @@ class LocalRunner(HostRunner):
             warn_of(plan, durability)
         # A test stream fixes one order of events for the whole job, which only one worker can keep; and what Beam
         # is to collect into this process's memory, as for `[1, 2] | beam.Map(f)`, only this process can.
-        if sage.workers > 1 and not test_stream and not _collects_here(plan):
-            return Cluster(plan, lambda kept: self.orders(proto, options, kept), durability)
+        if sage.workers > 1 and not test_stream and not _collects_in_driver(plan):
+            return MultiProcessJob(plan, lambda kept: self.worker_specs(proto, options, kept), durability)
         wall = WallClock()
         clock = VirtualClock() if test_stream else wall
-        return InProcess(_afresh(plan, proto), clock, self.job_options(options, 1), durability, sage.spill_dir)
+        return InProcessJob(_afresh(plan, proto), clock, self.job_options(options, 1), durability, sage.spill_dir)
 
 
 def _afresh(first: Plan, proto: PipelineProto) -> Callable[[], Plan]:
@@ -70,7 +70,7 @@ def _afresh(first: Plan, proto: PipelineProto) -> Callable[[], Plan]:
     return lambda: made.pop() if made else plan_pipeline(proto, 1)
 
 
-def _collects_here(plan: Plan) -> bool:
+def _collects_in_driver(plan: Plan) -> bool:
     return any(
         isinstance(step, ParDo) and type(step.dofn.fn).__name__ == "_MaterializeValuesDoFn"
         for stage in plan.stages

@@ -12,18 +12,18 @@ from multiprocessing.connection import Connection
 from types import FrameType
 
 from sage.runners.deployment.nesting import refuse_jobs
-from sage.runners.deployment.worker_spec import Cancelled, Order, portable_error
+from sage.runners.deployment.worker_spec import Cancelled, WorkerSpec, portable_error
 from sage.runners.local.peers import Mailbox, writer
 from sage.runners.worker import loop as worker
 from sage.runners.worker.credit_exchange import DRIVER
 from sage.runners.worker.interrupts import raise_in_engine
-from sage.runners.worker.worker_output import Voice
+from sage.runners.worker.worker_output import OutputForwarder
 
 
 def work(driver: Connection, connections: list[Connection]) -> None:
     """Runs one order: reads it from the driver, and reports to it."""
     refuse_jobs()
-    order: Order
+    order: WorkerSpec
     order, levels = pickle.loads(driver.recv_bytes())
     lock = threading.RLock()  # what the collector of garbage calls may print
 
@@ -35,19 +35,19 @@ def work(driver: Connection, connections: list[Connection]) -> None:
             # The driver is gone. Nobody waits for the result, and a source may be at work for hours to come.
             os.kill(os.getpid(), signal.SIGKILL)
 
-    voice = Voice(lambda kind, said: send(pickle.dumps(("said", kind, said))))
+    forwarder = OutputForwarder(lambda kind, content: send(pickle.dumps(("output", kind, content))))
 
     def report(data: bytes) -> None:
-        voice.flush()
+        forwarder.flush()
         send(data)
 
     try:
         order.prepare()
-        voice.take(levels)
+        forwarder.install(levels)
         others = [w for w in range(order.workers) if w != order.worker]
         peers = dict(zip(others, connections, strict=True))
         mailbox = Mailbox({DRIVER: driver, **peers}, _cancelling())
-        worker.work(order, writer(peers), mailbox, report)
+        worker.run_worker(order, writer(peers), mailbox, report)
         # Others may still send what no one needs: to them a worker that has gone would be one that is lost.
         while mailbox.take(None) != (DRIVER, None):
             pass
@@ -55,7 +55,7 @@ def work(driver: Connection, connections: list[Connection]) -> None:
         return
     except BaseException as error:  # whatever ends a worker is to be known to the driver
         with contextlib.suppress(OSError):
-            voice.flush()
+            forwarder.flush()
             driver.send_bytes(portable_error(error))
 
 

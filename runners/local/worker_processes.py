@@ -13,38 +13,38 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from sage.errors import WorkerLost
-from sage.runners.deployment.worker_spec import Order
-from sage.runners.driver.checkpoint_driver import Conductor
-from sage.runners.driver.worker_reports import Reports
+from sage.runners.deployment.worker_spec import WorkerSpec
+from sage.runners.driver.checkpoint_driver import CheckpointDriver
+from sage.runners.driver.worker_reports import WorkerReports
 from sage.runners.engine.checkpoint.protocol import Fact
 from sage.runners.local.zygote import fork
 from sage.runners.worker.checkpointer import Command
 from sage.runners.worker.loop import CANCEL
-from sage.runners.worker.worker_output import Echo, levels
+from sage.runners.worker.worker_output import OutputReplayer, levels
 
 _GRACE_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 
 
-class Crew(Reports):
+class WorkerProcesses(WorkerReports):
     """The worker processes of one attempt at a job.
 
     State: one control connection for each worker, and what each last reported.
     """
 
-    def __init__(self, orders: Sequence[Order]) -> None:
+    def __init__(self, orders: Sequence[WorkerSpec]) -> None:
         super().__init__(len(orders))
         self._controls: list[Connection] = []
         self._pids: list[int] = []
         self._open: dict[Connection, int] = {}
         self._heard, self._bell = socket.socketpair()
         self._bell.setblocking(False)
-        self._conductor: Conductor | None = None
-        self._echo = Echo()
+        self._checkpoint_driver: CheckpointDriver | None = None
+        self._replayer = OutputReplayer()
         self.cancelled_at: float | None = None
         self._start(orders)
 
-    def _start(self, orders: Sequence[Order]) -> None:
+    def _start(self, orders: Sequence[WorkerSpec]) -> None:
         count = len(orders)
         ends: list[dict[int, socket.socket]] = [{} for _ in orders]
         for left in range(count):
@@ -81,14 +81,14 @@ class Crew(Reports):
             with contextlib.suppress(OSError):
                 control.send_bytes(message)
 
-    def fact(self, fact: Fact) -> None:
-        if self._conductor is not None:
-            self._conductor.tell(fact)
+    def on_fact(self, fact: Fact) -> None:
+        if self._checkpoint_driver is not None:
+            self._checkpoint_driver.post(fact)
 
-    def said(self, kind: str, said: Any) -> None:
-        self._echo.repeat(kind, said)
+    def on_output(self, kind: str, content: Any) -> None:
+        self._replayer.replay(kind, content)
 
-    def run(self, conductor: Conductor) -> None:
+    def run(self, checkpoint_driver: CheckpointDriver) -> None:
         """Waits for all workers, and does what checkpoints ask for meanwhile.
 
         Raises:
@@ -96,19 +96,19 @@ class Crew(Reports):
             WorkerLost: a worker ended without a report.
         """
         try:
-            self._conductor = conductor
+            self._checkpoint_driver = checkpoint_driver
             asked = False
             while self._open and not self._overdue():
                 if self.cancelled_at is not None and not asked:
                     asked = True
                     self._say(CANCEL)
-                for ready in wait([*self._open, self._heard], self._patience(conductor)):
+                for ready in wait([*self._open, self._heard], self._patience(checkpoint_driver)):
                     if ready is self._heard:
                         self._heard.recv(4096)
                     else:
                         self._hear(ready)  # type: ignore[arg-type]
                 if self.cancelled_at is None:
-                    conductor.attend()
+                    checkpoint_driver.run_pending()
         except WorkerLost as lost:
             if self.cancelled_at is None:
                 root = self._root_of(lost)
@@ -116,8 +116,8 @@ class Crew(Reports):
         finally:
             self._stop()
 
-    def _patience(self, conductor: Conductor) -> float:
-        due = conductor.due()
+    def _patience(self, checkpoint_driver: CheckpointDriver) -> float:
+        due = checkpoint_driver.next_due()
         if due is None or self.cancelled_at is not None:
             return _LOOK_SECONDS
         return min(max((due - time.time_ns() // 1_000) / 1e6, 0.0), _LOOK_SECONDS)
@@ -154,7 +154,7 @@ class Crew(Reports):
                 " memory, or crashed in native code"
             ) from error
         try:
-            ended = self.hear(index, data)
+            ended = self.receive(index, data)
         except BaseException:
             del self._open[control]
             raise
@@ -169,7 +169,7 @@ class Crew(Reports):
         while running and (left := deadline - time.monotonic()) > 0:
             for ready in wait(list(running), left):
                 try:
-                    self._echo.last_words(ready.recv_bytes())  # type: ignore[union-attr]
+                    self._replayer.replay_last(ready.recv_bytes())  # type: ignore[union-attr]
                 except (EOFError, OSError):
                     del running[ready]  # type: ignore[arg-type]
         for index in running.values():

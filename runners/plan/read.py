@@ -76,14 +76,14 @@ class _Reader:
 
     def _check_environments(self) -> None:
         """Refuses what was made by another Beam or Python: its pickled functions may mean something else here."""
-        here = environments.sdk_base_version_capability()
+        installed = environments.sdk_base_version_capability()
         used = {transform.environment_id for transform in self._transforms.values()}
         for id in used & set(self._proto.components.environments):
             for there in self._proto.components.environments[id].capabilities:
-                if not there.startswith(environments.SDK_VERSION_CAPABILITY_PREFIX) or there == here:
+                if not there.startswith(environments.SDK_VERSION_CAPABILITY_PREFIX) or there == installed:
                     continue
-                if not ("rc" in there and here in there):
-                    raise IncompatibleEnvironment(there, here)
+                if not ("rc" in there and installed in there):
+                    raise IncompatibleEnvironment(there, installed)
 
     def _collection(self, id: CollectionId, makers: Mapping[CollectionId, str], fired: bool) -> spec.Collection:
         proto = self._proto.components.pcollections[id]

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 from sage.runners.deployment.nesting import refuse_jobs
-from sage.runners.deployment.worker_spec import Cancelled, Order, portable_error
+from sage.runners.deployment.worker_spec import Cancelled, WorkerSpec, portable_error
 from sage.runners.ray.inbox import Inbox
 from sage.runners.worker import loop as worker
 from sage.runners.worker.credit_exchange import DRIVER
@@ -20,7 +20,7 @@ class Worker:
     """
 
     def __init__(self, order: bytes) -> None:
-        self._order: Order = pickle.loads(order)
+        self._order: WorkerSpec = pickle.loads(order)
         self._inbox = Inbox()
         self._peers: list[Any] = []
         self._sent: list[int] = [0] * self._order.workers
@@ -32,7 +32,7 @@ class Worker:
         try:
             refuse_jobs()
             self._order.prepare()
-            worker.work(self._order, self._write, self._inbox, self._report)
+            worker.run_worker(self._order, self._write, self._inbox, self._report)
         except Cancelled:
             return None
         except Exception as error:

@@ -11,8 +11,8 @@ from typing import Any
 import ray
 
 from sage.errors import WorkerLost
-from sage.runners.deployment.worker_spec import Order
-from sage.runners.driver.worker_reports import Reports
+from sage.runners.deployment.worker_spec import WorkerSpec
+from sage.runners.driver.worker_reports import WorkerReports
 from sage.runners.ray.actor import Worker
 from sage.runners.worker.loop import PROGRESS_SECONDS
 
@@ -21,13 +21,13 @@ _THREADS = 4
 _GRACE_SECONDS = 1.0
 
 
-class RayJob(Reports):
+class RayJob(WorkerReports):
     """The actors of one job.
 
     State: one actor for each worker while the job runs, and what each last reported.
     """
 
-    def __init__(self, orders: Sequence[Order]) -> None:
+    def __init__(self, orders: Sequence[WorkerSpec]) -> None:
         super().__init__(len(orders))
         self._orders = orders
         self._workers: list[Any] = []
@@ -57,7 +57,7 @@ class RayJob(Reports):
             for worker in self._workers:
                 ray.kill(worker)
 
-    def _actor(self, order: Order) -> Any:
+    def _actor(self, order: WorkerSpec) -> Any:
         # More workers than processors share them, as processes of one machine do; they never wait for each other's.
         share = min(1.0, ray.cluster_resources().get("CPU", 0.0) / order.workers)
         actor = ray.remote(Worker).options(num_cpus=int(share * 100) / 100, max_concurrency=_THREADS)
@@ -84,14 +84,14 @@ class RayJob(Reports):
                 " The job's output is incomplete; run it again."
             ) from error
         if report is not None:
-            self.hear(index, report)
+            self.receive(index, report)
 
     def _ask(self, running: dict[Any, int]) -> None:
         """Progress, if the actors tell it soon; a dead one is found by its call that ends."""
         asked = {self._workers[index].progress.remote(): index for index in running.values()}
-        told, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROGRESS_SECONDS)
-        for call in told:
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROGRESS_SECONDS)
+        for call in answered:
             with contextlib.suppress(ray.exceptions.RayActorError):
                 report = ray.get(call)
                 if report is not None:
-                    self.hear(asked[call], report)
+                    self.receive(asked[call], report)

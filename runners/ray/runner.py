@@ -8,7 +8,7 @@ from sage.errors import MissingExtra
 from sage.options import SageOptions
 from sage.runners.deployment.worker_spec import PipelineProto
 from sage.runners.driver.base_runner import HostRunner
-from sage.runners.driver.result import Running
+from sage.runners.driver.result import RunningJob
 from sage.runners.plan import plan_pipeline
 
 
@@ -24,7 +24,7 @@ class RayRunner(HostRunner):
 
     host = "ray"
 
-    def start(self, proto: PipelineProto, options: PipelineOptions) -> Running:
+    def start(self, proto: PipelineProto, options: PipelineOptions) -> RunningJob:
         try:
             from sage.runners.ray.job import RayJob
         except ModuleNotFoundError as error:
@@ -33,4 +33,4 @@ class RayRunner(HostRunner):
             raise MissingExtra("the Ray runner", "ray") from error
         sage = options.view_as(SageOptions)
         plan_pipeline(proto, sage.workers)  # what cannot be planned fails here, before any actor is asked for
-        return RayJob(self.orders(proto, options))
+        return RayJob(self.worker_specs(proto, options))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 
 
 @dataclass
@@ -17,25 +17,25 @@ class SimulatedBroker:
     State: the records of each transaction that is open or committed.
     """
 
-    dice: Dice
+    schedule: FaultSchedule
     open: dict[str, list[Any]] = field(init=False, default_factory=dict)
     committed: dict[str, list[Any]] = field(init=False, default_factory=dict)
 
     def write(self, transaction: str, records: Sequence[Any]) -> None:
         """Adds records to a transaction; the first of them opens it."""
-        self.dice.point("produce", transaction)
+        self.schedule.point("produce", transaction)
         self.open.setdefault(transaction, []).extend(records)
 
     def commit(self, transaction: str) -> bool:
         """Makes a transaction's records visible, once; says whether they are."""
-        self.dice.point("commit", transaction)
+        self.schedule.point("commit", transaction)
         if transaction in self.open:
             self.committed[transaction] = self.open.pop(transaction)
         return transaction in self.committed
 
     def abort(self, prefix: str) -> None:
         """Forgets the open transactions whose names begin like this."""
-        self.dice.point("abort", prefix)
+        self.schedule.point("abort", prefix)
         for transaction in [name for name in self.open if name.startswith(prefix)]:
             del self.open[transaction]
 

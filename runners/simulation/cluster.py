@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sage.errors import Fault, SageError
-from sage.runners.driver.checkpoint_driver import Conductor
+from sage.runners.driver.checkpoint_driver import CheckpointDriver
 from sage.runners.engine.checkpoint.identity import describe, stage_ids
 from sage.runners.engine.checkpoint.protocol import Ask, Coordinator, Kind, Publish, Receipt, Requested
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.engine.core.spec import Plan
 from sage.runners.engine.operators.base.context import JobContext, JobOptions
 from sage.runners.engine.runtime.dataflow import Dataflow
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 from sage.runners.simulation.network import Network
 from sage.runners.simulation.world import SimulatedClock
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.snapshots import CheckpointStore
-from sage.runners.worker.checkpointer import Epochs
+from sage.runners.worker.checkpointer import WorkerCheckpointer
 from sage.runners.worker.credit_exchange import DRIVER, CreditExchange
 from sage.runners.worker.keyed_state import keyed_stores
 from sage.runtime import set_subtask
@@ -44,11 +44,11 @@ class Standstill(SageError, RuntimeError):
     fault = Fault.USER_CODE
 
 
-class Later(Executor):
+class QueuedExecutor(Executor):
     """Runs what it is given when its turn comes: stands for a thread."""
 
-    def __init__(self, dice: Dice, name: str) -> None:
-        self._dice = dice
+    def __init__(self, schedule: FaultSchedule, name: str) -> None:
+        self._schedule = schedule
         self.name = name
         self.tasks: deque[Callable[[], None]] = deque()
 
@@ -58,7 +58,7 @@ class Later(Executor):
 
     def run_one(self) -> None:
         """Runs the first task that waits."""
-        self._dice.note("later", self.name)
+        self._schedule.note("later", self.name)
         self.tasks.popleft()()
 
 
@@ -114,7 +114,7 @@ class Worker:
         network: Network,
         clock: SimulatedClock,
         write: Callable[[int, Mapping[str, StageSnapshot]], Receipt],
-        later: Later,
+        executor: QueuedExecutor,
     ) -> None:
         self.me = me
         self._workers = setting.workers
@@ -129,8 +129,8 @@ class Worker:
             state_backend=setting.state_backend,
             state_dir=setting.scratch or None,
         )
-        self._held = ExitStack()
-        keyed = self._held.enter_context(keyed_stores(options))
+        self._resources = ExitStack()
+        keyed = self._resources.enter_context(keyed_stores(options))
         self.job = JobContext(clock, options, worker=me, workers=setting.workers, keyed=keyed)
         self.ids = stage_ids(plan)
         self.inbox = _Inbox()
@@ -138,15 +138,17 @@ class Worker:
             me, setting.workers, lambda to, data: network.send(me, to, data), self.inbox, plan, NO_LIMIT
         )
         self.flow = Dataflow(plan, self.job, self.exchange)
-        self.later = later
+        self.executor = executor
         self.idle = False
         self.done = False
 
         def store(epoch: int, snapshots: Mapping[int, StageSnapshot]) -> Receipt:
             return write(epoch, {self.ids[index]: snapshots[index] for index in sorted(snapshots)})
 
-        self.epochs = Epochs(self.flow, me, store, lambda fact: network.send(me, DRIVER, pickle.dumps(fact)), later)
-        self.exchange.attach(self.flow, lambda said: self.epochs.obey(pickle.loads(said or b"")))
+        self.checkpointer = WorkerCheckpointer(
+            self.flow, me, store, lambda fact: network.send(me, DRIVER, pickle.dumps(fact)), executor
+        )
+        self.exchange.attach(self.flow, lambda message: self.checkpointer.enqueue(pickle.loads(message or b"")))
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -166,19 +168,19 @@ class Worker:
     def turn(self) -> None:
         """Does one piece of work, as the loop of a real worker does."""
         with self._at_work():
-            self.epochs.attend()
-            if self.epochs.over:
+            self.checkpointer.run_pending()
+            if self.checkpointer.over:
                 self.done = True
                 self.flow.close()
-                self._held.close()
+                self._resources.close()
             elif not self.flow.step():
-                self.epochs.rest()
+                self.checkpointer.report_idle()
                 self.idle = True
 
     def take(self) -> None:
         """Takes what has arrived."""
         with self._at_work():
-            self.exchange.take(0)
+            self.exchange.receive(0)
         self.idle = False
 
     def close(self) -> None:
@@ -186,7 +188,7 @@ class Worker:
         with self._at_work():
             for task in self.flow.tasks.values():
                 _quietly(task.close)
-            self._held.close()
+            self._resources.close()
 
 
 def _quietly(close: Callable[[], None]) -> None:
@@ -213,18 +215,20 @@ class Cluster:
     def __init__(
         self,
         setting: Setting,
-        dice: Dice,
+        schedule: FaultSchedule,
         clock: SimulatedClock,
         store_of: Callable[[], CheckpointStore],
         driver: CheckpointStore,
     ) -> None:
         self._setting = setting
-        self._dice = dice
+        self._schedule = schedule
         self._clock = clock
-        self._network = Network(dice, self._arrive)
-        self.beside: list[Later] = [Later(dice, f"worker {me} stores") for me in range(setting.workers)]
+        self._network = Network(schedule, self._arrive)
+        self.executors: list[QueuedExecutor] = [
+            QueuedExecutor(schedule, f"worker {me} stores") for me in range(setting.workers)
+        ]
         self.workers = [
-            Worker(me, setting, self._network, clock, _part_of(store_of(), me, setting), self.beside[me])
+            Worker(me, setting, self._network, clock, _part_of(store_of(), me, setting), self.executors[me])
             for me in range(setting.workers)
         ]
         description = describe(setting.plan(setting.workers))
@@ -236,19 +240,19 @@ class Cluster:
             return taken.url, taken.size
 
         self.last = Kind.PERIODIC
-        publishing = Later(dice, "driver publishes")
-        self.beside.append(publishing)
-        self.conductor = Conductor(
+        publishing = QueuedExecutor(schedule, "driver publishes")
+        self.executors.append(publishing)
+        self.checkpoint_driver = CheckpointDriver(
             Coordinator(setting.workers, setting.interval, setting.epoch, clock.now_micros()),
             publish,
             self._command,
             clock.now_micros,
-            self._told,
+            self._on_facts,
             publishing,
         )
         self._store = store_of()
         self._facts = False
-        self._bias = [1 + dice.upto(3) for _ in self.workers]
+        self._bias = [1 + schedule.upto(3) for _ in self.workers]
         self._requests = [Requested(ask, f"{setting.epoch}") for ask in setting.asks]
 
     def _command(self, command: Any) -> None:
@@ -258,7 +262,7 @@ class Cluster:
 
     def _arrive(self, to: int, sender: int, message: bytes) -> None:
         if to == DRIVER:
-            self.conductor.tell(pickle.loads(message))
+            self.checkpoint_driver.post(pickle.loads(message))
         elif not self.workers[to].done:
             self.workers[to].inbox.arrived.append((sender, message))
             self.workers[to].take()
@@ -279,15 +283,15 @@ class Cluster:
         for _ in range(MOST_THINGS):
             if all(worker.done for worker in self.workers):
                 return
-            self._one_thing()
-            self._clock.micros += self._dice.upto(STEP_MICROS)
+            self._next_action()
+            self._clock.micros += self._schedule.upto(STEP_MICROS)
         raise Standstill(
             f"the job has not ended after {MOST_THINGS} steps. A simulated job has to end by itself: give its source "
             "an end and not too many elements, and let it ask sage.runtime.now() what time it is: the system's clock "
             "stands still there"
         )
 
-    def _one_thing(self) -> None:
+    def _next_action(self) -> None:
         """Something that could happen now, or else what time brings next."""
         could: list[Callable[[], None]] = []
         for worker in self.workers:
@@ -295,23 +299,23 @@ class Cluster:
                 could += [worker.turn] * self._bias[worker.me]
         for channel in self._network.waiting():
             could.append(lambda channel=channel: self._network.deliver(channel))  # type: ignore[misc]
-        could += [later.run_one for later in self.beside if later.tasks]
-        if self._requests and self._dice.one_in(ASKED_ONE_IN):
-            self.conductor.ask(self._requests.pop())
-        due = self.conductor.due()
+        could += [executor.run_one for executor in self.executors if executor.tasks]
+        if self._requests and self._schedule.one_in(ASKED_ONE_IN):
+            self.checkpoint_driver.ask(self._requests.pop())
+        due = self.checkpoint_driver.next_due()
         if self._facts or (due is not None and due <= self._clock.now_micros()):
             could.append(self._drive)
         if could:
-            self._dice.one_of(could)()
+            self._schedule.one_of(could)()
         else:
             self._wait(due)
 
-    def _told(self) -> None:
+    def _on_facts(self) -> None:
         self._facts = True
 
     def _drive(self) -> None:
         self._facts = False
-        self.conductor.attend()
+        self.checkpoint_driver.run_pending()
 
     def _wait(self, due: int | None) -> None:
         """The clock goes on to what is next."""

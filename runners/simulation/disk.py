@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sage.runners.simulation.fault_schedule import Crash, Dice
+from sage.runners.simulation.fault_schedule import Crash, FaultSchedule
 from sage.runners.state.objects import Disk
 
 
@@ -34,8 +34,8 @@ class SimulatedDisk(Disk):
     State: the files and folders as they are seen, as they are safe, and by folder the changes between the two.
     """
 
-    def __init__(self, dice: Dice, faults: Callable[[], bool] = lambda: False) -> None:
-        self._dice = dice
+    def __init__(self, schedule: FaultSchedule, faults: Callable[[], bool] = lambda: False) -> None:
+        self._schedule = schedule
         self._faults = faults
         self._seen: dict[str, _Entry] = {"/": None}
         self._safe: dict[str, _Entry] = {"/": None}
@@ -45,7 +45,7 @@ class SimulatedDisk(Disk):
     def lose_power(self) -> None:
         """All that is not safe is gone, or some of it."""
         for changes in self._pending.values():
-            for change in changes[: self._dice.upto(len(changes))]:
+            for change in changes[: self._schedule.upto(len(changes))]:
                 _apply(self._safe, change)
         self._pending.clear()
         for path in sorted(self._safe):
@@ -53,17 +53,17 @@ class SimulatedDisk(Disk):
                 del self._safe[path]  # its folder is gone
         for path, entry in sorted(self._safe.items()):
             if entry is not None and entry.safe != entry.seen:
-                kept = entry.safe if entry.safe is not None and self._dice.one_in(2) else None
-                entry.seen = entry.seen[: self._dice.upto(len(entry.seen))] if kept is None else kept
-                self._dice.note("torn", path)
+                kept = entry.safe if entry.safe is not None and self._schedule.one_in(2) else None
+                entry.seen = entry.seen[: self._schedule.upto(len(entry.seen))] if kept is None else kept
+                self._schedule.note("torn", path)
             if entry is not None:
                 entry.safe = entry.seen
         self._seen = dict(self._safe)
 
     def _point(self, what: str, path: str) -> None:
-        self._dice.point(what, path)
+        self._schedule.point(what, path)
         if self._faults():
-            self._dice.note("fails", path)
+            self._schedule.note("fails", path)
             raise OSError(errno.ENOSPC, "No space left on device", path)
 
     def _change(self, folder: str, change: dict[str, _Entry | bool]) -> None:
@@ -87,7 +87,7 @@ class SimulatedDisk(Disk):
         try:
             self._point("write", path)
         except Crash:
-            self._put(path, data[: self._dice.upto(len(data))])
+            self._put(path, data[: self._schedule.upto(len(data))])
             raise
         self._put(path, data)
 

@@ -17,7 +17,7 @@ class Crash(BaseException):
     """What runs is gone. No error of a step: nothing that handles one may handle this."""
 
 
-class Fate(enum.Enum):
+class CrashKind(enum.Enum):
     """What a crash takes with it."""
 
     POWER = "the power fails"
@@ -29,7 +29,7 @@ class Fate(enum.Enum):
 
 
 @dataclass
-class Dice:
+class FaultSchedule:
     """The choices of one simulation.
 
     State: how many crash points were passed, the log, and whether what comes now is only the end of what has crashed.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 
 Channel = tuple[int, int]
 """Who sends, and who gets it."""
@@ -22,7 +22,7 @@ class Network:
         arrive: called with who gets it, who sent it, and what it is.
     """
 
-    dice: Dice
+    schedule: FaultSchedule
     arrive: Callable[[int, int, Any], None]
     _on_way: dict[Channel, deque[tuple[int, Any]]] = field(init=False, default_factory=dict)
     _sent: dict[Channel, int] = field(init=False, default_factory=dict)
@@ -31,12 +31,12 @@ class Network:
     def send(self, sender: int, to: int, message: Any) -> None:
         """Puts a message on its way."""
         channel = (sender, to)
-        self.dice.point("send", f"{sender} {to}")
+        self.schedule.point("send", f"{sender} {to}")
         number = self._sent.get(channel, 0)
         self._sent[channel] = number + 1
         queue = self._on_way.setdefault(channel, deque())
         queue.append((number, message))
-        if self.dice.one_in(16):
+        if self.schedule.one_in(16):
             queue.append((number, message))
 
     def waiting(self) -> list[Channel]:
@@ -48,8 +48,8 @@ class Network:
         number, message = self._on_way[channel].popleft()
         expected = self._expected.get(channel, 0)
         if number < expected:
-            self.dice.note("refused", f"{channel} {number}")
+            self.schedule.note("refused", f"{channel} {number}")
             return
         self._expected[channel] = number + 1
-        self.dice.note("deliver", f"{channel} {number}")
+        self.schedule.note("deliver", f"{channel} {number}")
         self.arrive(channel[1], channel[0], message)

@@ -11,9 +11,9 @@ from typing import Any
 from sage.runners.engine.checkpoint.protocol import Ask, Kind
 from sage.runners.engine.core.spec import Plan
 from sage.runners.simulation.cluster import Cluster, Setting, Standstill
-from sage.runners.simulation.fault_schedule import Crash, Dice, Fate
+from sage.runners.simulation.fault_schedule import Crash, CrashKind, FaultSchedule
 from sage.runners.simulation.world import World
-from sage.runners.state.objects import LocalObjects
+from sage.runners.state.objects import LocalObjectStore
 from sage.runners.state.snapshots import CheckpointStore
 
 PLACE = "/data/of/jobs"
@@ -65,18 +65,18 @@ class Outcome:
     output: Counter[Any] = field(default_factory=Counter)
     log: list[str] = field(default_factory=list)
     points: int = 0
-    fates: list[Fate] = field(default_factory=list)
+    fates: list[CrashKind] = field(default_factory=list)
     error: BaseException | None = None
 
 
 def uninterrupted(scenario: Scenario) -> Outcome:
     """What the job puts out on one worker, without checkpoints on the way and without crashes: the oracle."""
-    return _run(scenario, World(Dice(0, crashes=0)), 1, NEVER)
+    return _run(scenario, World(FaultSchedule(0, crashes=0)), 1, NEVER)
 
 
 def length(scenario: Scenario) -> int:
     """How many crash points a run has that is not interrupted (count)."""
-    return _run(scenario, World(Dice(0, crashes=0)), scenario.workers, scenario.interval).points
+    return _run(scenario, World(FaultSchedule(0, crashes=0)), scenario.workers, scenario.interval).points
 
 
 def simulate(scenario: Scenario, seed: int, horizon: int) -> Outcome:
@@ -87,9 +87,9 @@ def simulate(scenario: Scenario, seed: int, horizon: int) -> Outcome:
         seed: decides everything; the same one gives the same log.
         horizon: what `length` says of the scenario (count).
     """
-    dice = Dice(seed, scenario.crashes, horizon)
-    world = World(dice, full=dice.one_in(8))
-    return _run(scenario, world, 1 + dice.upto(scenario.workers - 1), scenario.interval)
+    schedule = FaultSchedule(seed, scenario.crashes, horizon)
+    world = World(schedule, full=schedule.one_in(8))
+    return _run(scenario, world, 1 + schedule.upto(scenario.workers - 1), scenario.interval)
 
 
 def _run(scenario: Scenario, world: World, workers: int, interval: int) -> Outcome:
@@ -106,26 +106,26 @@ class _Run:
         self._driver: CheckpointStore | None = None
         self._runs = 0
         self._late: list[Callable[[], None]] = []
-        self.outcome = Outcome(world.dice.seed)
+        self.outcome = Outcome(world.schedule.seed)
 
     def all_attempts(self, workers: int) -> Outcome:
         """Runs attempts until one ends well, or the job cannot go on."""
-        outcome, dice = self.outcome, self._world.dice
+        outcome, schedule = self.outcome, self._world.schedule
         with self._world.entered():
             try:
                 while not self._attempt(workers):
-                    workers = 1 + dice.upto(self._scenario.workers - 1)
+                    workers = 1 + schedule.upto(self._scenario.workers - 1)
                 self._world.disk.lose_power()  # what is put out is there to stay
                 outcome.output = self._scenario.read(self._world)
             except Exception as error:
                 outcome.error = error
-        outcome.log, outcome.points = dice.log, dice.passed
+        outcome.log, outcome.points = schedule.log, schedule.passed
         return outcome
 
     def _attempt(self, workers: int) -> bool:
         """Runs one attempt; whether all of the job is done."""
-        dice = self._world.dice
-        dice.note("attempt", f"{self._runs} {workers}")
+        schedule = self._world.schedule
+        schedule.note("attempt", f"{self._runs} {workers}")
         if self._runs > MOST_ATTEMPTS:
             raise Standstill(f"the job has not ended after {MOST_ATTEMPTS} attempts")
         cluster: Cluster | None = None
@@ -133,42 +133,44 @@ class _Run:
             cluster = self._cluster(workers)
             cluster.run()
         except Crash:
-            self._crash(cluster, dice.one_of(list(Fate)))
+            self._crash(cluster, schedule.one_of(list(CrashKind)))
             return False
         except Exception as error:
             # A full disk fails checkpoints, and too many of them the job, which then begins again.
             if not self._world.full:
                 raise
-            dice.note("fails", type(error).__name__)
-            self._world.full = not dice.one_in(4)
-            self._crash(cluster, Fate.KILLED)
+            schedule.note("fails", type(error).__name__)
+            self._world.full = not schedule.one_in(4)
+            self._crash(cluster, CrashKind.KILLED)
             return False
         return cluster.last is Kind.FINAL
 
-    def _crash(self, cluster: Cluster | None, fate: Fate) -> None:
-        dice = self._world.dice
+    def _crash(self, cluster: Cluster | None, fate: CrashKind) -> None:
+        schedule = self._world.schedule
         self.outcome.fates.append(fate)
-        dice.note("fate", fate.value)
-        if fate is Fate.POWER:
+        schedule.note("fate", fate.value)
+        if fate is CrashKind.POWER:
             self._world.disk.lose_power()
-        if fate is Fate.WORKER and cluster is not None:
-            self._late = [task for later in cluster.beside[:-1] for task in later.tasks]
+        if fate is CrashKind.WORKER and cluster is not None:
+            self._late = [task for executor in cluster.executors[:-1] for task in executor.tasks]
         else:
             self._late = []
             self._world.disk.locked.clear()
             self._driver = None
         if cluster is not None:
-            dice.ending = True  # functions are torn down for the sake of this process: those that crashed do no more
+            schedule.ending = (
+                True  # functions are torn down for the sake of this process: those that crashed do no more
+            )
             cluster.close()
-            dice.ending = False
+            schedule.ending = False
 
     def _asks(self) -> list[Ask]:
         """What is asked of the job in this attempt: now and then a savepoint, or to stop with one."""
-        dice = self._world.dice
-        return [ask for ask in (Ask.SAVEPOINT, Ask.STOP) if dice.one_in(4)]
+        schedule = self._world.schedule
+        return [ask for ask in (Ask.SAVEPOINT, Ask.STOP) if schedule.one_in(4)]
 
     def _store(self, run: str = "") -> CheckpointStore:
-        objects = LocalObjects(PLACE, self._world.disk, mark=f"{self._runs}")
+        objects = LocalObjectStore(PLACE, self._world.disk, mark=f"{self._runs}")
         return CheckpointStore(PLACE, self._scenario.job, run, objects, self._world.clock.now_seconds)
 
     def _cluster(self, workers: int) -> Cluster:
@@ -193,7 +195,7 @@ class _Run:
             scenario.state_backend,
             scenario.scratch,
         )
-        cluster = Cluster(setting, self._world.dice, self._world.clock, lambda: self._store(run), driver)
-        cluster.beside[0].tasks.extend(self._late)
+        cluster = Cluster(setting, self._world.schedule, self._world.clock, lambda: self._store(run), driver)
+        cluster.executors[0].tasks.extend(self._late)
         self._late = []
         return cluster

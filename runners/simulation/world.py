@@ -16,7 +16,7 @@ from typing import Any
 from sage.errors import DataLoss
 from sage.runners.simulation.broker import SimulatedBroker
 from sage.runners.simulation.disk import SimulatedDisk
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 from sage.runners.worker.clock import beam_time
 from sage.runtime import set_clock
 from sage.transactions import SinkContext, TransactionalDoFn
@@ -53,7 +53,7 @@ class World:
         outside: what else there is of the outside, by name, for who simulates more of it.
     """
 
-    dice: Dice
+    schedule: FaultSchedule
     full: bool = False
     outside: dict[str, Any] = field(init=False, default_factory=dict)
     clock: SimulatedClock = field(init=False)
@@ -62,15 +62,15 @@ class World:
 
     def __post_init__(self) -> None:
         self.clock = SimulatedClock()
-        self.disk = SimulatedDisk(self.dice, lambda: self.full and self.dice.one_in(24))
-        self.broker = SimulatedBroker(self.dice)
+        self.disk = SimulatedDisk(self.schedule, lambda: self.full and self.schedule.one_in(24))
+        self.broker = SimulatedBroker(self.schedule)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[World]:
         """This world is the current one, its clock the time that all code reads, and its seed makes up the UUIDs."""
         token = _current.set(self)
         set_clock(self.clock.now_seconds)
-        with beam_time(self.clock), _modules_time(self.clock), _seeded_uuids(self.dice.seed):
+        with beam_time(self.clock), _modules_time(self.clock), _seeded_uuids(self.schedule.seed):
             yield self
         _current.reset(token)
 

@@ -80,9 +80,9 @@ def moved(part: Receipt, source: str, target: str) -> Receipt:
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """A manifest as JSON, with the checksum of what it says."""
-    said = vars(manifest) | {"kind": manifest.kind.value}
-    del said["url"]
-    text = json.dumps(said, sort_keys=True, default=vars)
+    content = vars(manifest) | {"kind": manifest.kind.value}
+    del content["url"]
+    text = json.dumps(content, sort_keys=True, default=vars)
     return f'{{"format": {_FORMAT}, "checksum": {zlib.crc32(text.encode())}, "manifest": {text}}}'.encode()
 
 
@@ -95,14 +95,14 @@ def manifest_of(data: bytes, url: str) -> Manifest:
     whole = json.loads(data)
     if not isinstance(whole, dict) or whole.get("format") != _FORMAT:
         raise ValueError("it is of another format")
-    said = whole["manifest"]
-    if zlib.crc32(json.dumps(said, sort_keys=True).encode()) != whole["checksum"]:
+    content = whole["manifest"]
+    if zlib.crc32(json.dumps(content, sort_keys=True).encode()) != whole["checksum"]:
         raise ValueError("it is not what was written")
-    chains = tuple(tuple(_receipt_of(part) for part in chain) for chain in said.pop("chains"))
-    return Manifest(url=url, chains=chains, kind=Kind(said.pop("kind")), **said)
+    chains = tuple(tuple(_receipt_of(part) for part in chain) for chain in content.pop("chains"))
+    return Manifest(url=url, chains=chains, kind=Kind(content.pop("kind")), **content)
 
 
-def _receipt_of(said: Mapping[str, Any]) -> Receipt:
-    files: Mapping[str, Mapping[str, Sequence[Any]]] = said["files"]
+def _receipt_of(content: Mapping[str, Any]) -> Receipt:
+    files: Mapping[str, Mapping[str, Sequence[Any]]] = content["files"]
     pairs = {stage: {name: (f[0], f[1]) for name, f in names.items()} for stage, names in files.items()}
-    return Receipt(said["path"], said["size"], said["checksum"], said["whole"], pairs)
+    return Receipt(content["path"], content["size"], content["checksum"], content["whole"], pairs)

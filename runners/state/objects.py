@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sage.errors import ConfigError
 
 
-class Objects(Protocol):
+class ObjectStore(Protocol):
     """Objects below one path; a name has parts, with slashes between them.
 
     Every method may raise an ``OSError``; what is not there is a ``FileNotFoundError``.
@@ -28,10 +28,10 @@ class Objects(Protocol):
     def create(self, name: str, data: bytes) -> None:
         """Makes an object; a ``FileExistsError`` if there is one of that name."""
 
-    def bring(self, name: str, path: str) -> int:
+    def upload(self, name: str, path: str) -> int:
         """Makes an object of a local file that never changes; gives its size (bytes)."""
 
-    def fetch(self, name: str, path: str) -> None:
+    def download(self, name: str, path: str) -> None:
         """Makes a local file of an object; it may be changed."""
 
     def copy(self, name: str, target: str) -> None:
@@ -43,7 +43,7 @@ class Objects(Protocol):
     def size(self, name: str) -> int:
         """How much an object holds (bytes)."""
 
-    def keep(self, name: str) -> None:
+    def ensure_durable(self, name: str) -> None:
         """Sees to it that an object stays: whoever made it may have died before it could."""
 
     def names(self) -> list[str]:
@@ -63,7 +63,7 @@ class Objects(Protocol):
         """Gives the lock back."""
 
 
-def objects_at(path: str) -> Objects:
+def objects_at(path: str) -> ObjectStore:
     """The objects below a path: a local folder, or a URL of a file system that fsspec knows.
 
     Raises:
@@ -71,8 +71,8 @@ def objects_at(path: str) -> Objects:
     """
     scheme, separator, rest = path.partition("://")
     if not separator or scheme == "file":
-        return LocalObjects(rest if separator else path)
-    return RemoteObjects(path)
+        return LocalObjectStore(rest if separator else path)
+    return RemoteObjectStore(path)
 
 
 class Disk:
@@ -145,7 +145,7 @@ class Disk:
         return file
 
 
-class LocalObjects:
+class LocalObjectStore:
     """Files in a folder: each is written under another name, synced, and renamed.
 
     Args:
@@ -186,29 +186,29 @@ class LocalObjects:
         self._made.add(path)
 
     def put(self, name: str, data: bytes) -> None:
-        path, beside = self._place(name)
-        self._disk.write(beside, data)
-        self._settle(beside, path)
+        path, temporary = self._place(name)
+        self._disk.write(temporary, data)
+        self._settle(temporary, path)
 
-    def _settle(self, beside: str, path: str) -> None:
-        self._disk.sync(beside)
-        self._disk.rename(beside, path)
+    def _settle(self, temporary: str, path: str) -> None:
+        self._disk.sync(temporary)
+        self._disk.rename(temporary, path)
         self._disk.sync(os.path.dirname(path))
 
     def create(self, name: str, data: bytes) -> None:
-        path, beside = self._place(name)
-        self._disk.write(beside, data)
-        self._disk.sync(beside)
+        path, temporary = self._place(name)
+        self._disk.write(temporary, data)
+        self._disk.sync(temporary)
         try:
-            self._disk.link(beside, path)
+            self._disk.link(temporary, path)
         finally:
-            self._disk.remove(beside)
+            self._disk.remove(temporary)
         self._disk.sync(os.path.dirname(path))
 
-    def bring(self, name: str, path: str) -> int:
-        target, beside = self._place(name)
-        self._link_or_copy(path, beside)
-        self._settle(beside, target)
+    def upload(self, name: str, path: str) -> int:
+        target, temporary = self._place(name)
+        self._link_or_copy(path, temporary)
+        self._settle(temporary, target)
         return self._disk.size(target)
 
     def _link_or_copy(self, path: str, target: str) -> None:
@@ -217,11 +217,11 @@ class LocalObjects:
         except OSError:  # another file system, or one without links
             self._disk.copy(path, target)
 
-    def fetch(self, name: str, path: str) -> None:
+    def download(self, name: str, path: str) -> None:
         self._disk.copy(self._path(name), path)
 
     def copy(self, name: str, target: str) -> None:
-        self.bring(target, self._path(name))
+        self.upload(target, self._path(name))
 
     def get(self, name: str) -> bytes:
         return self._disk.read(self._path(name))
@@ -229,7 +229,7 @@ class LocalObjects:
     def size(self, name: str) -> int:
         return self._disk.size(self._path(name))
 
-    def keep(self, name: str) -> None:
+    def ensure_durable(self, name: str) -> None:
         path = self._path(name)
         self._disk.sync(path)
         self._disk.sync(os.path.dirname(path))
@@ -252,7 +252,7 @@ class LocalObjects:
             self._lock = None
 
 
-class RemoteObjects:
+class RemoteObjectStore:
     """Objects of a file system that fsspec knows: one put each, which such stores make whole or not at all."""
 
     def __init__(self, url: str) -> None:
@@ -279,12 +279,12 @@ class RemoteObjects:
         """For file systems that have folders; those that have none do nothing."""
         self._system.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
-    def bring(self, name: str, path: str) -> int:
+    def upload(self, name: str, path: str) -> int:
         self._make_folder(name)
         self._system.put_file(path, self._path(name))
         return os.path.getsize(path)
 
-    def fetch(self, name: str, path: str) -> None:
+    def download(self, name: str, path: str) -> None:
         self._system.get_file(self._path(name), path)
 
     def copy(self, name: str, target: str) -> None:
@@ -297,7 +297,7 @@ class RemoteObjects:
     def size(self, name: str) -> int:
         return int(self._system.info(self._path(name))["size"])
 
-    def keep(self, name: str) -> None:
+    def ensure_durable(self, name: str) -> None:
         """What can be read is there to stay."""
 
     def names(self) -> list[str]:

@@ -31,7 +31,7 @@ def decode_part(data: bytes) -> Part:
 
 
 @dataclass(frozen=True)
-class Deal:
+class StateAssignment:
     """Who goes on with what when ``before`` workers become ``now`` (counts).
 
     With as many workers as before each goes on with its own. Else keys go by their group, items that are spread one to
@@ -77,7 +77,7 @@ class Deal:
 
 
 def states_of(
-    deal: Deal,
+    deal: StateAssignment,
     chains: Mapping[int, Sequence[Part]],
     files: Mapping[int, Mapping[str, Mapping[str, str]]],
     stages: Iterable[str],
@@ -102,7 +102,7 @@ def states_of(
 
 def _state_of(
     stage: str,
-    deal: Deal,
+    deal: StateAssignment,
     chains: Mapping[int, Sequence[Part]],
     files: Mapping[int, Mapping[str, Mapping[str, str]]],
     last: Mapping[int, Part],

@@ -12,8 +12,8 @@ from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.protocol import Receipt
 from sage.runners.engine.checkpoint.snapshot import StageState
 from sage.runners.state.manifests import MANIFEST, Manifest, manifest_of
-from sage.runners.state.objects import Objects, objects_at
-from sage.runners.state.rescaling import Deal, Part, decode_part, states_of
+from sage.runners.state.objects import ObjectStore, objects_at
+from sage.runners.state.rescaling import Part, StateAssignment, decode_part, states_of
 
 _LISTED = 5
 _CHECKPOINT = re.compile(r"chk-(\d{8,})/(.*)")
@@ -30,13 +30,13 @@ def epoch_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def epochs_in(objects: Objects) -> list[int]:
+def epochs_in(objects: ObjectStore) -> list[int]:
     """The epochs of the checkpoints that have a manifest, in order."""
     found = (_CHECKPOINT.fullmatch(name) for name in objects.names())
     return sorted(int(match[1]) for match in found if match and match[2] == MANIFEST)
 
 
-def read_manifest(objects: Objects, folder: str) -> Manifest:
+def read_manifest(objects: ObjectStore, folder: str) -> Manifest:
     """The manifest in a folder, when all that it names is there.
 
     Raises:
@@ -85,7 +85,12 @@ def verified(manifest: Manifest) -> list[bytes]:
 
 
 def load(
-    manifest: Manifest, worker: int, workers: int, stages: Iterable[str], scratch: str, objects: Objects | None = None
+    manifest: Manifest,
+    worker: int,
+    workers: int,
+    stages: Iterable[str],
+    scratch: str,
+    objects: ObjectStore | None = None,
 ) -> dict[str, StageState]:
     """What a worker is given back of a checkpoint: a state for each stage.
 
@@ -101,7 +106,7 @@ def load(
         CheckpointError: a file is missing or corrupt; the message names it, and what can be used instead.
     """
     base, folder = _place(manifest.url)
-    deal = Deal(worker, workers, manifest.workers)
+    deal = StateAssignment(worker, workers, manifest.workers)
     reader = _Reader(objects or base, folder)
     keyed = set(deal.keyed_from)
     chains = {
@@ -116,7 +121,7 @@ def load(
 class _Reader:
     """Reads what one manifest names."""
 
-    def __init__(self, objects: Objects, folder: str) -> None:
+    def __init__(self, objects: ObjectStore, folder: str) -> None:
         self._objects = objects
         self._folder = folder
 
@@ -142,7 +147,7 @@ class _Reader:
                 target = os.path.join(scratch, f"{number:03}", name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 try:
-                    self._objects.fetch(name_of(self._folder, path), target)
+                    self._objects.download(name_of(self._folder, path), target)
                 except OSError as error:
                     raise _unusable(self._objects, self._folder, path, error) from error
                 found.setdefault(stage, {})[name] = target
@@ -154,7 +159,7 @@ def name_of(folder: str, path: str) -> str:
     return posixpath.normpath(f"{folder}/{path}")
 
 
-def _place(url: str) -> tuple[Objects, str]:
+def _place(url: str) -> tuple[ObjectStore, str]:
     """The objects that a folder is among, and its name there."""
     parent, folder = posixpath.split(url.rstrip("/"))
     if parent.endswith(":"):
@@ -176,7 +181,7 @@ def _nothing_in(url: str) -> str:
     return f"{text}; below it there are {', '.join(below[-_LISTED:])}{more}: name one of them"
 
 
-def _unusable(objects: Objects, folder: str, path: str, why: str | OSError) -> CheckpointError:
+def _unusable(objects: ObjectStore, folder: str, path: str, why: str | OSError) -> CheckpointError:
     """The error of a file that cannot be used. What is gone or not whole is so at the next attempt, too."""
     gone = isinstance(why, FileNotFoundError)
     what = "is missing" if gone else f"cannot be read: {why}" if isinstance(why, OSError) else why
@@ -184,7 +189,7 @@ def _unusable(objects: Objects, folder: str, path: str, why: str | OSError) -> C
     return CheckpointError.damaged(text) if gone or isinstance(why, str) else CheckpointError(text)
 
 
-def _cannot(objects: Objects, folder: str, why: str) -> str:
+def _cannot(objects: ObjectStore, folder: str, why: str) -> str:
     text = f"checkpoint {objects.url}/{folder} cannot be used: {why.rstrip('.')}."
     epoch = epoch_of(f"{folder}/")
     return text if epoch is None else text + _instead(_whole_before(objects, epoch))
@@ -200,7 +205,7 @@ def _instead(older: str | None) -> str:
     )
 
 
-def _whole_before(objects: Objects, epoch: int) -> str | None:
+def _whole_before(objects: ObjectStore, epoch: int) -> str | None:
     """The newest checkpoint before an epoch of which every byte is as it was written."""
     for older in reversed([known for known in epochs_in(objects) if known < epoch]):
         folder = folder_of(older)

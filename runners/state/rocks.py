@@ -163,24 +163,24 @@ class RocksStore:
         """
         sizes = [sum(map(os.path.getsize, old.values())) for old in files]
         order = sorted(range(len(files)), key=sizes.__getitem__, reverse=True)
-        held = [files[index] for index in order if files[index]]
-        if not held:
+        stores = [files[index] for index in order if files[index]]
+        if not stores:
             return
         self.close()
         shutil.rmtree(self._path)
         try:
-            _place(held[0], self._path)
+            _place(stores[0], self._path)
             self._open()
             for begin, end in _complement(ranges):
                 self._db.delete_range(begin, end)
             self._db.flush()  # in a file, ranges that were removed slow down nobody who reads
-            for old in held[1:]:
+            for old in stores[1:]:
                 self._add(old, ranges or [(b"", _LAST)])
         except OSError as error:
             raise CheckpointError(f"keyed state cannot be put in {self._path}: {error}") from error
         except Exception as error:
             raise CheckpointError.damaged(f"keyed state cannot be read back from its files: {error}") from error
-        self._names = {_local(name): name for name in held[0] if name.endswith(_DATA)}
+        self._names = {_local(name): name for name in stores[0] if name.endswith(_DATA)}
 
     def _add(self, old: Mapping[str, str], ranges: Sequence[tuple[bytes, bytes]]) -> None:
         path = os.path.join(self._folder, "old")

@@ -31,8 +31,8 @@ from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.protocol import Kind, Receipt
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.state.manifests import MANIFEST, Manifest, manifest_bytes, manifest_of, moved, renamed
-from sage.runners.state.objects import Objects, objects_at
-from sage.runners.state.rescaling import Deal, encode_part
+from sage.runners.state.objects import ObjectStore, objects_at
+from sage.runners.state.rescaling import StateAssignment, encode_part
 from sage.runners.state.restoring import (
     epoch_of,
     epochs_in,
@@ -72,7 +72,7 @@ class CheckpointStore:
         path: str,
         job: str,
         run: str = "",
-        objects: Objects | None = None,
+        objects: ObjectStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
@@ -165,7 +165,7 @@ class CheckpointStore:
                 for name, path in snapshot.root.files.items():
                     stored = self._known.get((stage, name))
                     if stored is None:
-                        stored = f"{place}/{name}", self._objects.bring(f"{place}/{name}", path)
+                        stored = f"{place}/{name}", self._objects.upload(f"{place}/{name}", path)
                     files.setdefault(stage, {})[name] = stored
             data = encode_part(stages)
             path = f"{folder}/worker-{worker:04}.{self.run}.bin"
@@ -187,7 +187,7 @@ class CheckpointStore:
         above, folder = posixpath.split(manifest.url)
         if above != self._objects.url:
             return
-        for before in Deal(worker, workers, manifest.workers).keyed_from:
+        for before in StateAssignment(worker, workers, manifest.workers).keyed_from:
             part = moved(manifest.chains[before][-1], folder, "")
             self._known.update(((stage, n), file) for stage, names in part.files.items() for n, file in names.items())
 
@@ -274,7 +274,7 @@ class CheckpointStore:
         """Sees to it that a checkpoint stays, before anything is done because of it: its driver may have died early."""
         if manifest is not None:
             try:
-                self._objects.keep(f"{folder_of(manifest.epoch)}/{MANIFEST}")
+                self._objects.ensure_durable(f"{folder_of(manifest.epoch)}/{MANIFEST}")
             except OSError as error:
                 self._cannot_write(error)
 

@@ -23,7 +23,7 @@ from sage.runners.engine.checkpoint.protocol import (
 )
 from sage.runners.engine.checkpoint.snapshot import Barrier, StageSnapshot
 from sage.runners.engine.runtime.dataflow import Dataflow
-from sage.transactions import Later
+from sage.transactions import Deferred
 
 Command = Start | Complete | Drain
 Write = Callable[[int, Mapping[int, StageSnapshot]], Receipt]
@@ -32,7 +32,7 @@ Write = Callable[[int, Mapping[int, StageSnapshot]], Receipt]
 NOTHING = Receipt("", 0, 0, True)
 
 
-class Epochs:
+class WorkerCheckpointer:
     """State: what the driver said and is not done yet; whether the job is over for this worker.
 
     Args:
@@ -48,47 +48,47 @@ class Epochs:
         flow: Dataflow,
         worker: int,
         write: Write | None,
-        tell: Callable[[Fact], None],
-        beside: Executor | None = None,
+        post: Callable[[Fact], None],
+        executor: Executor | None = None,
     ) -> None:
         self._flow = flow
         self._worker = worker
         self._write = write
-        self._tell = tell
-        self._said: deque[Command] = deque()
+        self._post = post
+        self._commands: deque[Command] = deque()
         self._ended = False
-        self._thread = None if write is None else beside or ThreadPoolExecutor(1, "checkpoint")
+        self._thread = None if write is None else executor or ThreadPoolExecutor(1, "checkpoint")
         self.over = False
         flow.on_snapshots(self._taken)
 
-    def obey(self, command: Command) -> None:
+    def enqueue(self, command: Command) -> None:
         """Takes a command; it is done by `attend`."""
-        self._said.append(command)
+        self._commands.append(command)
 
-    def attend(self) -> None:
+    def run_pending(self) -> None:
         """Does what was said. Called between two pieces of work."""
-        while self._said:
-            command = self._said.popleft()
+        while self._commands:
+            command = self._commands.popleft()
             if isinstance(command, Start):
                 self._flow.checkpoint(Barrier(command.epoch, command.whole))
             elif isinstance(command, Complete):
-                self._settle(self._flow.durable(), command.final)
+                self._settle(self._flow.on_checkpoint_complete(), command.final)
                 self.over = command.final
             else:
                 self._flow.drain()
 
-    def _settle(self, commits: Sequence[Later], final: bool) -> None:
+    def _settle(self, commits: Sequence[Deferred], final: bool) -> None:
         for commit in commits:
             if final or self._thread is None:
-                commit.told()
+                commit.result()
             else:
-                self._thread.submit(_tried, commit)
+                self._thread.submit(_attempt, commit)
 
-    def rest(self) -> None:
+    def report_idle(self) -> None:
         """There is nothing to do: says so, once, if nothing will ever come."""
         if not self._ended and self._flow.finished:
             self._ended = True
-            self._tell(Ended(self._worker))
+            self._post(Ended(self._worker))
 
     def close(self) -> None:
         """Waits for what is being stored and committed."""
@@ -97,25 +97,27 @@ class Epochs:
 
     def _taken(self, barrier: Barrier, snapshots: Mapping[int, StageSnapshot]) -> None:
         if self._thread is None:
-            self._tell(Acknowledged(self._worker, barrier.epoch, NOTHING))
+            self._post(Acknowledged(self._worker, barrier.epoch, NOTHING))
         else:
             self._thread.submit(self._store, barrier, snapshots)
 
     def _store(self, barrier: Barrier, snapshots: Mapping[int, StageSnapshot]) -> None:
         assert self._write is not None
         try:
-            receipt = self._write(barrier.epoch, {stage: _told(each) for stage, each in snapshots.items()})
+            receipt = self._write(barrier.epoch, {stage: _resolved(each) for stage, each in snapshots.items()})
         except Exception as error:
-            self._tell(Declined(self._worker, barrier.epoch, f"{type(error).__name__}: {error}"))
+            self._post(Declined(self._worker, barrier.epoch, f"{type(error).__name__}: {error}"))
         else:
-            self._tell(Acknowledged(self._worker, barrier.epoch, receipt))
+            self._post(Acknowledged(self._worker, barrier.epoch, receipt))
 
 
-def _tried(later: Later) -> None:
+def _attempt(later: Deferred) -> None:
     with contextlib.suppress(Exception):  # whoever waits for it tries again, and is told
-        later.told()
+        later.result()
 
 
-def _told(snapshot: StageSnapshot) -> StageSnapshot:
+def _resolved(snapshot: StageSnapshot) -> StageSnapshot:
     """The snapshot with the handles of its sinks, those that have to be asked for too."""
-    return replace(snapshot, sinks={step: [*map(Later.of, handles)] for step, handles in snapshot.sinks.items()})
+    return replace(
+        snapshot, sinks={step: [*map(Deferred.resolve, handles)] for step, handles in snapshot.sinks.items()}
+    )

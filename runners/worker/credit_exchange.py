@@ -93,7 +93,7 @@ class CreditExchange:
         body = _encoded(message, self._coders[stage][port])
         while self._owed[worker, stage] > self._credit:
             assert self._flow is not None
-            self.take(0 if self._flow.run_ready() else None)
+            self.receive(0 if self._flow.run_ready() else None)
         self._owed[worker, stage] += len(body)
         self._write(worker, _HEAD.pack(_BLOCK, stage, port) + body)
 
@@ -102,13 +102,13 @@ class CreditExchange:
         with contextlib.suppress(WorkerLost):  # a peer that has ended needs no credit
             self._write(sender, _HEAD.pack(_CREDIT, stage, 0) + _NUMBER.pack(size))
 
-    def attend(self) -> None:
+    def receive_pending(self) -> None:
         """Takes what messages there are, but not so many that timers and sources wait for long."""
         for _ in range(MOST_TAKEN):
-            if not self.take(0):
+            if not self.receive(0):
                 return
 
-    def take(self, timeout: float | None) -> bool:
+    def receive(self, timeout: float | None) -> bool:
         """Takes one message, waiting at most ``timeout`` (s; None without end); whether there was one."""
         arrived = self._inbox.take(timeout)
         if arrived is None:

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from sage.runners.deployment.worker_spec import Cancelled, Order
+from sage.runners.deployment.worker_spec import Cancelled, WorkerSpec
 from sage.runners.engine.operators.base.context import JobContext
 from sage.runners.engine.runtime.dataflow import Dataflow
-from sage.runners.worker.checkpointer import Epochs
+from sage.runners.worker.checkpointer import WorkerCheckpointer
 from sage.runners.worker.credit_exchange import CreditExchange, Inbox
 from sage.runners.worker.keyed_state import keyed_stores
 from sage.runners.worker.metrics import cumulative
@@ -26,7 +26,9 @@ SWITCH_SECONDS = 0.0002
 CANCEL = b"cancel"
 
 
-def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
+def run_worker(
+    order: WorkerSpec, write: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]
+) -> None:
     """Runs one order to its end, all stages of the job; its reports are ``("progress" | "done", ...)`` pickled.
 
     Args:
@@ -43,7 +45,7 @@ def work(order: Order, write: Callable[[int, bytes], None], inbox: Inbox, report
     contextvars.copy_context().run(_work, order, write, inbox, report)
 
 
-def _work(order: Order, send: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
+def _work(order: WorkerSpec, send: Callable[[int, bytes], None], inbox: Inbox, report: Callable[[bytes], None]) -> None:
     plan = order.plan()
     with spill_store(order.options.memory_bytes, order.spill_dir) as spill, keyed_stores(order.options) as keyed:
         job = order.context(spill)
@@ -55,19 +57,19 @@ def _work(order: Order, send: Callable[[int, bytes], None], inbox: Inbox, report
         kept, me, workers = order.checkpoints, order.worker, order.workers
         tell = lambda fact: report(pickle.dumps(("fact", fact)))  # noqa: E731
         write = None if kept is None else kept.writer(plan, me, workers)
-        epochs = Epochs(flow, me, write, tell) if order.options.epochs else None
-        exchange.attach(flow, lambda message: _obey(message, epochs))
+        checkpointer = WorkerCheckpointer(flow, me, write, tell) if order.options.epochs else None
+        exchange.attach(flow, lambda message: _obey(message, checkpointer))
         try:
             with patient_collector(), quick_switches(), _telling(flow, job, report):
                 with nullcontext() if kept is None else kept.loaded(plan, me, workers) as states:
                     flow.open(states)
-                _loop(flow, job, exchange, epochs)
+                _loop(flow, job, exchange, checkpointer)
         except BaseException:
             close_quietly(flow)
             raise
         finally:
-            if epochs is not None:
-                epochs.close()
+            if checkpointer is not None:
+                checkpointer.close()
             job.tracker.restore(previous)
         flow.close()
     report(pickle.dumps(("done", progress_of(flow, "DONE"), cumulative(job), dict(job.paths), dict(job.reasons))))
@@ -106,11 +108,11 @@ def close_quietly(flow: Dataflow) -> None:
         return
 
 
-def _obey(message: bytes | None, epochs: Epochs | None) -> None:
+def _obey(message: bytes | None, checkpointer: WorkerCheckpointer | None) -> None:
     # When the driver is gone nobody wants the result.
-    if message is None or message == CANCEL or epochs is None:
+    if message is None or message == CANCEL or checkpointer is None:
         raise Cancelled
-    epochs.obey(pickle.loads(message))
+    checkpointer.enqueue(pickle.loads(message))
 
 
 @contextmanager
@@ -131,18 +133,18 @@ def _telling(flow: Dataflow, job: JobContext, report: Callable[[bytes], None]) -
         thread.join()
 
 
-def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange, epochs: Epochs | None) -> None:
-    while not (flow.finished if epochs is None else epochs.over):
-        exchange.attend()
-        if epochs is not None:
-            epochs.attend()
-            if epochs.over:
+def _loop(flow: Dataflow, job: JobContext, exchange: CreditExchange, checkpointer: WorkerCheckpointer | None) -> None:
+    while not (flow.finished if checkpointer is None else checkpointer.over):
+        exchange.receive_pending()
+        if checkpointer is not None:
+            checkpointer.run_pending()
+            if checkpointer.over:
                 return
         if flow.step():
             continue
-        if epochs is not None:
-            epochs.rest()
+        if checkpointer is not None:
+            checkpointer.report_idle()
         elif flow.finished:
             return
         wakeup = flow.next_wakeup()
-        exchange.take(None if wakeup is None else max(0.0, (wakeup - job.clock.now_micros()) / 1e6))
+        exchange.receive(None if wakeup is None else max(0.0, (wakeup - job.clock.now_micros()) / 1e6))

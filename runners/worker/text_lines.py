@@ -102,17 +102,17 @@ def _up_to_the_bad(lines: list[bytes], decode: Callable[[bytes], str], name: str
 def _from(source: Any, file: Any, at: int, rest: bytes, stop: Any, name: str) -> Iterator[Iterable[str]]:
     """Lines from offset ``at`` on, up to the last that begins before ``stop``; ``rest`` was read behind ``at``."""
     decode = source._coder.decode
-    held = [rest]
+    pieces = [rest]
     while at < stop:
         chunk = _read(file, name)
-        held.append(chunk)
+        pieces.append(chunk)
         if chunk and b"\n" not in chunk:
             continue  # a long line is put together once, when its end is there
-        data = b"".join(held)
+        data = b"".join(pieces)
         if not data:
             return
         end = data.rfind(b"\n") + 1 if chunk else len(data)
-        whole, held = data[:end], [data[end:]]
+        whole, pieces = data[:end], [data[end:]]
         if at + end > stop:
             # Only the lines that begin before the stop: the last of them may reach beyond it.
             last = whole.find(b"\n", max(stop - at - 1, 0)) + 1

@@ -26,7 +26,7 @@ def levels() -> dict[str, int]:
     return {"": logging.root.level, **own}
 
 
-class Voice:
+class OutputForwarder:
     """The worker's side: stands in for the streams, the log handlers and the display of warnings of this process.
 
     A process that user code forks off has no part in it: it gets back what was there before.
@@ -41,7 +41,7 @@ class Voice:
         self._handler = _Handler(say)
         self._say = say
 
-    def take(self, levels: Mapping[str, int]) -> None:
+    def install(self, levels: Mapping[str, int]) -> None:
         """From now on this process speaks through the driver, whose loggers have these levels."""
         before = {name: getattr(sys, name) for name in self._streams}, warnings.showwarning, logging.root.handlers
         for name, stream in self._streams.items():
@@ -54,12 +54,12 @@ class Voice:
         warnings.simplefilter("default")
         warnings.showwarning = self._warn
 
-        def give_back() -> None:
+        def restore_streams() -> None:
             streams, warnings.showwarning, logging.root.handlers = before
             for name, stream in streams.items():
                 setattr(sys, name, stream)
 
-        os.register_at_fork(after_in_child=give_back)
+        os.register_at_fork(after_in_child=restore_streams)
 
     def flush(self) -> None:
         """Says what is begun and has no end of line yet."""
@@ -119,7 +119,7 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float | None)
 
 
-class Echo:
+class OutputReplayer:
     """The driver's side: says here what a worker said.
 
     State: which warnings were given already, for filters that want each place to warn once.
@@ -128,29 +128,29 @@ class Echo:
     def __init__(self) -> None:
         self._warned: dict[Any, Any] = {}
 
-    def repeat(self, kind: str, said: Any) -> None:
+    def replay(self, kind: str, content: Any) -> None:
         """Prints, logs or warns.
 
         Raises:
             Warning: a filter of this process makes an error of it.
         """
         if kind == "print":
-            name, data = said
+            name, data = content
             _write(getattr(sys, name), data.decode("utf-8", "replace"))
         elif kind == "log":
-            logger = logging.getLogger(said["name"])
-            if logger.isEnabledFor(said["levelno"]):
-                logger.handle(logging.makeLogRecord(said))
+            logger = logging.getLogger(content["name"])
+            if logger.isEnabledFor(content["levelno"]):
+                logger.handle(logging.makeLogRecord(content))
         else:
-            message, category, filename, lineno = said
+            message, category, filename, lineno = content
             warnings.warn_explicit(message, category, filename, lineno, registry=self._warned)
 
-    def last_words(self, report: bytes) -> None:
+    def replay_last(self, report: bytes) -> None:
         """Says what a worker's report holds, where nothing else of it counts any more."""
         with contextlib.suppress(Exception):
             kind, *content = pickle.loads(report)
-            if kind == "said":
-                self.repeat(*content)
+            if kind == "output":
+                self.replay(*content)
 
 
 def _write(stream: TextIO | None, text: str) -> None:

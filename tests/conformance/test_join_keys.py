@@ -34,7 +34,7 @@ JOINS: dict[str, Callable[..., beam.PTransform]] = {
     "interval": partial(IntervalJoin, within=2),
     "as of": AsOfJoin,
     "state": TableJoin,
-    "side": partial(TableJoin, held="side"),
+    "side": partial(TableJoin, table_as="side"),
 }
 
 

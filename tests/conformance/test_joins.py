@@ -35,7 +35,7 @@ JOINS: dict[str, Make] = {
     "interval": partial(IntervalJoin, on="k", within=2, how="full"),
     "interval anti": partial(IntervalJoin, on="k", within=2, how="anti"),
     "as of": partial(AsOfJoin, on="k", how="left"),
-    "side": partial(TableJoin, on="k", how="left", held="side"),
+    "side": partial(TableJoin, on="k", how="left", table_as="side"),
 }
 
 

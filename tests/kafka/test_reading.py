@@ -128,7 +128,7 @@ def test_where_reading_begins(kafka: Cluster, opened: Any) -> None:
     assert opened([topic], start_read_time=9000).reader(split, None).position() == 5
     assert opened([topic], {"auto.offset.reset": "latest"}).reader(split, None).position() == 5
     late = opened([topic], {"auto.offset.reset": "latest"})
-    assert late.reader(late.appeared(split), None).position() == 0
+    assert late.reader(late.on_discovered(split), None).position() == 0
 
     by_offset = {"start_offsets": {topic: {0: 3}}, "start_read_time": 1}
     assert opened([topic], **by_offset).reader(split, None).position() == 3
@@ -197,7 +197,7 @@ def test_a_record_of_another_century_does_not_make_those_behind_it_late(kafka: C
     config = {"bootstrap.servers": kafka.address, "auto.offset.reset": "earliest"}
     reading = ReadFromKafka(config, [topic], client=client, timestamp_policy="CreateTime").reading
     first = FirstRecords(KafkaSource(reading), 26, None)
-    first.most_at_a_time = 1  # the watermark moves behind each record
+    first.max_poll_records = 1  # the watermark moves behind each record
     with beam.Pipeline(runner=LocalRunner()) as pipeline:
         counts = (
             pipeline
@@ -240,7 +240,7 @@ def test_a_join_of_a_fast_and_a_slow_topic_is_read_at_the_same_event_time(kafka:
     sides = []
     for topic, at_a_time in zip(topics, (1_000, 100), strict=True):
         source = KafkaSource(ReadFromKafka(config, [topic], client=client, timestamp_policy="CreateTime").reading)
-        source.most_at_a_time = at_a_time
+        source.max_poll_records = at_a_time
         rows = pipeline | topic >> ReadStream(source) | f"note {topic}" >> beam.ParDo(_Note(topic))
         sides.append(rows | f"windows {topic}" >> beam.WindowInto(beam.window.FixedWindows(1)))
     sides | beam.CoGroupByKey() | beam.Map(len)

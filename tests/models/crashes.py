@@ -16,7 +16,7 @@ from typing import Any
 
 
 def run_and_crash(work: Callable[[], Any], files: tuple[str, ...], before: int) -> bool:
-    """Runs ``work`` in a child process that dies by SIGKILL before so many lines of ``files`` have run.
+    """Runs ``run_worker`` in a child process that dies by SIGKILL before so many lines of ``files`` have run.
 
     Args:
         work: what to run.

@@ -15,7 +15,7 @@ from sage.runners.engine.operators.base.context import JobContext, JobOptions, V
 from sage.runners.engine.operators.grouping.group import GroupRoot
 from sage.runners.engine.runtime.dataflow import Dataflow
 from sage.runners.plan import plan_pipeline
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 from sage.runners.worker.credit_exchange import CreditExchange
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 
@@ -130,7 +130,7 @@ class Workers:
         pipeline = beam.Pipeline()
         joined(pipeline, *feeds)
         proto = pipeline.to_runner_api(default_environment=environments.EmbeddedPythonEnvironment.default())
-        self._dice = Dice(seed)
+        self._dice = FaultSchedule(seed)
         self._clock = VirtualClock()
         self._arrived = [_Arrived() for _ in range(count)]
         self._exchanges = []

@@ -162,7 +162,7 @@ class KeyedWorkers:
 
                 fetched = [self._fetched(old) for old in range(before)]
                 state = RootState(keyed=chains, mine=mine, files=fetched)
-            task.begin(StageState(self.watermark, state))
+            task.restore(StageState(self.watermark, state))
 
     def _fetched(self, old: int) -> dict[str, str]:
         """Copies of an old worker's files that may be used up."""

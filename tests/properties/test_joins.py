@@ -234,7 +234,7 @@ def test_a_table_as_a_side_input_is_joined_as_by_sql(events: Any) -> None:
     def build(p: beam.Pipeline) -> None:
         left, right = p | Bounded(events)
         for how in hows:
-            (left | f"{how} endless" >> Endless(), right) | how >> TableJoin(how=how, held="side") | Keep(how)
+            (left | f"{how} endless" >> Endless(), right) | how >> TableJoin(how=how, table_as="side") | Keep(how)
 
     found = run(build)
     for how in hows:

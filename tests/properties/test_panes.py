@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage.runners.engine.operators.base.context import VirtualClock
-from sage.runners.engine.operators.grouping.trigger_runner import KeyPanes, PaneDriver
+from sage.runners.engine.operators.grouping.trigger_runner import KeyWindows, TriggerRunner
 
 COUNTS = st.integers(1, 4).map(AfterCount)
 TRIGGERS = st.recursive(
@@ -69,7 +69,7 @@ def beams(windowing: Any, events: Any) -> list[Any]:
 
 
 def ours(windowing: Any, events: Any) -> list[Any]:
-    driver, key, out = PaneDriver(windowing, VirtualClock()), KeyPanes(), []
+    driver, key, out = TriggerRunner(windowing, VirtualClock()), KeyWindows(), []
     for values, watermark in events:
         out += driver.process(key, [(v.value, v.timestamp, v.windows) for v in values], watermark.before)
         while due := driver.due(key.windows.values(), watermark.after.micros, None):

@@ -21,7 +21,7 @@ from sage.runners.engine.core.keys import KeyIds
 from sage.runners.engine.operators.base.operator import Output
 from sage.runners.engine.operators.base.root import Root
 from sage.runners.engine.operators.grouping.group import GroupRoot
-from sage.runners.engine.operators.side_inputs.gate import GatedRoot
+from sage.runners.engine.operators.side_inputs.gate import SideInputGate
 from sage.runners.engine.operators.side_inputs.views import SideView, make_view
 from tests.models.harness import INPUT, OUTPUT, Harness
 from tests.models.recovery import Workers
@@ -85,7 +85,7 @@ class GatedWorkers(Workers):
         if watermark > self.side_mark:
             self.side_mark = watermark
             for harness in self.running:
-                assert isinstance(harness.root, GatedRoot)
+                assert isinstance(harness.root, SideInputGate)
                 if harness.root.advance_side(1, watermark):
                     harness.root.fire()
 
@@ -119,13 +119,13 @@ def test_a_gate_goes_on(script: Any, trigger: Any, mode: Any, view_fn: Any, keye
     pairs = coders.TupleCoder([coders.FastPrimitivesCoder()] * 2)
     others = {SIDE: spec.Collection(SIDE, "side", pairs, windowing, bounded=False)}
 
-    def root(output: Any, context: Any) -> GatedRoot:
+    def root(output: Any, context: Any) -> SideInputGate:
         view = make_view(side, context)
         if not keyed:
-            return GatedRoot(Reader(output, view), step, [view], context)
+            return SideInputGate(Reader(output, view), step, [view], context)
         inner = ReaderThatGroups(step, output, context)
         inner.view = view
-        return GatedRoot(inner, step, [view], context)
+        return SideInputGate(inner, step, [view], context)
 
     def make() -> Harness:
         return Harness(root, MAIN_WINDOWS, bounded=False, checkpoints=True, others=others)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sage.errors import DataLoss
-from sage.transactions import Later, SinkContext
+from sage.transactions import Deferred, SinkContext
 from sage.transforms.io.kafka import WriteToKafka
 from sage.transforms.io.kafka.client_factory import CLIENTS
 from sage.transforms.io.kafka.sink import ExactlyOnce, NotWritten
@@ -62,12 +62,12 @@ def sink(address: str, topic: str, client: str, context: SinkContext, prepared: 
 
 def handle_of(writer: ExactlyOnce, epoch: int) -> Any:
     """What a checkpoint would hold of a sink."""
-    return Later.of(writer.prepare(epoch))
+    return Deferred.resolve(writer.prepare(epoch))
 
 
 def commit(writer: ExactlyOnce, handle: Any) -> None:
     """As a runner does when the checkpoint is durable."""
-    Later.of(writer.commit(handle))
+    Deferred.resolve(writer.commit(handle))
 
 
 @pytest.fixture(params=list(CLIENTS))

@@ -131,13 +131,13 @@ class _Objects(AbstractFileSystem):
         return sorted(name for name in _objects() if name.startswith(f"{path}/"))
 
     def rm_file(self, path: str) -> None:
-        world().dice.point("remove", path)
+        world().schedule.point("remove", path)
         if _objects().pop(path, None) is None:
             raise FileNotFoundError(path)
 
     def mv(self, path1: str, path2: str, **_: Any) -> None:
         data = self.cat_file(path1)
-        world().dice.point("write", path2)
+        world().schedule.point("write", path2)
         _objects()[path2] = data
         self.rm_file(path1)
 
@@ -153,7 +153,7 @@ class _Upload(io.BytesIO):
         if not self.closed:
             data = self.getvalue()
             super().close()
-            world().dice.point("write", self._path)
+            world().schedule.point("write", self._path)
             _objects()[self._path] = data
 
 

@@ -18,7 +18,7 @@ from sage.transactions import SinkContext
 from sage.transforms.io.kafka import sink as product
 from sage.transforms.io.kafka.admin import Fenced, Transaction
 from sage.transforms.io.kafka.clients import Partition, WriteFailed
-from sage.transforms.io.kafka.sink import ExactlyOnce, Writing
+from sage.transforms.io.kafka.sink import ExactlyOnce, WriteConfig
 from sage.transforms.io.kafka.transactions import Prepared, is_heir
 
 _TOPIC = "simulated"
@@ -61,7 +61,7 @@ class _Broker:
 
     def take_over(self, name: str) -> _Id:
         """A producer asks for an id: what is open under it is aborted, and who had it before is shut out."""
-        world().dice.point("abort", name)
+        world().schedule.point("abort", name)
         found = self.ids.setdefault(name, _Id(producer=len(self.ids)))
         if found.latest is not None and found.latest.state == ONGOING:
             found.latest.state = ABORTED
@@ -70,7 +70,7 @@ class _Broker:
 
     def append(self, name: str, epoch: int, values: Sequence[bytes]) -> None:
         """Records arrive; the first of a transaction opens it."""
-        world().dice.point("produce", name)
+        world().schedule.point("produce", name)
         found = self.ids[name]
         if found.epoch != epoch:
             raise WriteFailed(f"{name} is fenced")
@@ -82,7 +82,7 @@ class _Broker:
 
     def commit(self, name: str, producer: int, epoch: int) -> None:
         """Ends what is open under an id; whoever asked may not live to hear it."""
-        dice = world().dice
+        dice = world().schedule
         dice.point("commit", name)
         found = self.ids[name]
         if (found.producer, found.epoch) != (producer, epoch) or found.latest is None or found.latest.state == ABORTED:
@@ -158,7 +158,7 @@ class _Producer:
 
     def send(self, topic: str, rows: Sequence[tuple[bytes | None, bytes]]) -> None:
         self._held += [value for _, value in rows]
-        if world().dice.one_in(2):
+        if world().schedule.one_in(2):
             self.flush(0.0)
 
     def flush(self, timeout_s: float) -> None:
@@ -168,7 +168,7 @@ class _Producer:
 
     def commit(self, timeout_s: float) -> None:
         _broker().commit(self._name, *self._mine)
-        if world().dice.one_in(8):
+        if world().schedule.one_in(8):
             raise ConnectionError("the answer did not come in time")
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ class ToKafka(ExactlyOnce):
     """The product's sink, whose broker is the simulated one."""
 
     def __init__(self) -> None:
-        super().__init__(Writing({"bootstrap.servers": "", "transaction.timeout.ms": "1"}, _TOPIC))
+        super().__init__(WriteConfig({"bootstrap.servers": "", "transaction.timeout.ms": "1"}, _TOPIC))
 
     def recover(self, context: SinkContext, prepared: Sequence[Prepared]) -> None:
         prefix = f"sage/{context.job}/{context.step}/{_TOPIC}"
@@ -190,12 +190,12 @@ class ToKafka(ExactlyOnce):
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
     """The sink reaches this broker and no other."""
-    real = product.Control, product.open_producer
-    product.Control, product.open_producer = _Control, _Producer  # type: ignore[misc, assignment]
+    real = product.BrokerAdmin, product.open_producer
+    product.BrokerAdmin, product.open_producer = _Control, _Producer  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        product.Control, product.open_producer = real  # type: ignore[misc]
+        product.BrokerAdmin, product.open_producer = real  # type: ignore[misc]
 
 
 def read_committed(world: World) -> Counter[Any]:

@@ -52,7 +52,7 @@ class EventReader(SplitReader[tuple[str, int]]):
         self.at = position
 
     def poll(self, limit: int) -> Batch | None:
-        dice = world().dice
+        dice = world().schedule
         if dice.one_in(3) or self.finished:
             return None
         first = self.at
@@ -71,7 +71,7 @@ class EventReader(SplitReader[tuple[str, int]]):
         return self.at >= self.source.count
 
     def committed(self, position: int) -> None:
-        world().dice.note("consumed", f"{self.split} {position}")
+        world().schedule.note("consumed", f"{self.split} {position}")
 
 
 def _time(index: int) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 from sage.runners.simulation.world import World
-from sage.runners.state.objects import LocalObjects
+from sage.runners.state.objects import LocalObjectStore
 from sage.transforms.io.storage import Folder
 from tests.simulation.file_systems import DISK, in_place
 
@@ -14,7 +14,7 @@ from tests.simulation.file_systems import DISK, in_place
 @pytest.fixture(params=range(8))
 def world(request: pytest.FixtureRequest) -> World:
     """Somebody has made folders, and crashed."""
-    found = World(Dice(request.param, crashes=0))
+    found = World(FaultSchedule(request.param, crashes=0))
     for folder in ("/written", "/written/parts"):
         found.disk.make(folder)
     return found
@@ -32,6 +32,6 @@ def test_files_of_sinks(world: World) -> None:
 
 
 def test_checkpoints(world: World) -> None:
-    LocalObjects("/written/parts/job", world.disk).put("chk/MANIFEST.json", b"kept")
+    LocalObjectStore("/written/parts/job", world.disk).put("chk/MANIFEST.json", b"kept")
     world.disk.lose_power()
-    assert LocalObjects("/written/parts/job", world.disk).get("chk/MANIFEST.json") == b"kept"
+    assert LocalObjectStore("/written/parts/job", world.disk).get("chk/MANIFEST.json") == b"kept"

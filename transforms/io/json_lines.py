@@ -242,18 +242,20 @@ def _why_not(record: Any, error: Exception) -> str:
             except (ValueError, TypeError, RecursionError) as found:
                 where, error = f"column {name!r}: ", found
                 break
-    told = str(error)
-    if "not JSON compliant" in told:
-        told = "NaN and infinite numbers have no JSON form; make them None or a str first"
-    elif isinstance(error, RecursionError) or "Circular" in told:
-        told = "it is nested too deeply, or holds itself"
-    elif "integer string conversion" in told:
-        told = f"an integer has more digits than Python writes ({sys.get_int_max_str_digits():,}); make it a str first"
+    message = str(error)
+    if "not JSON compliant" in message:
+        message = "NaN and infinite numbers have no JSON form; make them None or a str first"
+    elif isinstance(error, RecursionError) or "Circular" in message:
+        message = "it is nested too deeply, or holds itself"
+    elif "integer string conversion" in message:
+        message = (
+            f"an integer has more digits than Python writes ({sys.get_int_max_str_digits():,}); make it a str first"
+        )
     try:
         shown = shorten(repr(record), 500)
     except (ValueError, RecursionError):
         shown = f"a {type(record).__name__}"
-    return f"{where}{told}. The record: {shown}"
+    return f"{where}{message}. The record: {shown}"
 
 
 def _plain(value: Any) -> Any:

@@ -87,9 +87,9 @@ def _matching(pattern: str) -> list[FoundFile]:
 
 
 def _none_found(pattern: str, what: str, exact: bool) -> str:
-    told = f"no {what} file matches {pattern!r} (looked from {os.getcwd()}). "
+    message = f"no {what} file matches {pattern!r} (looked from {os.getcwd()}). "
     if exact and not _PATTERN.isdisjoint(pattern):
-        return told + "A pathlib.Path is the name of one file; give a str for a pattern."
+        return message + "A pathlib.Path is the name of one file; give a str for a pattern."
     if "[" in pattern:
-        told += "In a pattern [...] is one of the characters between; glob.escape(name) makes a name exact. "
-    return told + "Check the path; quote globs so that the shell does not expand them."
+        message += "In a pattern [...] is one of the characters between; glob.escape(name) makes a name exact. "
+    return message + "Check the path; quote globs so that the shell does not expand them."

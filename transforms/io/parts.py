@@ -299,8 +299,8 @@ class WriteParts(TransactionalDoFn):
             if label in labels and subtask in earlier and epoch > last
         ]
         if later:
-            told = "%s: %d files of epochs after %d are written again, and stay until the next checkpoint"
-            _LOG.warning(told, self._path, len(later), last)
+            message = "%s: %d files of epochs after %d are written again, and stay until the next checkpoint"
+            _LOG.warning(message, self._path, len(later), last)
             self._supersede(later, earlier, last)
 
     def _supersede(self, files: Sequence[str], subtasks: Sequence[int], after: int) -> None:

@@ -87,7 +87,7 @@ class _Postgres(Database):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Any]:
-        with self._told():
+        with self._naming_errors():
             connection = self._connected()
             with connection.transaction(), connection.cursor() as cursor:
                 yield cursor
@@ -183,38 +183,42 @@ class _Postgres(Database):
         return cursor.fetchone()[0] is not None
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _naming_errors(self) -> Iterator[None]:
         """Makes of what the server says an error that names the database, the cause and what to do."""
         errors = _psycopg().errors
         try:
             yield
         except (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName) as error:
             raise ConfigError(
-                f"{self._where}: {_said(error)}. Make it, name another, or give the columns with their types to have "
-                "the table made"
+                f"{self._where}: {_server_message(error)}. Make it, name another, or give the columns with their types "
+                "to have the table made"
             ) from error
         except errors.InvalidColumnReference as error:
             raise ConfigError(
-                f"{self._where}: {_said(error)}. Make one: CREATE UNIQUE INDEX ON the table (the key)"
+                f"{self._where}: {_server_message(error)}. Make one: CREATE UNIQUE INDEX ON the table (the key)"
             ) from error
         except errors.InsufficientPrivilege as error:
             raise OSError(
-                f"{self._where}: {_said(error)}. Grant the right to this user; to add rows without a key it must be "
-                "allowed to make tables in the schema (GRANT CREATE ON SCHEMA)"
+                f"{self._where}: {_server_message(error)}. Grant the right to this user; to add rows without a key it "
+                "must be allowed to make tables in the schema (GRANT CREATE ON SCHEMA)"
             ) from error
         except errors.DiskFull as error:
-            raise OSError(f"{self._where}: the server's disk is full: {_said(error)}. Free some space") from error
+            raise OSError(
+                f"{self._where}: the server's disk is full: {_server_message(error)}. Free some space"
+            ) from error
         except (TypeError, UnicodeEncodeError) as error:
             raise ValueError(f"{self._where}: a value cannot be stored: {error}") from error
         except (errors.DataError, errors.IntegrityError, errors.DatatypeMismatch) as error:
-            raise ValueError(f"{self._where}: a row does not fit its table: {_said(error)}") from error
+            raise ValueError(f"{self._where}: a row does not fit its table: {_server_message(error)}") from error
         except errors.ProgrammingError as error:
             if error.sqlstate is None:  # the driver has no way to send a value of this type
-                raise ValueError(f"{self._where}: a value cannot be stored: {_said(error)}") from error
-            raise ConfigError(f"{self._where}: {_said(error)}. Check the table, its columns and their types") from error
+                raise ValueError(f"{self._where}: a value cannot be stored: {_server_message(error)}") from error
+            raise ConfigError(
+                f"{self._where}: {_server_message(error)}. Check the table, its columns and their types"
+            ) from error
         except errors.OperationalError as error:
             raise OSError(
-                f"{self._where} cannot be used: {_said(error)}. Check that the server runs and the dsn is right"
+                f"{self._where} cannot be used: {_server_message(error)}. Check that the server runs, and the dsn"
             ) from error
 
 
@@ -253,7 +257,7 @@ def _json_value(value: Any) -> Any:
 _JSON = json.JSONEncoder(default=_json_value).encode
 
 
-def _said(error: Any) -> str:
+def _server_message(error: Any) -> str:
     """What the server said, with the row or column it said it of."""
     primary = error.diag.message_primary or str(error).strip()
     return "; ".join(part for part in (primary, error.diag.message_detail, error.diag.context) if part)

@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
 from sage.errors import CheckpointError, DataLoss
-from sage.transactions import BulkSink, SinkContext, TransactionalDoFn
+from sage.transactions import BatchSink, SinkContext, TransactionalDoFn
 from sage.transforms.io.misfits import first_refused, naming_row
 from sage.transforms.io.scalars import shown
 from sage.transforms.io.tables import BATCH_ROWS, LEDGER_COLUMNS, STAGED_COLUMNS, Database, Table
@@ -102,7 +102,7 @@ class Staged(NamedTuple):
     rows: int
 
 
-class AddRows(BulkSink, TransactionalDoFn):
+class AddRows(BatchSink, TransactionalDoFn):
     """Stages rows, and moves those of an epoch into the table in one transaction.
 
     State: the rows that are not staged yet (some 5,000 at most), and how many of the epoch are.
@@ -135,7 +135,7 @@ class AddRows(BulkSink, TransactionalDoFn):
                 self.commit(handle)
             self._unstage(context.earlier)
 
-    def take(self, elements: list[Any]) -> None:
+    def write_batch(self, elements: list[Any]) -> None:
         as_row, table = self._database.row, self._table
         self._rows += [as_row(table, row) for row in elements]
         if len(self._rows) >= BATCH_ROWS:
@@ -260,8 +260,8 @@ class AddRows(BulkSink, TransactionalDoFn):
             )
             found = cursor.fetchone()[0]
         if found:
-            told = "table %r has rows of an earlier run of this job: it begins anew, and adds to them"
-            _LOG.info(told, self._table.name)
+            message = "table %r has rows of an earlier run of this job: it begins anew, and adds to them"
+            _LOG.info(message, self._table.name)
 
     def _refuse_rewind(self, prepared: Sequence[Staged]) -> None:
         """Rows of epochs after the checkpoint cannot be told from others, and would be there twice."""

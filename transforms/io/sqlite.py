@@ -82,7 +82,7 @@ class _Sqlite(Database):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Any]:
-        with self._told():
+        with self._naming_errors():
             database = sqlite3.connect(self._path, timeout=_LOCK_WAIT_S, isolation_level=None)
             with contextlib.closing(database):
                 cursor = database.cursor()
@@ -99,7 +99,7 @@ class _Sqlite(Database):
 
     def make(self, table: Table) -> None:
         sql = self.dialect
-        with self._told():
+        with self._naming_errors():
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
         with self.transaction() as cursor:
             present = cursor.execute(f"PRAGMA table_info({sql.quoted(table.name)})").fetchall()
@@ -159,7 +159,7 @@ class _Sqlite(Database):
         return super().unstorable(value)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _naming_errors(self) -> Iterator[None]:
         """Makes of what SQLite raises an error that names the database, the cause and what to do."""
         where = f"SQLite database {self._path!r}"
         try:

@@ -67,9 +67,9 @@ def cannot_write(path: str, error: OSError) -> OSError:
     """The error that names the path, the cause and what to do; a plain ``OSError`` with the ``errno`` of the cause."""
     advice = _ADVICE.get(error.errno or 0, "")
     cause = os.strerror(error.errno) if error.errno else str(error)
-    told = OSError(f"cannot write to {path!r}: {cause}" + (f" ({advice})" if advice else ""))
-    told.errno = error.errno
-    return told
+    named = OSError(f"cannot write to {path!r}: {cause}" + (f" ({advice})" if advice else ""))
+    named.errno = error.errno
+    return named
 
 
 def parent_and_name(path: str) -> tuple[str, str]:

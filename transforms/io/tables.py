@@ -105,7 +105,7 @@ class Dialect:
         schema, last = self.split(name)
         return f"{self.quoted(schema)}.{self.quoted(last)}" if schema else self.quoted(last)
 
-    def beside(self, table: Table, name: str) -> str:
+    def sibling(self, table: Table, name: str) -> str:
         """The name of another table in the same schema."""
         schema, _ = self.split(table.name)
         return f"{schema}.{name}" if schema else name
@@ -115,11 +115,11 @@ class Dialect:
         what = repr((table.name, table.columns, table.types))
         name = self.split(table.name)[1]
         # PostgreSQL cuts names at 63 bytes.
-        return self.beside(table, f"{name.encode()[:40].decode(errors='ignore')}_sage_{_digest(what)}")
+        return self.sibling(table, f"{name.encode()[:40].decode(errors='ignore')}_sage_{_digest(what)}")
 
     def ledger(self, table: Table) -> str:
         """The name of the table that says what was moved."""
-        return self.beside(table, "sage_commits")
+        return self.sibling(table, "sage_commits")
 
     def insert(self, name: str, columns: Sequence[str]) -> str:
         """Adds one row."""

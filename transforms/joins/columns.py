@@ -29,7 +29,7 @@ class _OneColumn:
         try:
             value = row[self.name] if row.__class__ is dict else _column(row, self.name)
         except (KeyError, AttributeError) as error:
-            raise _told(self.owner, self.name, row, error) from None
+            raise _named_error(self.owner, self.name, row, error) from None
         return value if value.__class__ is str or value.__class__ is int else _form(self.owner, self.name, value)
 
 
@@ -54,7 +54,7 @@ def _column(row: Any, name: str) -> Any:
     return row[name] if isinstance(row, Mapping) else getattr(row, name)
 
 
-def _told(owner: str, name: str, row: Any, error: Exception) -> Exception:
+def _named_error(owner: str, name: str, row: Any, error: Exception) -> Exception:
     """What to say of a column that could not be read; the error itself where the row has it."""
     there = tuple(map(str, row)) if isinstance(row, Mapping) else _fields_of(row)
     if name in there or hasattr(type(row), name):
@@ -80,7 +80,7 @@ def reader(owner: str, name: str) -> Callable[[Any], Any]:
         try:
             return _column(row, name)
         except (KeyError, AttributeError) as error:
-            raise _told(owner, name, row, error) from None
+            raise _named_error(owner, name, row, error) from None
 
     return read
 

@@ -10,6 +10,7 @@ from apache_beam import typehints
 from apache_beam.coders import FastPrimitivesCoder
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
+from sage.deprecated import warn_renamed
 from sage.errors import ConfigError
 from sage.joins import LEFT, JoinKind, check_how, is_null, row_of
 from sage.transforms.joins.columns import On, join_kind
@@ -17,7 +18,7 @@ from sage.transforms.joins.timed import at, timed_join
 
 __all__ = ["TableJoin"]
 
-_HELD = ("state", "side")
+_TABLE_AS = ("state", "side")
 Deleted = Callable[[Any], bool]
 
 
@@ -40,26 +41,38 @@ class TableJoin(beam.PTransform):
     Args:
         on: the columns, see `On`; None for (key, value) pairs.
         how: ``inner``, ``left``, ``semi`` or ``anti``.
-        held: ``state`` or ``side``.
+        table_as: ``state`` or ``side``.
         deleted: whether a row of the table (of pairs: its value) says that its key is gone; for ``state`` only.
 
     Raises:
         ConfigError: a value is none of these; or as for `Join`.
     """
 
-    def __init__(self, on: On = None, how: str = "inner", held: str = "state", deleted: Deleted | None = None) -> None:
+    def __init__(
+        self,
+        on: On = None,
+        how: str = "inner",
+        table_as: str = "state",
+        deleted: Deleted | None = None,
+        **renamed: str,
+    ) -> None:
         super().__init__()
-        if held not in _HELD:
-            raise ConfigError(f"TableJoin: held must be one of {', '.join(_HELD)}, not {held!r}")
-        if deleted is not None and held != "state":
+        if "held" in renamed:
+            warn_renamed("TableJoin(held=...)", "TableJoin(table_as=...)")
+            table_as = renamed.pop("held")
+        if renamed:
+            raise TypeError(f"TableJoin() got an unexpected keyword argument {next(iter(renamed))!r}")
+        if table_as not in _TABLE_AS:
+            raise ConfigError(f"TableJoin: table_as must be one of {', '.join(_TABLE_AS)}, not {table_as!r}")
+        if deleted is not None and table_as != "state":
             raise ConfigError("TableJoin: deleted is for a table that is held as state")
-        self._on, self._held, self._deleted = on, held, deleted
+        self._on, self._table_as, self._deleted = on, table_as, deleted
         self._how = check_how("TableJoin", how, ("inner", "left", "semi", "anti"))
 
     def expand(self, pcollections):  # type: ignore[no-untyped-def]
         stream, table = pcollections
         kind = join_kind("TableJoin", self._how, self._on, stream, table)
-        if self._held == "state":
+        if self._table_as == "state":
             current = _Current(kind, self._deleted)
             return timed_join("TableJoin", pcollections, kind, current, current.at_end)
         kind = kind.typed(stream, table)

@@ -30,12 +30,12 @@ class Alignment:
         self._channels = channels
         self.barrier: Barrier | None = None
         self._passed: dict[int, set[Channel]] = {}
-        self._held: dict[int, list[tuple[Any, ...]]] = {}
+        self._blocked: dict[int, list[tuple[Any, ...]]] = {}
         self._early: list[int] = []
         self.snapshots: dict[int, StageSnapshot] = {}
 
     @property
-    def at_hand(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether the barrier came over some channel of a stage that has no snapshot yet."""
         return bool(self._passed)
 
@@ -46,15 +46,15 @@ class Alignment:
         early, self._early = self._early, []
         return early
 
-    def holds(self, stage: int, channel: Channel, message: tuple[Any, ...]) -> bool:
+    def blocks(self, stage: int, channel: Channel, message: tuple[Any, ...]) -> bool:
         """Whether a message has to wait; it is kept if so."""
         passed = self._passed.get(stage)
         if passed is None or channel not in passed:
             return False
-        self._held.setdefault(stage, []).append(message)
+        self._blocked.setdefault(stage, []).append(message)
         return True
 
-    def pass_over(self, stage: int, channel: Channel, barrier: Barrier) -> bool:
+    def on_barrier(self, stage: int, channel: Channel, barrier: Barrier) -> bool:
         """The barrier came over a channel; whether the stage has it from everywhere, and may take its snapshot.
 
         A peer's barrier may be here before the word of the driver that the checkpoint before is complete. Until that
@@ -69,8 +69,8 @@ class Alignment:
             return False
         return True
 
-    def taken(self, stage: int, snapshot: StageSnapshot) -> Iterator[tuple[Any, ...]]:
+    def on_snapshot(self, stage: int, snapshot: StageSnapshot) -> Iterator[tuple[Any, ...]]:
         """A stage's snapshot is taken; gives what waited, in order of arrival."""
         self.snapshots[stage] = snapshot
         self._passed.pop(stage, None)
-        yield from self._held.pop(stage, ())
+        yield from self._blocked.pop(stage, ())

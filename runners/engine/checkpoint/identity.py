@@ -52,7 +52,9 @@ def describe(plan: spec.Plan) -> dict[str, Any]:
         "python": ".".join(map(str, sys.version_info[:2])),
         "key_hash": KEY_HASH,
         "key_groups": KEY_GROUPS,
-        "stages": {ids[stage.index]: said for stage in plan.stages if (said := _stage(stage, plan)) is not None},
+        "stages": {
+            ids[stage.index]: described for stage in plan.stages if (described := _stage(stage, plan)) is not None
+        },
         "sinks": sorted({step_id(step.name) for stage in plan.stages for step in stage.steps if _is_sink(step)}),
     }
 
@@ -86,9 +88,9 @@ def compatible(saved: Mapping[str, Any], now: Mapping[str, Any], allow_dropped_s
 
 def unnamed(plan: spec.Plan) -> list[str]:
     """Steps with state whose names Beam made up: another version of Beam, or another function, may name them anew."""
-    held = [stage.root.name for stage in plan.stages if _stage(stage, plan) is not None]
-    held += [step.name for stage in plan.stages for step in stage.steps if _is_sink(step)]
-    return [name for name in dict.fromkeys(held) if _is_made_up(name)]
+    names = [stage.root.name for stage in plan.stages if _stage(stage, plan) is not None]
+    names += [step.name for stage in plan.stages for step in stage.steps if _is_sink(step)]
+    return [name for name in dict.fromkeys(names) if _is_made_up(name)]
 
 
 def _is_made_up(name: str) -> bool:
@@ -194,6 +196,6 @@ def _parts(coder: Any) -> Iterator[Any]:
 
 def _windowing(windowing: Any) -> str:
     fn = windowing.windowfn
-    said = ", ".join(f"{name}={value}" for name, value in sorted(vars(fn).items()) if not name.startswith("_"))
+    described = ", ".join(f"{name}={value}" for name, value in sorted(vars(fn).items()) if not name.startswith("_"))
     trigger = f" with {windowing.triggerfn}" if type(windowing.triggerfn).__name__ != "DefaultTrigger" else ""
-    return f"{type(fn).__name__}({said}){trigger}"
+    return f"{type(fn).__name__}({described}){trigger}"

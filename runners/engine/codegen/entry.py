@@ -13,13 +13,13 @@ from sage.runners.engine.codegen.generate import Generator
 from sage.runners.engine.codegen.recognise import NotPlain, PlainCall, plain_call, read_call, timer_calls
 from sage.runners.engine.codegen.scope import Columns
 from sage.runners.engine.core import spec
-from sage.runners.engine.core.blocks import NO_FIRING, Block, Stamps
+from sage.runners.engine.core.blocks import NO_FIRING, Block, TimestampColumn
 from sage.runners.engine.core.spec import CollectionId
 from sage.runners.engine.core.windows import EVERYWHERE
 from sage.runners.engine.operators.base.context import TaskContext
 from sage.runners.engine.operators.base.failures import RAISED, raise_step_error
 from sage.runners.engine.operators.base.operator import Op, Output, ParDoOp, WindowOp
-from sage.runners.engine.operators.base.stage_output import EdgeOp
+from sage.runners.engine.operators.base.stage_output import StageOutput
 from sage.runners.engine.operators.grouping.combine import PreCombineOp
 from sage.runners.engine.operators.keyed.timers import Timer
 from sage.runners.engine.operators.reading.bounded import BoundedReadOp
@@ -148,7 +148,7 @@ class CompiledFront:
 
     def _learn(self) -> None:
         """Compiles anew if a step gave timestamped values that was not expected to."""
-        learned = [id for id, op in self._ops.items() if op.gives_stamps and not self._calls[id].stamps]
+        learned = [id for id, op in self._ops.items() if op.emits_timestamped and not self._calls[id].stamps]
         for id in learned:
             self._calls[id] = replace(self._calls[id], stamps=True)
         if learned:
@@ -188,7 +188,7 @@ class CompiledFront:
         tracker = self._context.tracker
         outer, tracker.container = tracker.container, None
         try:
-            stamped = isinstance(block.timestamps, Stamps)
+            stamped = isinstance(block.timestamps, TimestampColumn)
             if (block.uniform or block.stamped) and len(block.windows) == 1:
                 run = self._function(Columns.STAMPS if stamped else Columns.NONE)
                 run(block.values, block.timestamps, block.windows, block.panes)
@@ -238,7 +238,7 @@ class CompiledFront:
 def _plain_ops(output: Output, steps: set[spec.StepId]) -> Iterator[Any]:
     """The operators behind an output whose steps are among these."""
     for op in output.consumers:
-        if isinstance(op, EdgeOp) or op.step.id not in steps:
+        if isinstance(op, StageOutput) or op.step.id not in steps:
             outputs: Iterable[Output] = [op.output] if isinstance(op, WindowOp) else []
         else:
             yield op

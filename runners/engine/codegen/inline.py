@@ -27,7 +27,7 @@ def paired_with(call: PlainCall) -> tuple[Any] | None:
     return None
 
 
-def gives_back(call: PlainCall) -> bool:
+def is_identity(call: PlainCall) -> bool:
     """Whether the call is no more than ``lambda x: x``."""
     match _steps(call):
         case [(first, _), ("RETURN_VALUE", _)]:

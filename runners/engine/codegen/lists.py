@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sage.runners.engine.codegen.outputs import Ordinary, write_whole
+from sage.runners.engine.codegen.outputs import PlainClasses, write_whole
 from sage.runners.engine.codegen.recognise import PlainCall, Shape
-from sage.runners.engine.codegen.scope import Here
+from sage.runners.engine.codegen.scope import ElementScope
 from sage.runners.engine.codegen.sinks import BULK
-from sage.runners.engine.codegen.source_writer import Writer
+from sage.runners.engine.codegen.source_writer import SourceWriter
 from sage.runners.engine.core import spec
 from sage.runners.engine.operators.base.operator import Op
-from sage.runners.engine.operators.base.stage_output import EdgeOp
+from sage.runners.engine.operators.base.stage_output import StageOutput
 
 
-class Portions:
+class ListSplitter:
     """Cuts what was gathered into lists of ordinary elements; others are handed on by themselves, ahead of them.
 
     State: the classes that were met; whether the last call met an element that is not ordinary.
@@ -27,14 +27,14 @@ class Portions:
 
     def __init__(self, special: Callable[[Any, Any, Any, Any], None]) -> None:
         self._special = special
-        self._known = Ordinary()
+        self._known = PlainClasses()
         self.missed = False
 
-    def of(self, rows: list[Any], room: Callable[[], int], *beside: Any) -> Iterator[list[Any]]:
+    def of(self, rows: list[Any], room: Callable[[], int], *columns: Any) -> Iterator[list[Any]]:
         """The ordinary elements in lists of what there is ``room`` for then (count), or one of up to twice as many."""
         known, self.missed = self._known, False
         if not known.issuperset(map(type, rows)):
-            rows = self._sorted_out(rows, beside)
+            rows = self._sorted_out(rows, columns)
         if len(rows) <= 2 * room():
             if rows:
                 yield rows
@@ -45,19 +45,19 @@ class Portions:
             yield rows[at:end]
             at = end
 
-    def _sorted_out(self, rows: list[Any], beside: tuple[Any, ...]) -> list[Any]:
+    def _sorted_out(self, rows: list[Any], column_iter: tuple[Any, ...]) -> list[Any]:
         plain = []
         for value in rows:
             if type(value) in self._known or self._known.learn(value) is not None:
                 plain.append(value)
             else:
                 self.missed = True
-                self._special(value, *beside)
+                self._special(value, *column_iter)
         return plain
 
 
 @dataclass(frozen=True)
-class Taker:
+class ListConsumer:
     """What takes the lists of an output.
 
     Attributes:
@@ -76,33 +76,39 @@ class Taker:
         return [] if self.step is None else [self.step]
 
 
-def taker_of(
-    w: Writer, op: Any, call: PlainCall, here: Here, calls: Mapping[spec.StepId, PlainCall]
-) -> Taker | None:
+def list_consumer_of(
+    w: SourceWriter, op: Any, call: PlainCall, scope: ElementScope, calls: Mapping[spec.StepId, PlainCall]
+) -> ListConsumer | None:
     """What takes the outputs of a step as lists; None if they have to be looked at one by one.
 
     They need not where all elements of a call have the same timestamp, windows and pane, and one consumer takes lists.
     """
-    varies = here.stamps_vary or here.windows_vary or here.panes_vary
+    varies = scope.stamps_vary or scope.windows_vary or scope.panes_vary
     if w.full or varies or call.stamps or call.shape not in (Shape.MAP, Shape.FLAT) or list(op.outputs) != [None]:
         return None
     consumers = op.outputs[None].consumers
-    return _taker(w, consumers[0], here, calls) if len(consumers) == 1 else None
+    return _taker(w, consumers[0], scope, calls) if len(consumers) == 1 else None
 
 
-def _taker(w: Writer, op: Op, here: Here, calls: Mapping[spec.StepId, PlainCall]) -> Taker | None:
-    if isinstance(op, EdgeOp):
-        take, beside = w.bind("take", op.take), f"{here.stamp}, {here.windows}, {here.pane}"
-        return Taker(lambda rows: f"{take}({rows}, {beside})", w.bind("room", op.room))
+def _taker(w: SourceWriter, op: Op, scope: ElementScope, calls: Mapping[spec.StepId, PlainCall]) -> ListConsumer | None:
+    if isinstance(op, StageOutput):
+        take, column_iter = w.bind("take", op.append), f"{scope.stamp}, {scope.windows}, {scope.pane}"
+        return ListConsumer(lambda rows: f"{take}({rows}, {column_iter})", w.bind("room", op.capacity))
     call = calls.get(op.step.id)
     if call is None or call.shape is not Shape.BULK:
         return None
     take = w.bind("take", call.function)
-    return Taker(lambda rows: f"{take}({rows})", w.bind("room", lambda: BULK), op.step)
+    return ListConsumer(lambda rows: f"{take}({rows})", w.bind("room", lambda: BULK), op.step)
 
 
 def write_lists(
-    w: Writer, op: Any, call: PlainCall, called: str, here: Here, taker: Taker, take_over: Callable[..., None]
+    w: SourceWriter,
+    op: Any,
+    call: PlainCall,
+    called: str,
+    scope: ElementScope,
+    taker: ListConsumer,
+    take_over: Callable[..., None],
 ) -> None:
     """The call of a step whose outputs go on as lists, and what sends them there.
 
@@ -116,7 +122,7 @@ def write_lists(
         take_over: the generator's.
     """
     name, output = op.step.name, op.outputs[None]
-    gathered = _Gathered(w, op, here, taker)
+    gathered = _ListBuffer(w, op, scope, taker)
     rows = gathered.rows
     if call.shape is Shape.MAP:
         w.line(f"{rows}.append({called})", name)
@@ -128,7 +134,7 @@ def write_lists(
             w.line(f"{rows} += {results}")
         with w.block(f"elif {results} is not None:"):
             whole = write_whole(w, results, call.checked, name)
-            rest = f"{w.bind('step', op.step.id)}, {whole}, {here.stamp}, {here.windows}, {here.pane}"
+            rest = f"{w.bind('step', op.step.id)}, {whole}, {scope.stamp}, {scope.windows}, {scope.pane}"
             with w.block(f"for {value} in {whole}:", name):
                 w.line(f"{rows}.append({value})")
                 gathered.flush(f"{w.bind('take_over', take_over)}({rest})")
@@ -136,7 +142,7 @@ def write_lists(
     gathered.end(f"{w.bind('out', output)}.count += {gathered.number}")
 
 
-class _Gathered:
+class _ListBuffer:
     """Writes what sends the gathered outputs of a step on: between two elements when they are many, and at the end.
 
     Attributes:
@@ -144,7 +150,7 @@ class _Gathered:
         number: the name of how many were sent (count).
     """
 
-    def __init__(self, w: Writer, op: Any, here: Here, taker: Taker) -> None:
+    def __init__(self, w: SourceWriter, op: Any, scope: ElementScope, taker: ListConsumer) -> None:
         self._w, self._name = w, op.step.name
         self.rows, self.number = w.fresh("b"), w.fresh("n")
         w.start(f"{self.rows} = []")
@@ -152,9 +158,9 @@ class _Gathered:
         self._limit = w.fresh("n")
         self._ask = f"{self._limit} = {taker.room}()"
         w.start(self._ask)
-        portions = Portions(op.handle_special)
+        portions = ListSplitter(op.handle_special)
         self._portions = w.bind("portions", portions)
-        cut = f"{w.bind('cut', portions.of)}({self.rows}, {taker.room}, {here.stamp}, {here.windows}, {here.pane})"
+        cut = f"{w.bind('cut', portions.of)}({self.rows}, {taker.room}, {scope.stamp}, {scope.windows}, {scope.pane})"
         self._send = (
             (f"for {self.rows} in {cut}:", self._name),
             (f"    {self.number} += len({self.rows})", None),

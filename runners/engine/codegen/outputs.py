@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from sage.runners.engine.codegen.recognise import is_ordinary
-from sage.runners.engine.codegen.source_writer import Writer
+from sage.runners.engine.codegen.source_writer import SourceWriter
 
 BAD_RESULTS = frozenset({str, bytes, dict})
 
 
-class Ordinary(set):  # type: ignore[type-arg]
+class PlainClasses(set):  # type: ignore[type-arg]
     """The classes of plain elements that one place of the code has met.
 
     ``last`` is the class met last for the first time: most places meet one class, and comparing with it costs
@@ -44,7 +44,7 @@ def result_type(results: Any) -> type:
     return kind
 
 
-def write_whole(w: Writer, results: str, checked: bool, step: str) -> str:
+def write_whole(w: SourceWriter, results: str, checked: bool, step: str) -> str:
     """The iterator over what a call of a step gave, with a look at its class if that is to be ``checked``; its name."""
     if checked:
         last = w.fresh("c")

@@ -25,7 +25,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine.core import spec
 from sage.runners.engine.operators.base.type_checks import constraints_of
-from sage.transactions import BulkSink
+from sage.transactions import BatchSink
 
 
 class Shape(enum.Enum):
@@ -142,8 +142,8 @@ def plain_call(step: spec.Step) -> PlainCall | NotPlain:
     if (reason := _unlike_a_call(step, fn)) is not None:
         return NotPlain(reason)
     more = step.dofn.args or step.dofn.kwargs or step.side_inputs
-    if isinstance(fn, BulkSink) and type(fn).process is BulkSink.process and not more:
-        return PlainCall(Shape.BULK, fn.take, (), {}, {}, False, False)
+    if isinstance(fn, BatchSink) and type(fn).process is BatchSink.process and not more:
+        return PlainCall(Shape.BULK, fn.write_batch, (), {}, {}, False, False)
     method = common.MethodWrapper(fn, "process")
     sides = [SideArg(index) for index in range(len(step.side_inputs))]
     args, kwargs = insert_values_in_args(step.dofn.args, step.dofn.kwargs, sides)

@@ -10,13 +10,13 @@ class Columns(enum.Enum):
     """What the function is given beside the values: one for all of them, or columns."""
 
     NONE = "one timestamp, window and pane"
-    STAMPS = "`Stamps`, one window and pane"
+    STAMPS = "`TimestampColumn`, one window and pane"
     ALL = "columns of timestamps, windows and panes"
-    ALL_STAMPS = "`Stamps`, and columns of windows and panes"
+    ALL_STAMPS = "`TimestampColumn`, and columns of windows and panes"
 
 
 @dataclass(frozen=True)
-class Here:
+class ElementScope:
     """The names, in the source, of the value at hand and of what goes with it.
 
     ``stamps_vary`` and its like say whether they differ between elements of one call; ``single`` that there is
@@ -38,21 +38,21 @@ class Here:
     micros: str = ""
 
     @staticmethod
-    def uniform() -> Here:
+    def uniform() -> ElementScope:
         """At the head of the loop over values that share all that goes with them."""
-        return Here("v", "stamps", "windows", "panes", "len(values)", False, False, False, True)
+        return ElementScope("v", "stamps", "windows", "panes", "len(values)", False, False, False, True)
 
     @staticmethod
-    def stamped(stamp: str) -> Here:
+    def stamped(stamp: str) -> ElementScope:
         """At the head of the loop over values that share all but their timestamps."""
-        return Here("v", stamp, "windows", "panes", "len(values)", True, False, False, True, micros="t")
+        return ElementScope("v", stamp, "windows", "panes", "len(values)", True, False, False, True, micros="t")
 
     @staticmethod
-    def mixed() -> Here:
+    def mixed() -> ElementScope:
         """At the head of the loop over values beside columns of all that goes with them."""
-        return Here("v", "t", "w", "p", "len(values)", True, True, True, False)
+        return ElementScope("v", "t", "w", "p", "len(values)", True, True, True, False)
 
     @staticmethod
-    def mixed_stamped(stamp: str) -> Here:
+    def mixed_stamped(stamp: str) -> ElementScope:
         """The same, where the timestamps are whole microseconds."""
-        return Here("v", stamp, "w", "p", "len(values)", True, True, True, False, micros="t")
+        return ElementScope("v", stamp, "w", "p", "len(values)", True, True, True, False, micros="t")

@@ -11,7 +11,7 @@ MAX_LOOPS = 14  # CPython allows 20 nested blocks in a function; some are the fr
 MAX_DEPTH = 60  # and 100 levels of indentation
 
 
-class Writer:
+class SourceWriter:
     """Lines of source with their indentation and step, and the names the source refers to.
 
     What comes from the user, names and tags included, is bound with `bind` or `keyword` and never part of a line.

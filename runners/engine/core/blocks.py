@@ -19,7 +19,7 @@ MIN_MICROS: int = MIN_TIMESTAMP.micros
 MAX_MICROS: int = MAX_TIMESTAMP.micros
 
 
-class Stamps(list):  # type: ignore[type-arg]
+class TimestampColumn(list):  # type: ignore[type-arg]
     """Event times beside the values of a block: holds whole microseconds, gives a ``Timestamp`` where one is asked for.
 
     A stream's elements differ in time, and most steps never look at it.
@@ -31,7 +31,7 @@ class Stamps(list):  # type: ignore[type-arg]
         return list.__iter__(self)
 
     @property
-    def least(self) -> int:
+    def minimum(self) -> int:
         """The earliest (microseconds)."""
         return min(list.__iter__(self))
 
@@ -40,24 +40,24 @@ class Stamps(list):  # type: ignore[type-arg]
 
     def __getitem__(self, rows: Any) -> Any:
         found = list.__getitem__(self, rows)
-        return Stamps(found) if isinstance(rows, slice) else timestamp_of(found)
+        return TimestampColumn(found) if isinstance(rows, slice) else timestamp_of(found)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, list) and list(self) == list(other)
 
     __hash__ = None
 
-    def pick(self, rows: Sequence[int]) -> Stamps:
+    def pick(self, rows: Sequence[int]) -> TimestampColumn:
         """The event times at these positions."""
         take = super().__getitem__
-        return Stamps([take(row) for row in rows])
+        return TimestampColumn([take(row) for row in rows])
 
-    def beside(self, values: Any) -> Timestamp:
+    def for_values(self, values: Any) -> Timestamp:
         """The event time of the value that this iterator over the list of values gave last."""
         return timestamp_of(list.__getitem__(self, len(self) - values.__length_hint__() - 1))
 
     def __reduce__(self) -> Any:
-        return Stamps, (list(self.micros),)
+        return TimestampColumn, (list(self.micros),)
 
 
 def timestamp_of(micros: int) -> Timestamp:
@@ -70,7 +70,7 @@ class Block:
 
     Args:
         values: the elements.
-        timestamps: one ``Timestamp`` for all, or a list beside the values, which may be `Stamps`.
+        timestamps: one ``Timestamp`` for all, or a list beside the values, which may be `TimestampColumn`.
         windows: one tuple of windows for all, or a list of tuples beside the values.
         panes: one ``PaneInfo`` for all, or a list beside the values.
     """
@@ -102,8 +102,8 @@ class Block:
 
     @property
     def stamped(self) -> bool:
-        """Whether windows and pane are shared, and the timestamps are `Stamps`."""
-        return isinstance(self.timestamps, Stamps) and not (
+        """Whether windows and pane are shared, and the timestamps are `TimestampColumn`."""
+        return isinstance(self.timestamps, TimestampColumn) and not (
             isinstance(self.windows, list) or isinstance(self.panes, list)
         )
 
@@ -127,7 +127,7 @@ class Block:
     def windowed_values(self) -> Iterator[WindowedValue]:
         """Each value as Beam's ``WindowedValue``."""
         stamps, windows, panes = self.columns()
-        if isinstance(stamps, Stamps):
+        if isinstance(stamps, TimestampColumn):
             yield from map(create, self.values, stamps.micros, windows, panes)
         else:
             yield from map(WindowedValue, self.values, stamps, windows, panes)
@@ -140,26 +140,26 @@ class Block:
                 return column
             if isinstance(rows, slice):
                 return column[rows]
-            return column.pick(rows) if isinstance(column, Stamps) else [column[row] for row in rows]
+            return column.pick(rows) if isinstance(column, TimestampColumn) else [column[row] for row in rows]
 
         return Block(part(self.values), part(self.timestamps), part(self.windows), part(self.panes))
 
     def joined(self, behind: Block) -> Block | None:
         """This block and another behind it as one, if what they share is the same; else None."""
         columns: list[Any] = []
-        for here, there in zip(self._beside, behind._beside, strict=True):
-            if isinstance(here, Stamps) and isinstance(there, Stamps):
-                columns.append(Stamps([*here.micros, *there.micros]))
-            elif type(here) is list and type(there) is list:
-                columns.append(here + there)
-            elif isinstance(here, list) or isinstance(there, list) or here != there:
+        for own, there in zip(self._aligned_columns, behind._aligned_columns, strict=True):
+            if isinstance(own, TimestampColumn) and isinstance(there, TimestampColumn):
+                columns.append(TimestampColumn([*own.micros, *there.micros]))
+            elif type(own) is list and type(there) is list:
+                columns.append(own + there)
+            elif isinstance(own, list) or isinstance(there, list) or own != there:
                 return None
             else:
-                columns.append(here)
+                columns.append(own)
         return Block(self.values + behind.values, *columns)
 
     @property
-    def _beside(self) -> tuple[Any, Any, Any]:
+    def _aligned_columns(self) -> tuple[Any, Any, Any]:
         return self.timestamps, self.windows, self.panes
 
     @staticmethod

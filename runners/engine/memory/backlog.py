@@ -8,10 +8,10 @@ from typing import Any
 
 from apache_beam import coders
 
-from sage.runners.engine.core.blocks import MAX_MICROS, Block, Stamps
+from sage.runners.engine.core.blocks import MAX_MICROS, Block, TimestampColumn
 from sage.runners.engine.core.sizes import size_of_values
 from sage.runners.engine.core.spec import Collection
-from sage.runners.engine.memory.manager import Memory, SpillArea
+from sage.runners.engine.memory.manager import MemoryManager, SpillArea
 from sage.runners.engine.serde.values import Codec
 
 COLUMN_BYTES = 120  # a timestamp, a tuple of windows or a pane of its own
@@ -25,9 +25,9 @@ class Backlog:
         memory: what this worker's groupings share.
     """
 
-    held = 0
+    used_bytes = 0
 
-    def __init__(self, sources: Sequence[Collection], memory: Memory) -> None:
+    def __init__(self, sources: Sequence[Collection], memory: MemoryManager) -> None:
         general = coders.FastPrimitivesCoder()
         self._codecs = [Codec(general, source.coder) for source in sources]
         self._memory = memory
@@ -35,7 +35,7 @@ class Backlog:
         self._blocks: list[tuple[int, Block]] = []
         self.earliest = MAX_MICROS
         self.windows: set[Any] = set()
-        memory.join(self)
+        memory.register(self)
 
     def __bool__(self) -> bool:
         return bool(self._blocks or self._spilled)
@@ -44,8 +44,8 @@ class Backlog:
         """Keeps a block that came to a port."""
         self._blocks.append((port, block))
         stamps = block.timestamps
-        if isinstance(stamps, Stamps):
-            first = stamps.least
+        if isinstance(stamps, TimestampColumn):
+            first = stamps.minimum
         else:
             first = int((min(stamps) if isinstance(stamps, list) else stamps).micros)
         self.earliest = min(self.earliest, first)
@@ -55,7 +55,7 @@ class Backlog:
             columns = sum(isinstance(column, list) for column in (stamps, block.windows, block.panes))
             self._memory.grow(self, size_of_values(block.values) + COLUMN_BYTES * columns * len(block))
 
-    def shed(self) -> None:
+    def spill(self) -> None:
         """Moves all to disk."""
         blocks, self._blocks = self._blocks, []
         area = self._memory.area()
@@ -63,7 +63,7 @@ class Backlog:
             values = self._codecs[port].pack_values(block.values)
             data = pickle.dumps((port, values, block.timestamps, block.windows, block.panes), 5)
             self._spilled.append((area, area.append(data), len(data)))
-        self._memory.shrink(self, self.held)
+        self._memory.shrink(self, self.used_bytes)
 
     def blocks(self) -> Iterator[tuple[int, Block]]:
         """Every block that is there, in order; they stay."""
@@ -80,10 +80,10 @@ class Backlog:
         spilled, self._spilled = self._spilled, []
         blocks, self._blocks = self._blocks, []
         self.earliest, self.windows = MAX_MICROS, set()
-        lent = self.held
-        self._memory.lend(self, lent)
+        lent = self.used_bytes
+        self._memory.begin_release(self, lent)
         for area, place, size in spilled:
             yield self._read(area.read(place, size))
         yield from blocks
         blocks.clear()
-        self._memory.repay(lent)
+        self._memory.end_release(lent)

@@ -28,19 +28,19 @@ class SpillStore(Protocol):
         """The area to write to; one area may serve many callers."""
 
 
-class Tenant(Protocol):
+class MemoryConsumer(Protocol):
     """Somebody who holds values in memory and can put them into a `SpillStore`.
 
-    ``held`` is what it would free (bytes, an estimate); `Memory` keeps it.
+    ``held`` is what it would free (bytes, an estimate); `MemoryManager` keeps it.
     """
 
-    held: int
+    used_bytes: int
 
-    def shed(self) -> None:
-        """Puts all it can into the store, and tells `Memory` what that freed."""
+    def spill(self) -> None:
+        """Puts all it can into the store, and tells `MemoryManager` what that freed."""
 
 
-class Memory:
+class MemoryManager:
     """What all groupings of one worker hold together, and the limit of it.
 
     Args:
@@ -53,7 +53,7 @@ class Memory:
         # The rest is for blocks on their way, pages that are read, and what the allocator cannot give back.
         self._limit = (limit or 0) * 3 // 4
         self._store = store
-        self._tenants: list[Tenant] = []
+        self._consumers: list[MemoryConsumer] = []
         self.total = 0
         # A run shorter than this is not worth its page in every merge: its holder may stay a little over.
         self._least = self._limit // 16
@@ -65,40 +65,40 @@ class Memory:
         assert self._store is not None, "only a limited memory has a store"
         return self._store.area()
 
-    def join(self, tenant: Tenant) -> None:
+    def register(self, tenant: MemoryConsumer) -> None:
         """Takes somebody in who will hold values."""
-        tenant.held = 0
-        self._tenants.append(tenant)
+        tenant.used_bytes = 0
+        self._consumers.append(tenant)
 
-    def grow(self, tenant: Tenant, size: int) -> None:
+    def grow(self, tenant: MemoryConsumer, size: int) -> None:
         """A tenant took ``size`` more bytes; whoever holds most sheds them if it is too much now."""
-        tenant.held += size
+        tenant.used_bytes += size
         self.total += size
         while self.total > self._limit:
-            largest = max(self._tenants, key=_held)
-            before = largest.held
+            largest = max(self._consumers, key=_used_bytes)
+            before = largest.used_bytes
             if before <= self._least:
                 return
-            largest.shed()
-            if largest.held >= before:
+            largest.spill()
+            if largest.used_bytes >= before:
                 return
 
-    def shrink(self, tenant: Tenant, size: int) -> None:
+    def shrink(self, tenant: MemoryConsumer, size: int) -> None:
         """A tenant let go of ``size`` bytes."""
-        tenant.held -= size
+        tenant.used_bytes -= size
         self.total -= size
 
-    def lend(self, tenant: Tenant, size: int) -> None:
+    def begin_release(self, tenant: MemoryConsumer, size: int) -> None:
         """``size`` bytes of a tenant are on their way out: they are still there, but it cannot shed them any more."""
-        tenant.held -= size
+        tenant.used_bytes -= size
 
-    def repay(self, size: int) -> None:
+    def end_release(self, size: int) -> None:
         """``size`` bytes that were lent are gone."""
         self.total -= size
 
 
-def _held(tenant: Tenant) -> int:
-    return tenant.held
+def _used_bytes(tenant: MemoryConsumer) -> int:
+    return tenant.used_bytes
 
 
 def pieces(rows: Iterable[Any], most: int, target: int) -> Iterator[list[Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 from apache_beam import coders
 
 from sage.runners.engine.core.sizes import size_of_values
-from sage.runners.engine.memory.manager import Memory, SpillArea
+from sage.runners.engine.memory.manager import MemoryManager, SpillArea
 from sage.runners.engine.serde.values import Codec
 
 LOADED_OVERHEAD = 48  # what a small value takes in memory above its bytes on disk
@@ -37,7 +37,7 @@ class Run:
         self.sizes.append(len(data))
 
 
-def write_run(table: dict[Any, list[Any]], key_of: Callable[[Any], Any], codec: Codec, memory: Memory) -> Run:
+def write_run(table: dict[Any, list[Any]], key_of: Callable[[Any], Any], codec: Codec, memory: MemoryManager) -> Run:
     """Moves a table into a run; the table is empty afterwards.
 
     A group larger than a page goes before its page in chunks of its own, and the page holds their places.

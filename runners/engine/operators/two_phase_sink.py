@@ -9,7 +9,7 @@ from sage.runners.engine.checkpoint.identity import step_id
 from sage.runners.engine.core import spec
 from sage.runners.engine.operators.base.failures import naming
 from sage.runners.engine.operators.base.operator import ParDoOp
-from sage.transactions import Later, SinkContext, TransactionalDoFn
+from sage.transactions import Deferred, SinkContext, TransactionalDoFn
 
 
 def is_transactional(step: spec.Step) -> bool:
@@ -31,7 +31,7 @@ class TransactionalOp(ParDoOp):
         self._fn.manage()
         self.id = step_id(self.step.name)
         self._prepared: list[Any] = []
-        self._commits: list[Later] = []
+        self._commits: list[Deferred] = []
 
     def recover(self, earlier: tuple[int, ...], prepared: Sequence[Any]) -> None:
         """Commits what a checkpoint holds, and aborts what else an earlier run left open."""
@@ -42,30 +42,30 @@ class TransactionalOp(ParDoOp):
     def prepare(self, epoch: int) -> list[Any]:
         """Prepares what was written; gives every handle that waits to be committed."""
         for commit in self._commits:
-            commit.told()
+            commit.result()
         self._commits.clear()
         for waiting in self._prepared:
-            if isinstance(waiting, Later) and waiting.failed:
-                waiting.told()
+            if isinstance(waiting, Deferred) and waiting.failed:
+                waiting.result()
         handle = self.guarded(self._fn.prepare, epoch)
         if handle is not None:
-            self._prepared.append(self._named(handle) if isinstance(handle, Later) else handle)
+            self._prepared.append(self._named(handle) if isinstance(handle, Deferred) else handle)
         return list(self._prepared)
 
-    def _named(self, later: Later) -> Later:
+    def _named(self, later: Deferred) -> Deferred:
         """For the thread that stores the checkpoint: unlike `guarded`, this touches nothing of the task's."""
 
-        def told() -> Any:
+        def result() -> Any:
             with naming(self.step.name, self.context):
-                return later.told()
+                return later.result()
 
-        return Later(told)
+        return Deferred(result)
 
-    def commit(self) -> list[Later]:
+    def commit(self) -> list[Deferred]:
         """Commits all that `prepare` gave: the checkpoint that holds it is durable. Gives what of it may wait."""
         while self._prepared:
-            rest = self.guarded(self._fn.commit, Later.of(self._prepared[0]))
-            if isinstance(rest, Later):
+            rest = self.guarded(self._fn.commit, Deferred.resolve(self._prepared[0]))
+            if isinstance(rest, Deferred):
                 self._commits.append(self._named(rest))
             del self._prepared[0]
         return list(self._commits)

@@ -19,7 +19,7 @@ from sage.runners.engine.operators.reading.bounded import BoundedReadOp, reads_b
 from sage.runners.engine.operators.reading.polled import PolledRoot, reads_splits
 from sage.runners.engine.operators.reading.sources import TestStreamRoot, TimingRoot
 from sage.runners.engine.operators.reading.splittable import SplitRestrictionsOp, SplittableRoot
-from sage.runners.engine.operators.side_inputs.gate import GatedRoot
+from sage.runners.engine.operators.side_inputs.gate import SideInputGate
 from sage.runners.engine.operators.side_inputs.views import SideView, make_view
 from sage.runners.engine.operators.two_phase_sink import TransactionalOp, is_transactional
 
@@ -99,4 +99,4 @@ def _par_do_root(step: spec.ParDo, outputs: Outputs, context: TaskContext) -> Ro
         root = SplittableRoot(step, _tagged(step, outputs), context, views)
     else:
         root = OpRoot(_par_do(step, outputs, context, tuple(views)), step.inputs[0])
-    return GatedRoot(root, step, views, context) if views else root
+    return SideInputGate(root, step, views, context) if views else root

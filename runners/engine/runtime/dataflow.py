@@ -23,7 +23,7 @@ from sage.runners.engine.runtime.routing import Routing
 from sage.runners.engine.runtime.stage_clock import StageClock
 from sage.runners.engine.runtime.task import Task
 from sage.runtime import set_watermark
-from sage.transactions import Later
+from sage.transactions import Deferred
 
 
 class Dataflow:
@@ -60,12 +60,12 @@ class Dataflow:
         self._sent: dict[CollectionId, int] = {}
         self._sources = deque(i for i, task in self.tasks.items() if task.is_source)
         self._alignment = Alignment(self._routing.channels_of(self.tasks))
-        self._wanted: deque[Barrier] = deque()
-        self._taken: Callable[[Barrier, Mapping[int, StageSnapshot]], None] | None = None
+        self._pending_barriers: deque[Barrier] = deque()
+        self._on_snapshots: Callable[[Barrier, Mapping[int, StageSnapshot]], None] | None = None
         self._streams = streams(plan, job.options)
         self._bundles_end = 0
         self._begun = False
-        self._reading = [i for i, task in self.tasks.items() if task.root.reads]
+        self._reading = [i for i, task in self.tasks.items() if task.root.reads_external]
         self._feeding = sorted(plan.feeding(self._reading) & self.tasks.keys())
         roots = {i: root for i in self._reading if isinstance(root := self.tasks[i].root, PolledRoot) and root.aligns}
         drift = job.options.drift_micros if self._streams else None
@@ -79,7 +79,7 @@ class Dataflow:
         """
         for index, task in self.tasks.items():
             task.open()
-            task.begin(states.get(index) if states is not None else None)
+            task.restore(states.get(index) if states is not None else None)
         # Sources run at the first worker; elsewhere they are at their end from the start, as those are that had
         # nothing left to give when the checkpoint was taken.
         begun = [i for i in self._sources if not self._exchange.me and not self.tasks[i].over]
@@ -90,7 +90,7 @@ class Dataflow:
                     marks[:] = [states[index].watermark] * len(marks)
         for index, task in self.tasks.items():
             if (task.is_source and index not in self._sources) or states is not None:
-                self._propagate(task)
+                self._emit_watermarks(task)
 
     def close(self) -> None:
         """Tear-down of every task; the first failure is raised when all are down."""
@@ -105,9 +105,9 @@ class Dataflow:
 
     def _emit(self, collection: CollectionId, block: Block) -> None:
         for route, worker, part in self._routing.parts(collection, block):
-            self._hand(worker, route, part)
+            self._route(worker, route, part)
 
-    def _hand(self, worker: int, route: Route, message: Message) -> None:
+    def _route(self, worker: int, route: Route, message: Message) -> None:
         if worker == self._exchange.me and route.stage in self.tasks:
             self.deliver(route.stage, route.port, message, worker)
         else:
@@ -130,18 +130,18 @@ class Dataflow:
         if port == ALIGNMENT_PORT:
             self._aligned[index].hear(sender, message)  # type: ignore[arg-type]
             return
-        if isinstance(message, Barrier) or self._alignment.at_hand:
+        if isinstance(message, Barrier) or self._alignment.in_progress:
             channel = (port, sender if len(self._channels[index, port]) > 1 else 0)
-            if self._alignment.holds(index, channel, (port, message, sender, size)):
+            if self._alignment.blocks(index, channel, (port, message, sender, size)):
                 return
             if isinstance(message, Barrier):
-                if self._alignment.pass_over(index, channel, message):
+                if self._alignment.on_barrier(index, channel, message):
                     self._order_snapshot(index)
                 return
         if isinstance(message, Block):
             self._inboxes.put(index, (port, message, sender, size))
             if index > self._clock.running:
-                self._make_way(index)
+                self._run_downstream(index)
             return
         marks = self._channels[index, port]
         before = min(marks)
@@ -150,23 +150,23 @@ class Dataflow:
         if min(marks) > before:
             self._inboxes.put(index, (port, min(marks), sender, 0))
 
-    def _make_way(self, index: int) -> None:
+    def _run_downstream(self, index: int) -> None:
         """Runs what is further downstream than the stage at work, where that must not wait until the stage is through:
         the next stage has more waiting than it should, or what waits has waited for as long as a bundle may be open.
         """
         while self._inboxes.full(index) and self.run_ready():
             pass
         if self._streams and self._clock.over_time:
-            with self._clock.giving_way():
-                self._exchange.attend()
+            with self._clock.yielding():
+                self._exchange.receive_pending()
                 while self.run_ready() or self._end_due():
                     pass
-                self._wake(self._clock.running + 1)
+                self._fire_due(self._clock.running + 1)
 
-    def _drain(self, index: int) -> None:
+    def _process_inbox(self, index: int) -> None:
         """Takes what waits for a stage: all of it, or in a stream what there is time for in a turn."""
         task, now = self.tasks[index], self._job.clock.now_micros
-        with self._clock.at_work(task):
+        with self._clock.entered(task):
             ends = now() + self._job.options.bundle_micros // TURNS_PER_BUNDLE
             while (entry := self._inboxes.take(index)) is not None:
                 port, message, sender, size = entry
@@ -179,11 +179,11 @@ class Dataflow:
                     self._snapshot(task, message)
                 else:
                     task.advance(port, message)
-                    self._propagate(task)
+                    self._emit_watermarks(task)
 
     def _receive(self, task: Task, port: int, block: Block, sender: int, size: int) -> None:
         """Hands a block to a stage: as much as it has room for. The sender hears when the last of it is taken up."""
-        rows = task.room(port)
+        rows = task.batch_size(port)
         if len(block) > rows:
             self._inboxes.put_back(task.stage.index, (port, block.pick(slice(rows, None)), sender, size))
             block, size = block.pick(slice(rows)), 0
@@ -194,40 +194,40 @@ class Dataflow:
         task.portion.observe(len(block), self._clock.own_micros() - began)
         self._end_if_due(task)
 
-    def _propagate(self, task: Task) -> None:
+    def _emit_watermarks(self, task: Task) -> None:
         if task.in_bundle:
             return  # the end of the bundle may put out what came before
         if task.stage.index in self._sources and not isinstance(task.root, TestStreamRoot):
             return  # it has all still to give
         marks = {collection: task.output_watermark(collection) for collection in task.leaving}
-        task.told = max(task.told, min(marks.values(), default=MIN_MICROS))
-        set_watermark(task.told)
+        task.emitted_watermark = max(task.emitted_watermark, min(marks.values(), default=MIN_MICROS))
+        set_watermark(task.emitted_watermark)
         for collection, mark in marks.items():
             if mark > self._sent.get(collection, MIN_MICROS):
                 self._sent[collection] = mark
                 for route, worker in self._routing.all(collection):
-                    self._hand(worker, route, mark)
+                    self._route(worker, route, mark)
 
     # Checkpoints.
 
     def on_snapshots(self, taken: Callable[[Barrier, Mapping[int, StageSnapshot]], None]) -> None:
         """Says who hears of the snapshots of a checkpoint, once every stage here has taken its own."""
-        self._taken = taken
+        self._on_snapshots = taken
 
     def checkpoint(self, barrier: Barrier) -> None:
         """Begins a checkpoint, at the next moment when no stage is at work. Every worker is told of each."""
-        self._wanted.append(barrier)
+        self._pending_barriers.append(barrier)
 
     def _begin_checkpoint(self) -> None:
-        barrier = self._wanted.popleft()
+        barrier = self._pending_barriers.popleft()
         for index in self._alignment.begin(barrier):
             self._order_snapshot(index)
         for task in self.tasks.values():
             if not task.inputs:
-                with self._clock.at_work(task):
+                with self._clock.entered(task):
                     self._snapshot(task, barrier)
-        if not self.tasks and self._taken is not None:
-            self._taken(barrier, {})
+        if not self.tasks and self._on_snapshots is not None:
+            self._on_snapshots(barrier, {})
 
     def _order_snapshot(self, index: int) -> None:
         """Has a stage take its snapshot when it has seen what is in its inbox: all of that came before the barrier."""
@@ -236,32 +236,32 @@ class Dataflow:
 
     def _snapshot(self, task: Task, barrier: Barrier) -> None:
         snapshot = task.snapshot(barrier.epoch, barrier.whole)
-        self._propagate(task)
+        self._emit_watermarks(task)
         for collection in task.leaving:
             for route, worker in self._routing.all(collection):
-                self._hand(worker, route, barrier)
+                self._route(worker, route, barrier)
         index = task.stage.index
-        for port, message, sender, size in self._alignment.taken(index, snapshot):
+        for port, message, sender, size in self._alignment.on_snapshot(index, snapshot):
             self.deliver(index, port, message, sender, size)
-        if len(self._alignment.snapshots) == len(self.tasks) and self._taken is not None:
-            self._taken(barrier, self._alignment.snapshots)
+        if len(self._alignment.snapshots) == len(self.tasks) and self._on_snapshots is not None:
+            self._on_snapshots(barrier, self._alignment.snapshots)
 
-    def durable(self) -> list[Later]:
+    def on_checkpoint_complete(self) -> list[Deferred]:
         """The last checkpoint is durable: sinks commit. Gives what of it may be done beside the next epoch."""
-        rest: list[Later] = []
+        rest: list[Deferred] = []
         for task in self.tasks.values():
-            with self._clock.at_work(task):
-                rest += task.durable()
+            with self._clock.entered(task):
+                rest += task.on_checkpoint_complete()
         return rest
 
     def drain(self) -> None:
         """Ends the input: what is read from outside is read no more, and what was read goes through."""
         while self._sources:
-            self._propagate(self.tasks[self._sources.popleft()])
+            self._emit_watermarks(self.tasks[self._sources.popleft()])
         for task in self.tasks.values():
-            with self._clock.at_work(task):
+            with self._clock.entered(task):
                 task.drain()
-                self._propagate(task)
+                self._emit_watermarks(task)
 
     # Running.
 
@@ -269,16 +269,16 @@ class Dataflow:
         """Does one piece of work; False when there is none until time passes or messages come."""
         if not self._begun:
             return self._begin()
-        if self._wanted:
+        if self._pending_barriers:
             self._begin_checkpoint()
             return True
-        if self._wake_in_time() or self.run_ready():
+        if self._fire_overdue() or self.run_ready():
             return True
         # What an impulse begins may be what a stream that never rests waits for.
         plays = self._sources and isinstance(self.tasks[self._sources[0]].root, TestStreamRoot)
         if self._sources and not plays:
             return self._poll()
-        if self._wake():
+        if self._fire_due():
             return True
         if plays:
             return self._poll()
@@ -290,10 +290,10 @@ class Dataflow:
             return self._poll()
         for index in self._feeding:
             if self._inboxes.holds(index):
-                self._drain(index)
+                self._process_inbox(index)
                 return True
         self._begun = True
-        self._wake()
+        self._fire_due()
         return True
 
     def run_ready(self) -> bool:
@@ -305,17 +305,17 @@ class Dataflow:
         index = self._inboxes.next(self._clock.running)
         if index is None:
             return False
-        self._drain(index)
+        self._process_inbox(index)
         return True
 
     def _poll(self) -> bool:
         task = self.tasks[self._sources[0]]
         if isinstance(task.root, TestStreamRoot) and self.end_bundles():
             return True
-        with self._clock.at_work(task):
+        with self._clock.entered(task):
             if not task.poll():
                 self._sources.popleft()
-            self._propagate(task)
+            self._emit_watermarks(task)
         return True
 
     def end_bundles(self) -> bool:
@@ -326,9 +326,9 @@ class Dataflow:
         return bool(was_open)
 
     def _end_bundle(self, task: Task) -> None:
-        with self._clock.at_work(task):
+        with self._clock.entered(task):
             task.end_bundle()
-            self._propagate(task)
+            self._emit_watermarks(task)
 
     def _end_due(self, at_rest: bool = False) -> bool:
         """Ends the bundles further downstream than the stage at work that are not kept open any longer.
@@ -353,9 +353,9 @@ class Dataflow:
         """Ends the bundle that the stage at work keeps open, if it is time."""
         if task.limits is not None and task.in_bundle and self._due(task, self._job.clock.now_micros()):
             task.end_bundle()
-            self._propagate(task)
+            self._emit_watermarks(task)
 
-    def _wake_in_time(self) -> bool:
+    def _fire_overdue(self) -> bool:
         """Does what is due by the clock though there is other work, once per bundle time; returns whether it did and no
         barrier waits. The stage furthest downstream comes first: else a barrier there might wait while the clock
         keeps others busy, or end a bundle that has just begun.
@@ -363,11 +363,11 @@ class Dataflow:
         first = self._inboxes.furthest
         if first < 0 or not self._streams or self._job.clock.now_micros() < self._bundles_end:
             return False
-        self._drain(first)
-        self._wake(first)
+        self._process_inbox(first)
+        self._fire_due(first)
         return not self._inboxes.barriers
 
-    def _wake(self, first: int = 0) -> bool:
+    def _fire_due(self, first: int = 0) -> bool:
         """Ends bundles that were open for long, and fires what is due of the stages from ``first`` on."""
         now = self._job.clock.now_micros()
         woken = False
@@ -377,9 +377,9 @@ class Dataflow:
         for index, task in self.tasks.items():
             due = task.root.wakeup()
             if due is not None and due <= now and index >= first:
-                with self._clock.at_work(task):
+                with self._clock.entered(task):
                     task.fire()
-                    self._propagate(task)
+                    self._emit_watermarks(task)
                     self._end_if_due(task)
                 woken = True
         return woken

@@ -34,7 +34,7 @@ class Exchange(Protocol):
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         """Sends to a stage of another worker; may wait, and lets this worker take messages while it does."""
 
-    def attend(self) -> None:
+    def receive_pending(self) -> None:
         """Takes up messages that have come; called where much time passes between a worker's own looks for them."""
 
     def consumed(self, sender: int, stage: int, size: int) -> None:
@@ -51,7 +51,7 @@ class NoExchange:
     def send(self, worker: int, stage: int, port: int, message: Message) -> None:
         raise AssertionError("there is no other worker")
 
-    def attend(self) -> None:
+    def receive_pending(self) -> None:
         pass
 
     def consumed(self, sender: int, stage: int, size: int) -> None:

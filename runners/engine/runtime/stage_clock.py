@@ -27,40 +27,40 @@ class StageClock:
     def __init__(self, now: Callable[[], int], patience: int) -> None:
         self._now = now
         self._patience = patience
-        self._nested = 0
-        self._ends = 0
+        self._nested_micros = 0
+        self._turn_deadline = 0
         self.running = -1
 
     def own_micros(self) -> int:
         """The time (microseconds), without what ran inside the running stage."""
-        return self._now() - self._nested
+        return self._now() - self._nested_micros
 
     @contextmanager
-    def at_work(self, task: Task) -> Iterator[None]:
+    def entered(self, task: Task) -> Iterator[None]:
         """The task runs: it takes nothing else meanwhile, and its own time is counted, without what runs inside."""
-        outer, self._nested = self._nested, 0
+        outer, self._nested_micros = self._nested_micros, 0
         started = self._now()
         under, self.running = self.running, task.stage.index
-        ends, self._ends = self._ends, started + self._patience
+        ends, self._turn_deadline = self._turn_deadline, started + self._patience
         behind = watermark()
-        set_watermark(task.told)
+        set_watermark(task.emitted_watermark)
         try:
             yield
         finally:
             set_watermark(behind)
-            self.running, self._ends = under, ends
+            self.running, self._turn_deadline = under, ends
             spent = self._now() - started
-            task.busy_micros += spent - self._nested
-            self._nested = outer + spent
+            task.busy_micros += spent - self._nested_micros
+            self._nested_micros = outer + spent
 
     @property
     def over_time(self) -> bool:
         """Whether the running stage has run for as long as elements may wait."""
-        return self.running >= 0 and self._now() >= self._ends
+        return self.running >= 0 and self._now() >= self._turn_deadline
 
     @contextmanager
-    def giving_way(self) -> Iterator[None]:
+    def yielding(self) -> Iterator[None]:
         """Others run inside the running stage, which has its time anew when they are through."""
-        self._ends = MAX_MICROS
+        self._turn_deadline = MAX_MICROS
         yield
-        self._ends = self._now() + self._patience
+        self._turn_deadline = self._now() + self._patience

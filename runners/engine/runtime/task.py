@@ -14,13 +14,13 @@ from sage.runners.engine.core.spec import CollectionId
 from sage.runners.engine.operators.base.context import JobContext, TaskContext, streams
 from sage.runners.engine.operators.base.operator import Op, Output
 from sage.runners.engine.operators.base.root import Root, SourceRoot
-from sage.runners.engine.operators.base.stage_output import EdgeOp
+from sage.runners.engine.operators.base.stage_output import StageOutput
 from sage.runners.engine.operators.reading.sources import TestStreamRoot
-from sage.runners.engine.operators.side_inputs.gate import GatedRoot
+from sage.runners.engine.operators.side_inputs.gate import SideInputGate
 from sage.runners.engine.operators.two_phase_sink import TransactionalOp
 from sage.runners.engine.runtime.build import make_op, make_root
 from sage.runners.engine.runtime.bundles import BundleLimits, works_per_bundle
-from sage.transactions import Later
+from sage.transactions import Deferred
 
 MOST_ROWS = 1 << 16
 
@@ -57,12 +57,12 @@ class Task:
         self._in_bundle = False
         self._is_set_up = False
         self.received = 0
-        self.told = MIN_MICROS  # the output watermark, as far as the stages behind know it
+        self.emitted_watermark = MIN_MICROS  # the output watermark, as far as the stages behind know it
         self.busy_micros = 0
         self.portion = AdaptiveBatchSize(MOST_ROWS, job.options.bundle_micros // TURNS_PER_BUNDLE)
         self._now = job.clock.now_micros
         self._own_time = own_time or self._now
-        self._held_back: dict[int, int] = {}  # watermarks that came while a bundle was open, by port
+        self._deferred_watermarks: dict[int, int] = {}  # watermarks that came while a bundle was open, by port
         context = TaskContext(job, plan.collections, emit, streams(plan, job.options))
         self._tracker = job.tracker
         self._metrics = job.metrics_of(stage.root.name)
@@ -74,11 +74,11 @@ class Task:
             self.ops.append(op)
         self.leaving = plan.leaving(stage)
         for collection in self.leaving:
-            edge = EdgeOp(collection, context)
+            edge = StageOutput(collection, context)
             self.outputs[collection].consumers.append(edge)
             self.ops.append(edge)
         self.root = make_root(stage.root, self.outputs, context)
-        self._in_portions = context.streams and self.root.steps_at_once
+        self._in_portions = context.streams and self.root.accepts_partial_blocks
         keeps_open = context.streams and any(map(works_per_bundle, stage.steps))
         self.limits = BundleLimits(job.options.bundle_micros) if keeps_open else None
         self._steps: list[Op] = [*self.root.ops, *self.ops]
@@ -147,8 +147,8 @@ class Task:
             self._finish()
             if self.limits is not None:
                 self.limits.end(self._own_time() - began)
-                held_back, self._held_back = self._held_back, {}
-                for port, watermark in held_back.items():
+                deferred, self._deferred_watermarks = self._deferred_watermarks, {}
+                for port, watermark in deferred.items():
                     self.advance(port, watermark)
 
     def _finish(self) -> None:
@@ -160,12 +160,12 @@ class Task:
             self._in_bundle = False
             if not self._defers:
                 for op in self._steps:
-                    op.seal()
+                    op.on_barrier()
                     op.finalize_bundle()
 
     # Checkpoints.
 
-    def begin(self, state: StageState | None) -> None:
+    def restore(self, state: StageState | None) -> None:
         """Called after `open` and before anything else, with what a checkpoint holds for this task, if there is one."""
         if state is not None:
             self._watermarks[: self._main_ports] = [state.watermark] * self._main_ports
@@ -180,17 +180,17 @@ class Task:
         """What the task holds: all its input before the barrier is in, all its output before the barrier is out."""
         self.end_bundle()
         for op in self._steps:
-            op.seal()
+            op.on_barrier()
         sinks = {sink.id: prepared for sink in self._sinks if (prepared := sink.prepare(epoch))}
-        held = self.root.snapshot(whole) if self._defers else RootSnapshot()
-        return StageSnapshot(self.input_watermark, held, sinks)
+        root = self.root.snapshot(whole) if self._defers else RootSnapshot()
+        return StageSnapshot(self.input_watermark, root, sinks)
 
-    def durable(self) -> list[Later]:
+    def on_checkpoint_complete(self) -> list[Deferred]:
         """The last snapshot is part of a durable checkpoint: sinks commit, finalizers run. Gives what may wait."""
         rest = [later for sink in self._sinks for later in sink.commit()]
         for op in self._steps:
             op.finalize_bundle()
-        self.root.durable()
+        self.root.on_checkpoint_complete()
         return rest
 
     def drain(self) -> None:
@@ -198,7 +198,7 @@ class Task:
         self.end_bundle()
         self.root.drain()
 
-    def room(self, port: int) -> int:
+    def batch_size(self, port: int) -> int:
         """How many elements it should be given at a time (count)."""
         if not self._in_portions or port >= self._main_ports:
             return MOST_ROWS
@@ -227,11 +227,11 @@ class Task:
     def advance(self, port: int, watermark: int) -> None:
         """The watermark of an input port moved on to ``watermark`` (microseconds)."""
         if self.limits is not None and self._in_bundle and watermark < MAX_MICROS:
-            self._held_back[port] = watermark
+            self._deferred_watermarks[port] = watermark
             return
         self._watermarks[port] = max(self._watermarks[port], watermark)
         self.end_bundle()
-        if port >= self._main_ports and isinstance(self.root, GatedRoot):
+        if port >= self._main_ports and isinstance(self.root, SideInputGate):
             if self.root.advance_side(port, self._watermarks[port]):
                 self.fire()
         elif self.input_watermark > self.root.watermark and self.root.advance(self.input_watermark):

@@ -16,7 +16,7 @@ from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from sage.runners.engine.core.blocks import Block, Stamps
+from sage.runners.engine.core.blocks import Block, TimestampColumn
 from sage.runners.engine.serde.pickling import dumps
 
 _PLAIN, _CODED = 0, 1
@@ -67,7 +67,7 @@ def _timestamp(micros: int) -> Timestamp:
 
 def _micros(stamps: Any) -> Any:
     """Timestamps in microseconds; as they are, where those would not tell all of them."""
-    if isinstance(stamps, Stamps):
+    if isinstance(stamps, TimestampColumn):
         return list(stamps.micros)
     try:
         return [stamp.micros for stamp in stamps] if isinstance(stamps, list) else stamps.micros
@@ -78,7 +78,7 @@ def _micros(stamps: Any) -> Any:
 def _stamps(form: Any) -> Any:
     if isinstance(form, tuple):
         return form[0]
-    return Stamps(form) if isinstance(form, list) else _timestamp(form)
+    return TimestampColumn(form) if isinstance(form, list) else _timestamp(form)
 
 
 def encode_block(block: Block, coder: Any) -> bytes:
@@ -107,14 +107,14 @@ def decode_block(data: bytes | memoryview, coder: Any) -> Block:
 _GENERAL = coders.FastPrimitivesCoder()
 
 
-def encode_row(value: WindowedValue, beside: Any) -> bytes:
+def encode_row(value: WindowedValue, attachment: Any) -> bytes:
     """The bytes of one element of any kind, and of what is to travel beside it."""
-    block = Block([(value.value, beside)], value.timestamp, tuple(value.windows), value.pane_info)
+    block = Block([(value.value, attachment)], value.timestamp, tuple(value.windows), value.pane_info)
     return encode_block(block, _GENERAL)
 
 
 def decode_row(data: bytes) -> tuple[WindowedValue, Any]:
     """What `encode_row` made the bytes of."""
     (value,) = decode_block(data, _GENERAL).windowed_values()
-    inner, beside = value.value
-    return value.with_value(inner), beside
+    inner, attachment = value.value
+    return value.with_value(inner), attachment

@@ -170,8 +170,8 @@ def test_values_that_are_wrong_are_refused() -> None:
         (partial(IntervalJoin, before=1, after=-2), "no time is from 1 before to -2 after"),
         (partial(AsOfJoin, how="full"), "unknown how='full'"),
         (partial(AsOfJoin, tolerance=-1), "tolerance must not be less than nothing"),
-        (partial(TableJoin, held="cache"), "held must be one of state, side"),
-        (partial(TableJoin, held="side", deleted=bool), "deleted is for a table that is held as state"),
+        (partial(TableJoin, table_as="cache"), "table_as must be one of state, side"),
+        (partial(TableJoin, table_as="side", deleted=bool), "deleted is for a table that is held as state"),
     ):
         with pytest.raises(ConfigError, match=why):
             make()
@@ -270,7 +270,7 @@ def test_a_table_as_a_side_input_is_replaced_window_by_window() -> None:
         def expand(self, sides: Any) -> Any:
             rows, table = sides
             rows = rows | "rows" >> beam.WindowInto(FixedWindows(5))
-            return (rows, table | "table" >> beam.WindowInto(FixedWindows(10))) | TableJoin(held="side")
+            return (rows, table | "table" >> beam.WindowInto(FixedWindows(10))) | TableJoin(table_as="side")
 
     events = ([right("one", 1), right("uno", 2)], [left("a", 3), left("b", 13)], 10, [right("two", 10)], 20)
     assert texts(found(Replaced, *events)) == {

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from sage.transforms.io.kafka import admin as control
-from sage.transforms.io.kafka.admin import Control
+from sage.transforms.io.kafka.admin import BrokerAdmin
 from sage.transforms.io.kafka.log_filters import Seldom
 
 
@@ -33,7 +33,7 @@ def test_no_broker_is_one_error_that_names_the_servers_and_few_lines(caplog: pyt
         taken.bind(("127.0.0.1", 0))  # nobody listens at it
         servers = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConnectionError, match=f"no Kafka broker answers at {servers}"):
-            Control({"bootstrap.servers": servers, "reconnect.backoff.ms": "1"}, patience_s=0.2)
+            BrokerAdmin({"bootstrap.servers": servers, "reconnect.backoff.ms": "1"}, patience_s=0.2)
     places = [(record.name, record.lineno) for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(places) == len(set(places)) <= 5
 
@@ -46,5 +46,5 @@ def test_that_no_broker_answers_is_told_long_before_it_is_given_up(
         taken.bind(("127.0.0.1", 0))
         servers = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConnectionError):
-            Control({"bootstrap.servers": servers}, patience_s=1.2)
+            BrokerAdmin({"bootstrap.servers": servers}, patience_s=1.2)
     assert f"no Kafka broker answers at {servers} (bootstrap.servers) so far; it is asked for 1 s in all" in caplog.text

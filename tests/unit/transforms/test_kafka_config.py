@@ -74,7 +74,7 @@ def test_a_writer_refuses_what_loses_records_or_means_nothing(config: Any, how: 
 )
 def test_a_split_of_a_checkpoint_is_read_where_its_topic_is_still_named(how: Any, named: list[bool]) -> None:
     source = KafkaSource(ReadFromKafka(SERVERS, **how).reading)
-    assert [source.reads(Split(topic, 0)) for topic in ("orders", "visits", "orders-old")] == named
+    assert [source.accepts(Split(topic, 0)) for topic in ("orders", "visits", "orders-old")] == named
     assert str(Split("orders", 2)) == "orders-2"
 
 

@@ -21,7 +21,7 @@ from sage.transforms.io.kafka.clients import Partition
 from sage.transforms.io.kafka.config import for_kafka_python
 from sage.transforms.io.kafka.log_filters import connecting, quieten
 
-__all__ = ["Control", "Fenced", "Transaction"]
+__all__ = ["BrokerAdmin", "Fenced", "Transaction"]
 
 Out = TypeVar("Out")
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Transaction(NamedTuple):
     partitions: tuple[Partition, ...]
 
 
-class Control:
+class BrokerAdmin:
     """A connection for questions. Each is asked again while the broker does not answer, up to ``patience_s`` (seconds).
 
     Whoever has never had an answer may have the wrong address: the first connection is given up after ``connect_s``
@@ -86,7 +86,7 @@ class Control:
         self._ask(lambda admin: None)
         self._patience = patience_s
 
-    def __enter__(self) -> Control:
+    def __enter__(self) -> BrokerAdmin:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -46,8 +46,8 @@ class FirstRecords(StreamSource[Any]):
     def splits(self) -> Sequence[tuple[Split, ...]]:
         return [tuple(self.source.splits())]
 
-    def reads(self, split: tuple[Split, ...]) -> bool:
-        return all(map(self.source.reads, split))
+    def accepts(self, split: tuple[Split, ...]) -> bool:
+        return all(map(self.source.accepts, split))
 
     def open(self) -> None:
         self.source.open()

@@ -156,12 +156,12 @@ class ConfluentProducer:
         if transactional_id is not None:
             given["transactional.id"] = transactional_id
         self._failed: list[str] = []
-        given["on_delivery"] = self._told
+        given["on_delivery"] = self._on_delivery
         self._kafka = confluent_kafka
         self._producer = confluent_kafka.Producer(given, logger=_quiet())
         self._sends = 0
 
-    def _told(self, error: Any, message: Any) -> None:
+    def _on_delivery(self, error: Any, message: Any) -> None:
         if error is not None:
             self._failed.append(f"topic {message.topic()!r}: {error.str()}")
 

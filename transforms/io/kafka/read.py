@@ -132,7 +132,7 @@ class ReadFromKafka(beam.PTransform):
             raise ConfigError("ReadFromKafka: consumer_factory_fn_class is a Java class; there is no JVM here")
         bounded = max_num_records is not None or max_read_time is not None
         poll_s = None if bounded else dynamic_read_poll_interval_seconds
-        self.reading = sources.Reading(
+        self.reading = sources.ReadConfig(
             config=configs.as_text("ReadFromKafka", consumer_config),
             topics=tuple(topics),
             pattern=topic_pattern,
@@ -166,7 +166,7 @@ class ReadFromKafka(beam.PTransform):
             except re.error as error:
                 raise ConfigError(f"ReadFromKafka: topic_pattern={reading.pattern!r} is none: {error}") from None
         for topic, number in reading.start_offsets:
-            if not sources.reads_topic(reading, topic):
+            if not sources.accepts_topic(reading, topic):
                 raise ConfigError(f"ReadFromKafka: start_offsets names {topic}-{number}, which is not read")
         if reading.commit_offsets and not reading.group:
             raise ConfigError("ReadFromKafka: commit_offset_in_finalize needs a 'group.id' in consumer_config")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from sage.errors import DataLoss
-from sage.transforms.io.kafka.admin import Control
+from sage.transforms.io.kafka.admin import BrokerAdmin
 from sage.transforms.io.kafka.clients import Chunk, Consumer, OutOfRange, Partition
 
 __all__ = ["Ends", "SharedConsumer", "Watcher"]
@@ -173,7 +173,7 @@ class Watcher:
         now_ms: the wall clock (ms since the epoch).
     """
 
-    def __init__(self, connect: Callable[[], Control], group: str | None, now_ms: Callable[[], int]) -> None:
+    def __init__(self, connect: Callable[[], BrokerAdmin], group: str | None, now_ms: Callable[[], int]) -> None:
         self._connect = connect
         self._group = group
         self._now_ms = now_ms
@@ -226,7 +226,7 @@ class Watcher:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        control: Control | None = None
+        control: BrokerAdmin | None = None
         while True:
             stopped = self._stopped
             try:
@@ -236,7 +236,7 @@ class Watcher:
                     self._ask(control)
                 self._answered = time.monotonic()
             except Exception as error:
-                self._told(error)
+                self._complain(error)
             if stopped:
                 break
             self._wake.wait(_WATCH_EVERY_S)
@@ -244,7 +244,7 @@ class Watcher:
         if control is not None:
             control.close()
 
-    def _commit(self, control: Control) -> None:
+    def _commit(self, control: BrokerAdmin) -> None:
         with self._lock:
             offsets, self._to_commit = self._to_commit, {}
         if not offsets or self._group is None:
@@ -256,7 +256,7 @@ class Watcher:
                 self._to_commit = {**offsets, **self._to_commit}
             raise
 
-    def _ask(self, control: Control) -> None:
+    def _ask(self, control: BrokerAdmin) -> None:
         with self._lock:
             watched = frozenset(self._watched)
         asked_ms = self._now_ms()
@@ -264,7 +264,7 @@ class Watcher:
         with self._lock:
             self._ends.update({each: Ends(end, asked_ms) for each, end in found.items() if each in self._watched})
 
-    def _told(self, error: Exception) -> None:
+    def _complain(self, error: Exception) -> None:
         """A broker that is away comes back; a topic that is gone does not."""
         silent_s = time.monotonic() - self._answered
         if type(error).__name__ == "UnknownTopicOrPartitionError" and silent_s > _GONE_AFTER_S:

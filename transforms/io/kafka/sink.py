@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage.errors import ConfigError, Fault, SageError
-from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
-from sage.transforms.io.kafka.admin import Control, Fenced
+from sage.transactions import BatchSink, Deferred, SinkContext, TransactionalDoFn
+from sage.transforms.io.kafka.admin import BrokerAdmin, Fenced
 from sage.transforms.io.kafka.checking import checked_pairs, checked_record
 from sage.transforms.io.kafka.client_factory import open_producer
 from sage.transforms.io.kafka.clients import Producer, WriteFailed
@@ -21,11 +21,11 @@ from sage.transforms.io.kafka.transactions import (
     is_heir,
     is_orphan,
     prepared,
-    see_committed,
     transactional_id,
+    verify_committed,
 )
 
-__all__ = ["AtLeastOnce", "ExactlyOnce", "Writing"]
+__all__ = ["AtLeastOnce", "ExactlyOnce", "WriteConfig"]
 
 _ROWS_PER_SEND = 100
 _PATIENCE_S = 60.0
@@ -33,7 +33,7 @@ _COMMIT_S = 5.0  # clients do not always find back to a coordinator that was awa
 
 
 @dataclass(frozen=True)
-class Writing:
+class WriteConfig:
     """What is written, and how. See `sage.transforms.io.kafka.WriteToKafka` for the meaning of each."""
 
     config: dict[str, str]
@@ -52,7 +52,7 @@ class Writing:
 class _Rows:
     """Elements on their way to a producer, some at a time."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: WriteConfig) -> None:
         self._writing = writing
         self.waiting: list[Any] = []
 
@@ -95,19 +95,19 @@ def _record(row: Any, topic: str) -> KafkaRecord:
     )
 
 
-class AtLeastOnce(BulkSink):
+class AtLeastOnce(BatchSink):
     """Writes records; those of a bundle are acknowledged when the bundle ends.
 
     State: a producer, and the records that wait to be handed to it.
     """
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: WriteConfig) -> None:
         self._writing = writing
         self._producer: Any = None
         self._rows: Any = None
 
     def setup(self) -> None:
-        with Control(self._writing.config) as control:
+        with BrokerAdmin(self._writing.config) as control:
             _check_topic(control, self._writing)
 
     def start_bundle(self) -> None:
@@ -115,7 +115,7 @@ class AtLeastOnce(BulkSink):
             self._producer = open_producer(self._writing.client, self._writing.config)
         self._rows = _Rows(self._writing)
 
-    def take(self, elements: list[Any]) -> None:
+    def write_batch(self, elements: list[Any]) -> None:
         self._rows.waiting += elements
         if len(self._rows.waiting) >= _ROWS_PER_SEND:
             self._guarded(lambda: self._rows.send(self._producer))
@@ -153,7 +153,7 @@ class _Open:
     records: int = field(default=0)
 
 
-class ExactlyOnce(BulkSink, TransactionalDoFn):
+class ExactlyOnce(BatchSink, TransactionalDoFn):
     """Writes records in transactions, one for each checkpoint.
 
     A producer has one transaction at a time, and the next begins before the last is committed: so there are two or
@@ -163,9 +163,9 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
     whether what runs of other widths have left open is ended.
     """
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: WriteConfig) -> None:
         self._writing = writing
-        self._control: Any = None
+        self._admin: Any = None
         self._writes: _Open | None = None
 
     def setup(self) -> None:
@@ -180,21 +180,21 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
         self._context = context
         self._prefix = self._writing.prefix or f"sage/{context.job}/{context.step}/{self._writing.topic}"
         # A job that goes on from a checkpoint has had this broker: it is waited for.
-        self._control = Control(self._writing.config, _PATIENCE_S, **({"connect_s": _PATIENCE_S} if prepared else {}))
-        _check_topic(self._control, self._writing)
+        self._admin = BrokerAdmin(self._writing.config, _PATIENCE_S, **({"connect_s": _PATIENCE_S} if prepared else {}))
+        _check_topic(self._admin, self._writing)
         self._swept = not self._managed
         # Before anything else: whoever takes over an id aborts what is open under it.
-        elsewhere = [handle for handle in prepared if handle.records and not ended(self._control, handle)]
-        for name in self._control.transactional_ids(self._prefix + "/"):
+        elsewhere = [handle for handle in prepared if handle.records and not ended(self._admin, handle)]
+        for name in self._admin.transactional_ids(self._prefix + "/"):
             if is_heir(context, self._prefix, name):
-                self._control.fence(name)
+                self._admin.fence(name)
         for handle in elsewhere:
-            see_committed(self._control, handle)
+            verify_committed(self._admin, handle)
         if self._managed:
             # Two take turns from the first checkpoint on; making one then would hold the job up.
             self._free = [self._made_ready(), self._made_ready()]
 
-    def take(self, elements: list[Any]) -> None:
+    def write_batch(self, elements: list[Any]) -> None:
         self._rows.waiting += elements
         if len(self._rows.waiting) >= _ROWS_PER_SEND:
             self._send()
@@ -224,10 +224,10 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
                     f"transaction.max.timeout.ms is lower ({error})"
                 ) from error
             raise
-        found = self._control.transaction(name)
+        found = self._admin.transaction(name)
         return _Open(name, producer, (found.producer, found.epoch))
 
-    def prepare(self, epoch: int) -> Later | Prepared | None:
+    def prepare(self, epoch: int) -> Deferred | Prepared | None:
         if self._rows.waiting:
             self._send()
         if self._writes is None:
@@ -240,17 +240,17 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
         except WriteFailed as error:
             raise _not_written(self._writing, error) from error
         self._waits[writes.name] = writes
-        return Later(functools.partial(self._handle, writes.name, *writes.identity, writes.records))
+        return Deferred(functools.partial(self._handle, writes.name, *writes.identity, writes.records))
 
     def _handle(self, name: str, producer: int, epoch: int, records: int) -> Prepared:
         try:
             with self._asking:
-                return prepared(self._control, name, producer, epoch, records)
+                return prepared(self._admin, name, producer, epoch, records)
         except Fenced as error:
             raise _not_written(self._writing, error) from error
 
-    def commit(self, handle: Prepared) -> Later:
-        return Later(functools.partial(self._finish, handle))
+    def commit(self, handle: Prepared) -> Deferred:
+        return Deferred(functools.partial(self._finish, handle))
 
     def _finish(self, handle: Prepared) -> None:
         if handle.records:
@@ -266,15 +266,15 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
         """
         self._swept = True
         with self._asking:
-            for name in self._control.transactional_ids(self._prefix + "/"):
+            for name in self._admin.transactional_ids(self._prefix + "/"):
                 if is_orphan(self._context, self._prefix, name):
-                    self._control.fence(name)
+                    self._admin.fence(name)
 
     def _commit(self, handle: Prepared) -> None:
         writes = self._waits.pop(handle.transactional_id, None)
         if writes is None or not self._committed(writes):
             with self._asking:
-                commit(self._control, handle)
+                commit(self._admin, handle)
 
     def _committed(self, writes: _Open) -> bool:
         try:
@@ -291,22 +291,22 @@ class ExactlyOnce(BulkSink, TransactionalDoFn):
             each.producer.close()
         self._waits, self._free, self._writes = {}, [], None
         with self._asking:
-            if self._control is not None:
-                self._control.close()
-                self._control = None
+            if self._admin is not None:
+                self._admin.close()
+                self._admin = None
 
 
-def _check_topic(control: Control, writing: Writing) -> None:
+def _check_topic(control: BrokerAdmin, writing: WriteConfig) -> None:
     """Refuses a topic that is not there: a client would try for minutes, and say little."""
     control.partitions((writing.topic,), None)
 
 
-def _delivery_s(writing: Writing) -> float:
+def _delivery_s(writing: WriteConfig) -> float:
     """How long the client tries to deliver a record, and a little more."""
     return int(writing.config.get("delivery.timeout.ms", 120_000)) / 1000 + 5
 
 
-def _not_written(writing: Writing, error: Exception) -> SageError:
+def _not_written(writing: WriteConfig, error: Exception) -> SageError:
     hint = ""
     if isinstance(error, Fenced) or "fenced" in str(error).lower():
         hint = " Another run of this job has taken over its transactions; this one must end."

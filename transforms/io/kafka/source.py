@@ -11,7 +11,7 @@ from typing import Any
 from sage.errors import ConfigError, SageError
 from sage.sources import Batch, SplitReader, StreamSource
 from sage.transforms.dead_letter import DeadLetter, shorten
-from sage.transforms.io.kafka.admin import Control
+from sage.transforms.io.kafka.admin import BrokerAdmin
 from sage.transforms.io.kafka.client_factory import open_consumer
 from sage.transforms.io.kafka.clients import Chunk, OutOfRange, Partition
 from sage.transforms.io.kafka.event_time import BEFORE_ALL, EventTime
@@ -23,16 +23,16 @@ __all__ = [
     "LOG_APPEND_TIME_POLICY",
     "PROCESSING_TIME_POLICY",
     "KafkaSource",
-    "Reading",
+    "ReadConfig",
     "Split",
-    "reads_topic",
+    "accepts_topic",
 ]
 
 PROCESSING_TIME_POLICY, CREATE_TIME_POLICY, LOG_APPEND_TIME_POLICY = "ProcessingTime", "CreateTime", "LogAppendTime"
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadConfig:
     """What is read, and how. See `sage.transforms.io.kafka.ReadFromKafka` for the meaning of each."""
 
     config: dict[str, str]
@@ -75,7 +75,7 @@ class Split:
 
     topic: str
     number: int
-    appeared: bool = field(default=False, compare=False)
+    discovered: bool = field(default=False, compare=False)
 
     @property
     def partition(self) -> Partition:
@@ -86,7 +86,7 @@ class Split:
         return f"{self.topic}-{self.number}"
 
 
-def reads_topic(reading: Reading, topic: str) -> bool:
+def accepts_topic(reading: ReadConfig, topic: str) -> bool:
     """Whether a topic is among those to read."""
     return topic in reading.topics or (reading.pattern is not None and re.fullmatch(reading.pattern, topic) is not None)
 
@@ -97,9 +97,9 @@ class KafkaSource(StreamSource[Any]):
     State, in an opened one: a consumer shared by its readers, and the thread that watches the ends of partitions.
     """
 
-    most_at_a_time = 1_000
+    max_poll_records = 1_000
 
-    def __init__(self, reading: Reading, now_ms: Callable[[], int] | None = None) -> None:
+    def __init__(self, reading: ReadConfig, now_ms: Callable[[], int] | None = None) -> None:
         self.reading = reading
         self.discovery_ms = reading.discovery_ms
         self.max_watermark_lead_ms = reading.max_lead_ms
@@ -107,30 +107,30 @@ class KafkaSource(StreamSource[Any]):
         self.now_ms = now_ms or _wall_ms
         self._shared: SharedConsumer | None = None
         self._watcher: Watcher | None = None
-        self._asks: Control | None = None
+        self._asks: BrokerAdmin | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shared": None, "_watcher": None, "_asks": None}
 
     def splits(self) -> Sequence[Split]:
-        with self._control() as control:
+        with self._admin() as control:
             found = control.partitions(self.reading.topics, self.reading.pattern)
         return [Split(*partition) for partition in found]
 
-    def appeared(self, split: Split) -> Split:
-        return Split(split.topic, split.number, appeared=True)
+    def on_discovered(self, split: Split) -> Split:
+        return Split(split.topic, split.number, discovered=True)
 
-    def reads(self, split: Split) -> bool:
-        return reads_topic(self.reading, split.topic)
+    def accepts(self, split: Split) -> bool:
+        return accepts_topic(self.reading, split.topic)
 
-    def _control(self) -> Control:
-        return Control(self.reading.config)
+    def _admin(self) -> BrokerAdmin:
+        return BrokerAdmin(self.reading.config)
 
     def open(self) -> None:
         reading = self.reading
         timed = reading.policy != PROCESSING_TIME_POLICY
         self._shared = SharedConsumer(open_consumer(reading.client, reading.config, reading.with_metadata, timed))
-        self._watcher = Watcher(self._control, self.reading.group, self.now_ms)
+        self._watcher = Watcher(self._admin, self.reading.group, self.now_ms)
 
     def close(self) -> None:
         if self._watcher is not None:
@@ -155,7 +155,7 @@ class KafkaSource(StreamSource[Any]):
         """
         reading, each = self.reading, split.partition
         if self._asks is None:
-            self._asks = self._control()
+            self._asks = self._admin()
         if each in reading.start_offsets:
             return self._checked(each, reading.start_offsets[each])
         if reading.start_ms is not None:
@@ -164,7 +164,7 @@ class KafkaSource(StreamSource[Any]):
         if each in committed:
             return committed[each]
         reset = reading.config.get("auto.offset.reset", "latest")
-        if reset == "earliest" or split.appeared:
+        if reset == "earliest" or split.discovered:
             return self._asks.starts([each])[each]
         if reset == "latest":
             return self._asks.ends([each], reading.isolation)[each]
@@ -261,12 +261,12 @@ class PartitionReader(SplitReader[Any]):
 
     def _loss(self, error: OutOfRange) -> SageError:
         each = error.partition
-        with Control(self._reading.config) as control:
+        with BrokerAdmin(self._reading.config) as control:
             starts, ends = control.starts([each]), control.ends([each], "read_uncommitted")
         return as_loss(error, starts, ends, self._next)
 
 
-def _decoded(reading: Reading, partition: Partition, chunk: Chunk) -> list[Any]:
+def _decoded(reading: ReadConfig, partition: Partition, chunk: Chunk) -> list[Any]:
     key, value, rows = reading.key, reading.value, chunk.rows
     if key is None and value is None:
         return rows
@@ -284,7 +284,7 @@ def _value(decode: Callable[[bytes], Any] | None, data: bytes | None) -> Any:
     return data if decode is None or data is None else decode(data)
 
 
-def _one(reading: Reading, partition: Partition, offset: int, row: Any) -> Any:
+def _one(reading: ReadConfig, partition: Partition, offset: int, row: Any) -> Any:
     """A row decoded, or the dead letter that says why it cannot be."""
     whole = isinstance(row, KafkaRecord)
     raw = (row.key, row.value) if whole else row

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from sage.errors import DataLoss
 from sage.transactions import SinkContext
-from sage.transforms.io.kafka.admin import ABORTED, COMMITTED, ONGOING, Control, Fenced
+from sage.transforms.io.kafka.admin import ABORTED, COMMITTED, ONGOING, BrokerAdmin, Fenced
 from sage.transforms.io.kafka.clients import Partition
 
-__all__ = ["Prepared", "commit", "ended", "is_heir", "is_orphan", "prepared", "see_committed", "transactional_id"]
+__all__ = ["Prepared", "commit", "ended", "is_heir", "is_orphan", "prepared", "transactional_id", "verify_committed"]
 
 
 class Prepared(NamedTuple):
@@ -72,7 +72,7 @@ def _place(prefix: str, name: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def prepared(control: Control, name: str, producer: int, epoch: int, records: int) -> Prepared:
+def prepared(control: BrokerAdmin, name: str, producer: int, epoch: int, records: int) -> Prepared:
     """The handle of a producer's open transaction, all of which is flushed.
 
     Raises:
@@ -87,18 +87,18 @@ def prepared(control: Control, name: str, producer: int, epoch: int, records: in
     return Prepared(name, producer, epoch, found.started_ms, records, witness, first.topic)
 
 
-def commit(control: Control, handle: Prepared) -> None:
+def commit(control: BrokerAdmin, handle: Prepared) -> None:
     """Makes a prepared transaction visible, if it is not yet. Must come before anyone takes over its id.
 
     Raises:
         DataLoss: it was aborted, by the broker's timeout or by another run that took the id.
     """
     if not ended(control, handle):
-        see_committed(control, handle)
+        verify_committed(control, handle)
 
 
-def ended(control: Control, handle: Prepared) -> bool:
-    """Commits a prepared transaction if it is still the latest of its id; whether it was. Else `see_committed` tells.
+def ended(control: BrokerAdmin, handle: Prepared) -> bool:
+    """Commits a prepared transaction if it is still the latest of its id; whether it was, or else `verify_committed`.
 
     Raises:
         DataLoss: it was aborted.
@@ -123,7 +123,7 @@ def ended(control: Control, handle: Prepared) -> bool:
     return False
 
 
-def see_committed(control: Control, handle: Prepared) -> None:
+def verify_committed(control: BrokerAdmin, handle: Prepared) -> None:
     """Sees that a transaction was committed whose id has moved on: to a later one, or to another producer.
 
     A reader tells, and no reader passes records of transactions that are open: first, all must have ended that the

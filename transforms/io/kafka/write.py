@@ -10,7 +10,7 @@ from sage.errors import ConfigError
 from sage.transforms.io.kafka import config as configs
 from sage.transforms.io.kafka.client_factory import check_client
 from sage.transforms.io.kafka.records import BYTES, serializer
-from sage.transforms.io.kafka.sink import AtLeastOnce, ExactlyOnce, Writing
+from sage.transforms.io.kafka.sink import AtLeastOnce, ExactlyOnce, WriteConfig
 
 __all__ = ["WriteToKafka"]
 
@@ -88,7 +88,7 @@ class WriteToKafka(beam.PTransform):
         check_client("WriteToKafka", client)
         configs.check_settings("WriteToKafka", client, config, producer=True)
         self.exactly_once = exactly_once
-        self.writing = Writing(
+        self.writing = WriteConfig(
             config=config,
             topic=topic,
             client=client,

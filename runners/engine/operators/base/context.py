@@ -12,7 +12,7 @@ from sage.errors import Location
 from sage.runners.engine.core.blocks import Block
 from sage.runners.engine.core.keyed_store import KeyedStore
 from sage.runners.engine.core.spec import Collection, CollectionId, Plan
-from sage.runners.engine.memory.manager import Memory, SpillStore
+from sage.runners.engine.memory.manager import MemoryManager, SpillStore
 from sage.runners.engine.operators.base.metrics import StepMetrics, Tracker
 
 
@@ -102,10 +102,10 @@ class JobContext:
     containers: dict[str, MetricsContainer] = field(init=False, default_factory=dict)
     paths: dict[str, str] = field(init=False, default_factory=dict)
     reasons: dict[str, str] = field(init=False, default_factory=dict)
-    memory: Memory = field(init=False)
+    memory: MemoryManager = field(init=False)
 
     def __post_init__(self) -> None:
-        self.memory = Memory(self.options.memory_bytes, self.spill)
+        self.memory = MemoryManager(self.options.memory_bytes, self.spill)
 
     def metrics_of(self, step: str) -> MetricsContainer:
         """The metric cells of a step."""

@@ -58,7 +58,7 @@ class Op:
     def finalize_bundle(self) -> None:
         """The outputs of the bundles before the last `seal` are durable."""
 
-    def seal(self) -> None:
+    def on_barrier(self) -> None:
         """A barrier: what the bundles so far want to hear when they are durable is set apart."""
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class ParDoOp(Op):
         self.side_inputs = side_inputs
         self.user_state = user_state
         self.outputs = outputs
-        self.gives_stamps = False
+        self.emits_timestamped = False
         self._sealed = DoFn.BundleFinalizerParam()
         _, defaults = step.dofn.fn.get_function_arguments("process")
         param = DoFn.WindowedValueParam
@@ -227,7 +227,7 @@ class ParDoOp(Op):
             if not isinstance(tag, str):
                 raise TypeError(f"In {self.step.name}, tag {tag} is not a string")
         if isinstance(value, TimestampedValue):
-            self.gives_stamps = True
+            self.emits_timestamped = True
             assign = self.step.dofn.windowing.windowfn.assign
             assigned = assign(WindowFn.AssignContext(value.timestamp, value.value))
             value = WindowedValue(value.value, value.timestamp, tuple(assigned) * len(windows))
@@ -260,7 +260,7 @@ class ParDoOp(Op):
         if not self._is_call:
             self.guarded(self.runner.finish)
 
-    def seal(self) -> None:
+    def on_barrier(self) -> None:
         if "runner" not in vars(self):
             return
         finalizer = self.runner.bundle_finalizer_param

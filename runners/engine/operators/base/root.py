@@ -27,11 +27,11 @@ class Root:
     """The head of a stage."""
 
     watermark: int = MIN_MICROS
-    reads: bool = False
+    reads_external: bool = False
     """Whether it may read from outside, of its own accord."""
     behind: bool = False
     """Whether it left something unread when it last read: as much came as it asked for."""
-    steps_at_once: bool = False
+    accepts_partial_blocks: bool = False
     """Whether steps that take one element after another run as a block comes: it may come in portions."""
     late: LateRecords | None = None
     """Counts the elements that it drops as late; None where it drops none."""
@@ -80,7 +80,7 @@ class Root:
     def restore(self, state: RootState) -> None:
         """Takes back what snapshots held."""
 
-    def durable(self) -> None:
+    def on_checkpoint_complete(self) -> None:
         """The last snapshot is part of a durable checkpoint."""
 
     def drain(self) -> None:
@@ -101,7 +101,7 @@ class Root:
 class PassRoot(Root):
     """Hands blocks on: a flatten, or the far side of an exchange."""
 
-    steps_at_once = True
+    accepts_partial_blocks = True
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -137,7 +137,7 @@ class OpRoot(StepRoot):
     """A step at the head of a stage that needs nothing but its elements."""
 
     entry: Output
-    steps_at_once = True
+    accepts_partial_blocks = True
 
     def __init__(self, op: Op, source: CollectionId) -> None:
         super().__init__(op)

@@ -16,7 +16,7 @@ TARGET_BYTES = 4 << 20
 FIRST_ROWS = 64
 
 
-class EdgeOp(Op):
+class StageOutput(Op):
     """Gathers the elements of one collection and sends them on, cut by count and by size, and in a stream by time.
 
     State: the open block, or its rows. The count at which it is cut grows from a few to
@@ -33,9 +33,9 @@ class EdgeOp(Op):
         self._most = context.block_rows
         self._limit = min(FIRST_ROWS, self._most)
         self._now = context.clock.now_micros if context.streams else None
-        self._patience = context.job.options.bundle_micros
+        self._max_wait = context.job.options.bundle_micros
         self._timed = not context.streams
-        self._look = self._limit if self._timed else 1
+        self._check_at = self._limit if self._timed else 1
         self._began = 0
 
     def start_bundle(self) -> None:
@@ -46,18 +46,18 @@ class EdgeOp(Op):
         if self._block is not None:
             self._flush()
         self._rows.append(value)
-        if len(self._rows) >= self._look:
-            self._look_at_clock(len(self._rows))
+        if len(self._rows) >= self._check_at:
+            self._check_clock(len(self._rows))
 
     def process_block(self, block: Block) -> None:
         self._flush()
         self._emit(self.collection, block)
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many values the next list may have."""
-        return self._look
+        return self._check_at
 
-    def take(self, values: list[Any], stamp: Any, windows: Any, pane: Any) -> None:
+    def append(self, values: list[Any], stamp: Any, windows: Any, pane: Any) -> None:
         """Takes values; of the rest, each is shared by all of them or a list."""
         block = Block(values, stamp, windows, pane)
         if self._timed:
@@ -68,19 +68,19 @@ class EdgeOp(Op):
         if joined is None:
             self._flush()
         self._block = joined or block
-        if len(self._block) >= self._look:
-            self._look_at_clock(len(self._block))
+        if len(self._block) >= self._check_at:
+            self._check_clock(len(self._block))
 
     def finish_bundle(self) -> None:
         self._flush()
 
-    def _look_at_clock(self, count: int) -> None:
+    def _check_clock(self, count: int) -> None:
         """There are as many as were to be there: it is time, or there may be twice as many."""
-        if count >= self._limit or (self._now is not None and self._now() - self._began >= self._patience):
+        if count >= self._limit or (self._now is not None and self._now() - self._began >= self._max_wait):
             self._timed = True
             self._flush()
         else:
-            self._look = min(2 * count, self._limit)
+            self._check_at = min(2 * count, self._limit)
 
     def _flush(self) -> None:
         if self._rows:
@@ -100,6 +100,6 @@ class EdgeOp(Op):
         limit = min(self._most, self._limit * 4, TARGET_BYTES // per_row)
         if self._now is not None:
             began, self._began = self._began, self._now()
-            limit = min(limit, len(values) * self._patience // max(self._began - began, 1))
+            limit = min(limit, len(values) * self._max_wait // max(self._began - began, 1))
         self._limit = max(1, limit)
-        self._look = self._limit if self._timed else min(self._look, self._limit)
+        self._check_at = self._limit if self._timed else min(self._check_at, self._limit)

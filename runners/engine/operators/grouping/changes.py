@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sage.runners.engine.memory.manager import Memory, SpillArea
+from sage.runners.engine.memory.manager import MemoryManager, SpillArea
 
 Table = dict[Any, list[Any]]
 
@@ -18,21 +18,21 @@ def fold(base: Table, fresh: Table, joined: Callable[[list[Any], list[Any]], lis
     if not base:
         return fresh
     for identity, values in fresh.items():
-        held = base.get(identity)
-        base[identity] = values if held is None else joined(held, values)
+        contents = base.get(identity)
+        base[identity] = values if contents is None else joined(contents, values)
     return base
 
 
-def extended(held: list[Any], values: list[Any]) -> list[Any]:
+def extended(contents: list[Any], values: list[Any]) -> list[Any]:
     """The first list with the second behind it, in place."""
-    held += values
-    return held
+    contents += values
+    return contents
 
 
 class Changes:
     """Changes that left memory before a snapshot could take them, as bytes, on disk and in order."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: MemoryManager) -> None:
         self._memory = memory
         self._parts: list[tuple[SpillArea, int, int]] = []
 

@@ -55,9 +55,9 @@ class MergeRoot(WindowTables):
                 if len(found) >= MERGE_EVERY:
                     table[identity] = [merge(found)]
 
-    def joined(self, held: list[Any], values: list[Any]) -> list[Any]:
-        held += values
-        return [self._fn.merge_accumulators(held)] if len(held) >= MERGE_EVERY else held
+    def joined(self, contents: list[Any], values: list[Any]) -> list[Any]:
+        contents += values
+        return [self._fn.merge_accumulators(contents)] if len(contents) >= MERGE_EVERY else contents
 
     def packed(self, window: Any, table: Table) -> bytes:
         merge = self._fn.merge_accumulators
@@ -66,15 +66,15 @@ class MergeRoot(WindowTables):
                 table[identity] = [merge(found)]
         return super().packed(window, table)
 
-    def shed(self) -> None:
+    def spill(self) -> None:
         # Sizes were added up as accumulators came, and merging may have made one of many: look again first.
-        before = self.held
+        before = self.used_bytes
         for window in self.tables:
             size = sum(map(_size, self.layers(window)))
             self._memory.shrink(self, self._bytes.get(window, 0) - size)
             self._bytes[window] = size
-        if self.held > before // 2:
-            super().shed()
+        if self.used_bytes > before // 2:
+            super().spill()
 
     def results(self, keys: list[Any], gathered: list[Any]) -> list[Any]:
         # One accumulator is merged too, as on Beam's runners: what a function makes of it may differ.
@@ -235,6 +235,6 @@ class PreCombineOp(Op):
             table.clear()
             for window in windows[1:]:
                 # Whoever merges accumulators may do it in place, so each window has lists of its own.
-                own = [(key, list(held) if held.__class__ is list else held) for key, held in rows]
+                own = [(key, list(contents) if contents.__class__ is list else contents) for key, contents in rows]
                 self._output.receive_block(Block(own, window.max_timestamp(), (window,)))
             self._output.receive_block(Block(rows, windows[0].max_timestamp(), windows[:1]))

@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import PaneInfo
 
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
-from sage.runners.engine.core.deadlines import DueTimes
+from sage.runners.engine.core.deadlines import DeadlineQueue
 from sage.runners.engine.core.keys import KeyIds, key_coder, value_coder
 from sage.runners.engine.core.sizes import KEY_OVERHEAD, size_of_pairs, size_of_values
 from sage.runners.engine.core.spec import Step
@@ -54,7 +54,7 @@ class WindowTables(Root):
     iterate over.
     """
 
-    held = 0
+    used_bytes = 0
     late: LateRecords
 
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
@@ -66,7 +66,7 @@ class WindowTables(Root):
         self.tables: dict[Any, Table] = {}
         self.keys: dict[Any, Any] = {}
         self._output = output
-        self._open = DueTimes()
+        self._open = DeadlineQueue()
         self._memory = context.job.memory
         self._bytes: dict[Any, int] = {}
         self._runs: dict[Any, list[Run]] = {}
@@ -78,7 +78,7 @@ class WindowTables(Root):
         self._changes = Changes(self._memory)
         self._rows = KeyedRows(source, value_coder(source.coder))
         self._forms = WindowForms(source.windowing.windowfn)
-        self._memory.join(self)
+        self._memory.register(self)
 
     def table(self, window: Any) -> Table | None:
         """The table of a window; None if the watermark has passed the window's end."""
@@ -130,9 +130,9 @@ class WindowTables(Root):
         """Gathers key-value pairs of one window."""
         raise NotImplementedError(type(self))
 
-    def joined(self, held: list[Any], values: list[Any]) -> list[Any]:
+    def joined(self, contents: list[Any], values: list[Any]) -> list[Any]:
         """One list of what was gathered for a key before and after; both are used up."""
-        return extended(held, values)
+        return extended(contents, values)
 
     def results(self, keys: list[Any], gathered: list[Any]) -> list[Any]:
         """What comes out for these keys."""
@@ -146,7 +146,7 @@ class WindowTables(Root):
         """Takes out both layers of a window, as one."""
         return fold(self._base.pop(window, {}), self.tables.pop(window, {}), self.joined)
 
-    def shed(self) -> None:
+    def spill(self) -> None:
         """Moves all tables to disk."""
         for window in list(self.tables):
             if self._notes and self.tables[window]:
@@ -166,7 +166,7 @@ class WindowTables(Root):
 
     def fire(self) -> None:
         self._firing = True
-        for window in self._open.take(self.watermark - 1):
+        for window in self._open.pop_due(self.watermark - 1):
             stamp, windows = window.max_timestamp(), (window,)
             if self._notes:
                 self._fired.append(window)
@@ -193,7 +193,7 @@ class WindowTables(Root):
         table, memory, keys = self._folded(window), self._memory, self.keys
         size = self._bytes.pop(window, 0)
         left = size
-        memory.lend(self, size)
+        memory.begin_release(self, size)
         order = list(table)
         for start in range(0, len(order), self.context.block_rows):
             some = order[start : start + self.context.block_rows]
@@ -203,9 +203,9 @@ class WindowTables(Root):
                 some = [keys[identity] if identity.__class__ is tuple else identity for identity in some]
             yield from cut(self.results(some, gathered), TARGET_BYTES)
             part = size * len(some) // len(order)
-            memory.repay(part)
+            memory.end_release(part)
             left -= part
-        memory.repay(left)
+        memory.end_release(left)
 
     def _fire_spilled(self, window: Any) -> Iterator[list[Any]]:
         """The results of a window that is on disk: what is left of it in memory goes there too, then all is merged."""
@@ -287,11 +287,11 @@ class WindowTables(Root):
         table = self._base.setdefault(window, {}) if self._notes else self.tables[window]
         size = 0
         for _, identity, key, values in self._rows.unpack(data, mine):
-            held = table.get(identity)
-            table[identity] = values if held is None else self.joined(held, values)
+            contents = table.get(identity)
+            table[identity] = values if contents is None else self.joined(contents, values)
             if identity.__class__ is tuple:
                 self.keys.setdefault(identity, key)
-            size += size_of_values(values) + KEY_OVERHEAD * (held is None)
+            size += size_of_values(values) + KEY_OVERHEAD * (contents is None)
         if self._memory.limited:
             self._grow(window, size)
 

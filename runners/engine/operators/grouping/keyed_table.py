@@ -35,7 +35,7 @@ class Item(NamedTuple):
     item: Callable[[Any, Any], Any]
 
 
-class Gathered:
+class SpillableTable:
     """State: lists of items by key identity, the keys behind the identities, and runs on disk.
 
     Whoever gathers appends to ``lists`` and ``keys`` itself and then calls `took`. Where the job takes checkpoints,
@@ -49,7 +49,7 @@ class Gathered:
         job: what this worker's groupings share.
     """
 
-    held = 0
+    used_bytes = 0
 
     def __init__(self, source: Collection, values: Any, kind: Item, job: JobContext) -> None:
         self.lists: Table = {}
@@ -65,9 +65,9 @@ class Gathered:
         self._changes = Changes(self._memory)
         self._anew = False
         self.joined: Callable[[list[Any], list[Any]], list[Any]] = extended
-        self._memory.join(self)
+        self._memory.register(self)
 
-    def took(self, pairs: Sequence[Any], fresh: int) -> None:
+    def added(self, pairs: Sequence[Any], fresh: int) -> None:
         """Key-value pairs were gathered, ``fresh`` of them under a key that was not there."""
         if self._memory.limited and pairs:
             self._memory.grow(self, size_of_pairs(pairs, fresh) + ENVELOPE_BYTES * len(pairs))
@@ -77,9 +77,9 @@ class Gathered:
         self.keys[identity] = key
         self.lists[identity] = items
         if self._memory.limited:
-            self.took([(key, item) for item in items], 1)
+            self.added([(key, item) for item in items], 1)
 
-    def shed(self) -> None:
+    def spill(self) -> None:
         """Moves all to disk."""
         if self._notes and self.lists:
             self._changes.put(self._packed(self.lists))
@@ -87,7 +87,7 @@ class Gathered:
             self._runs.append(write_run(table, self.keys.__getitem__, self._codec, self._memory))
         self._base, self.lists = {}, {}
         self.keys.clear()
-        self._memory.shrink(self, self.held)
+        self._memory.shrink(self, self.used_bytes)
 
     @property
     def spilled(self) -> bool:
@@ -96,14 +96,14 @@ class Gathered:
 
     def take(self, identity: Any) -> tuple[Any, list[Any]]:
         """Takes one key out, with its items, while nothing is spilled."""
-        each = self.held // len(self.keys)
+        each = self.used_bytes // len(self.keys)
         self._memory.shrink(self, each)
-        key, held = self.keys.pop(identity), self._base.pop(identity, None)
+        key, contents = self.keys.pop(identity), self._base.pop(identity, None)
         fresh = self.lists.pop(identity, [])
-        if held is None:
+        if contents is None:
             return key, fresh
         self._gone[identity] = key
-        return key, held + fresh
+        return key, contents + fresh
 
     def drain(self) -> Iterator[tuple[Any, list[Any]]]:
         """Takes all out, key by key; what is gathered meanwhile stays."""
@@ -111,7 +111,7 @@ class Gathered:
         self._gone.clear()
         self._changes.take()
         if self._runs:
-            self.shed()
+            self.spill()
             self._changes.take()
             runs, self._runs = self._runs, []
             for key, values in merge_runs(runs, self._codec, self._memory.list_bytes):
@@ -119,13 +119,13 @@ class Gathered:
             return
         lists, self._base, self.lists = fold(self._base, self.lists, self.joined), {}, {}
         keys, self.keys = self.keys, {}
-        size, each = self.held, self.held // max(1, len(lists))
-        self._memory.lend(self, size)
+        size, each = self.used_bytes, self.used_bytes // max(1, len(lists))
+        self._memory.begin_release(self, size)
         for identity in list(lists):
             yield keys.pop(identity), lists.pop(identity)
-            self._memory.repay(each)
+            self._memory.end_release(each)
             size -= each
-        self._memory.repay(size)
+        self._memory.end_release(size)
 
     def items(self) -> Iterator[tuple[Any, list[Any]]]:
         """Each identity with items that are in memory; one may come twice."""
@@ -181,4 +181,4 @@ class Gathered:
         """Counts what was taken back, of which some may go to disk."""
         if self._memory.limited:
             pairs = [(self.keys[i], item) for layer in (self._base, self.lists) for i in layer for item in layer[i]]
-            self.took(pairs, len(self.keys))
+            self.added(pairs, len(self.keys))

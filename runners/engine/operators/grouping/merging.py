@@ -18,13 +18,13 @@ from apache_beam.utils.windowed_value import PaneInfo
 
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
-from sage.runners.engine.core.deadlines import DueTimes
+from sage.runners.engine.core.deadlines import DeadlineQueue
 from sage.runners.engine.core.keys import value_coder
 from sage.runners.engine.core.spec import Step
 from sage.runners.engine.operators.base.context import TaskContext
 from sage.runners.engine.operators.base.failures import RAISED, raise_step_error
 from sage.runners.engine.operators.base.operator import Output
-from sage.runners.engine.operators.grouping.keyed_table import Gathered, Item
+from sage.runners.engine.operators.grouping.keyed_table import Item, SpillableTable
 from sage.runners.engine.operators.grouping.pane_root import PaneRoot
 from sage.runners.engine.serde.values import Envelope
 from sage.runners.engine.serde.windows import WindowForms
@@ -56,22 +56,22 @@ class MergingRoot(PaneRoot):
         super().__init__(step, output, context)
         self._windowfn = self._source.windowing.windowfn
         self._gathers = self._combine is not None and not self._bounded
-        held = self._held_coder if self._gathers else value_coder(self._source.coder)
+        contents = self._contents_coder if self._gathers else value_coder(self._source.coder)
         forms = WindowForms(self._windowfn)
         item = Item(
             Envelope(lambda part: part[1], lambda part, value: (part[0], value)),
             lambda part: forms.form(part[0]),
             lambda rest, value: (forms.window(rest), value),
         )
-        self._open = Gathered(self._source, held, item, context.job)
+        self._open = SpillableTable(self._source, contents, item, context.job)
         if self._gathers:
             self._open.joined = self._joined
-        self._due = DueTimes()
+        self._due = DeadlineQueue()
         self._most: dict[Any, int] = {}
 
     def process_block(self, port: int, block: Block) -> None:
         of, keys, opened, watermark = self._ids.of, self._open.keys, self._open.lists, self.watermark
-        times, due, gathers, first = self._due.times, self._due, self._gathers, self._holding.first
+        times, due, gathers, first = self._due.times, self._due, self._gathers, self._contents.first
         before = len(opened)
         ends: dict[Any, int] = {}
         crowded: set[Any] = set()
@@ -102,7 +102,7 @@ class MergingRoot(PaneRoot):
                 self._ids.check(list(islice(reversed(opened), len(opened) - before)))
             for identity in crowded:
                 self._thin_out(identity)
-            self._open.took(block.values, len(opened) - before)
+            self._open.added(block.values, len(opened) - before)
         except RAISED as error:
             raise_step_error(self.step.name, error, self._context, keyed=True)
         if late:
@@ -120,11 +120,11 @@ class MergingRoot(PaneRoot):
                 self._most.pop(identity, None)
 
     def _thinned(self, parts: list[Any]) -> list[Any]:
-        return [(window, self._holding.merged(held)) for window, held in self._by_window(parts).items()]
+        return [(window, self._contents.merged(contents)) for window, contents in self._by_window(parts).items()]
 
-    def _joined(self, held: list[Any], parts: list[Any]) -> list[Any]:
-        held += parts
-        return self._thinned(held) if len(held) > CROWDED else held
+    def _joined(self, contents: list[Any], parts: list[Any]) -> list[Any]:
+        contents += parts
+        return self._thinned(contents) if len(contents) > CROWDED else contents
 
     def _by_window(self, parts: list[Any]) -> dict[Any, list[Any]]:
         """What is in each window when all have merged."""
@@ -145,7 +145,7 @@ class MergingRoot(PaneRoot):
             self._due.clear()
             yield from self._open.drain()
         else:
-            yield from map(self._open.take, self._due.take(self.watermark - 1))
+            yield from map(self._open.take, self._due.pop_due(self.watermark - 1))
 
     def fire(self) -> None:
         rows: list[Any] = []
@@ -185,7 +185,7 @@ class MergingRoot(PaneRoot):
     def _result(self, gathered: list[Any]) -> Any:
         """What a pane of these values, or of these accumulators, has."""
         if self._gathers:
-            return self._holding.result(self._holding.merged(gathered))
+            return self._contents.result(self._contents.merged(gathered))
         return gathered if self._combine is None else self._combine.apply(gathered)
 
     def snapshot(self, whole: bool) -> RootSnapshot:

@@ -11,7 +11,7 @@ from sage.runners.engine.operators.base.failures import naming
 from sage.runners.engine.operators.base.late import LateRecords
 from sage.runners.engine.operators.base.operator import Output
 from sage.runners.engine.operators.base.root import Root
-from sage.runners.engine.operators.grouping.pane_contents import Accumulators, Values
+from sage.runners.engine.operators.grouping.pane_contents import BufferedAccumulator, BufferedValues
 
 
 class PaneRoot(Root):
@@ -28,10 +28,10 @@ class PaneRoot(Root):
         self._bounded = self._source.bounded
         self._ids = KeyIds(key_coder(self._source.coder))
         self._combine: Any = step.combine_fn if isinstance(step, CombinePerKey) else None
-        self._holding = Values() if self._combine is None else Accumulators(self._combine)
+        self._contents = BufferedValues() if self._combine is None else BufferedAccumulator(self._combine)
 
     @property
-    def _held_coder(self) -> Any:
+    def _contents_coder(self) -> Any:
         """The coder of what is held."""
         return value_coder(self._source.coder) if self._combine is None else self._combine.get_accumulator_coder()
 

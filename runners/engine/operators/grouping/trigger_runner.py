@@ -20,7 +20,7 @@ from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming, WindowedV
 from sage.runners.engine.core.blocks import MAX_MICROS, MIN_MICROS
 from sage.runners.engine.operators.base.context import Clock
 from sage.runners.engine.operators.grouping.merging import merged_windows
-from sage.runners.engine.operators.grouping.pane_contents import NOTHING, Values
+from sage.runners.engine.operators.grouping.pane_contents import NOTHING, BufferedValues
 
 Element = tuple[Any, Timestamp]
 
@@ -38,13 +38,13 @@ class WindowState:
         closes: when the window is over for good, once the watermark has passed that (microseconds).
     """
 
-    __slots__ = ("closes", "done", "fresh", "held", "hold", "index", "key", "settled", "tags", "timers", "window")
+    __slots__ = ("closes", "contents", "done", "fresh", "hold", "index", "key", "settled", "tags", "timers", "window")
 
-    def __init__(self, key: KeyPanes, window: Any, closes: int) -> None:
+    def __init__(self, key: KeyWindows, window: Any, closes: int) -> None:
         self.key = key
         self.window = window
         self.closes = closes
-        self.held: Any = NOTHING
+        self.contents: Any = NOTHING
         self.fresh = 0
         self.hold: Timestamp | None = None
         self.done = False
@@ -91,16 +91,16 @@ class _Context:
         if _counts(tag):
             tags[tag.tag] = tags.get(tag.tag, 0) + 1
             return
-        held = tags.setdefault(tag.tag, [])
-        if hasattr(tag, "combine_fn") or value not in held:  # the others are sets
-            held.append(value)
+        contents = tags.setdefault(tag.tag, [])
+        if hasattr(tag, "combine_fn") or value not in contents:  # the others are sets
+            contents.append(value)
 
     def get_state(self, tag: Any) -> Any:
-        held = self._state.tags.get(tag.tag)
+        contents = self._state.tags.get(tag.tag)
         if _counts(tag):
-            return held or 0
+            return contents or 0
         combine = getattr(tag, "combine_fn", None)
-        return combine.apply(held or []) if combine is not None else set(held or [])
+        return combine.apply(contents or []) if combine is not None else set(contents or [])
 
     def clear_state(self, tag: Any) -> None:
         self._state.tags.pop(tag.tag, None)
@@ -110,7 +110,7 @@ def _counts(tag: Any) -> bool:
     return type(getattr(tag, "combine_fn", None)) is CountCombineFn
 
 
-class KeyPanes:
+class KeyWindows:
     """State: the windows of one key.
 
     Args:
@@ -130,7 +130,7 @@ class KeyPanes:
         return self.windows.get(state.window) is state
 
 
-class PaneDriver:
+class TriggerRunner:
     """Runs the trigger of one windowing strategy over the windows of keys.
 
     State: in ``touched``, the windows that something happened to since somebody cleared it, gone ones too; in ``late``,
@@ -142,10 +142,10 @@ class PaneDriver:
         holding: what the windows hold.
     """
 
-    def __init__(self, windowing: Any, clock: Clock, holding: Values | None = None) -> None:
+    def __init__(self, windowing: Any, clock: Clock, contents_of: BufferedValues | None = None) -> None:
         self.touched: list[WindowState] = []
         self.late = 0
-        self._holding = holding or Values()
+        self._contents = contents_of or BufferedValues()
         self._trigger = windowing.triggerfn
         self._windowfn = windowing.windowfn
         self._merging = windowing.windowfn.is_merging()
@@ -158,7 +158,7 @@ class PaneDriver:
         self._clock = clock
 
     def process(
-        self, key: KeyPanes, elements: Iterable[tuple[Any, Timestamp, Any]], watermark: Timestamp
+        self, key: KeyWindows, elements: Iterable[tuple[Any, Timestamp, Any]], watermark: Timestamp
     ) -> Iterator[WindowedValue]:
         """Adds (value, timestamp, windows) elements of a key; gives the panes that fire at once."""
         by_window: dict[Any, list[Element]] = {}
@@ -207,10 +207,10 @@ class PaneDriver:
         context, on_element = _Context(state, self._clock), self._trigger.on_element
         for value, _ in found:
             on_element(value, window, context)
-        state.held = self._holding.add(state.held, [value for value, _ in found])
+        state.contents = self._contents.add(state.contents, [value for value, _ in found])
         state.fresh += len(found)
 
-    def _merge(self, key: KeyPanes, by_window: dict[Any, list[Element]]) -> dict[Any, list[Element]]:
+    def _merge(self, key: KeyWindows, by_window: dict[Any, list[Element]]) -> dict[Any, list[Element]]:
         if all(window in key.windows for window in by_window):
             return by_window
         into = merged_windows(self._windowfn, {*key.windows, *by_window})
@@ -225,14 +225,14 @@ class PaneDriver:
             merged.setdefault(into[window], []).extend(found)
         return merged
 
-    def _merge_states(self, key: KeyPanes, target: Any, windows: list[Any]) -> None:
+    def _merge_states(self, key: KeyWindows, target: Any, windows: list[Any]) -> None:
         found = [(window, key.windows.pop(window)) for window in windows if window in key.windows]
         if not found:
             return
         whole = key.windows[target] = WindowState(key, target, self.closing(target))
         self.touched += [whole, *(state for _, state in found)]
-        parts = [state.held for _, state in found if state.held is not NOTHING]
-        whole.held = self._holding.merged(parts) if parts else NOTHING
+        parts = [state.contents for _, state in found if state.contents is not NOTHING]
+        whole.contents = self._contents.merged(parts) if parts else NOTHING
         for window, state in found:
             whole.fresh += state.fresh
             whole.done = whole.done or state.done
@@ -264,7 +264,7 @@ class PaneDriver:
         found.sort(key=lambda timer: timer[:2])
         return [(window, domain, Timestamp(micros=at)) for _, at, window, domain in found]
 
-    def fire(self, key: KeyPanes, window: Any, domain: str, at: Timestamp) -> Iterator[WindowedValue]:
+    def fire(self, key: KeyWindows, window: Any, domain: str, at: Timestamp) -> Iterator[WindowedValue]:
         """A timer of a window is due at an event time; gives the pane if the trigger fires."""
         state = key.windows.get(window)
         if state is None or state.done:
@@ -304,12 +304,12 @@ class PaneDriver:
             on_time = may_be_on_time and settled == 0
             timing, settled_index = PaneInfoTiming.ON_TIME if on_time else PaneInfoTiming.LATE, settled
             state.settled += 1
-        held, state.held, state.fresh = state.held, NOTHING, 0
+        contents, state.contents, state.fresh = state.contents, NOTHING, 0
         if finished:
             state.done = True
-        elif self._accumulates and held is not NOTHING:
-            state.held = self._holding.kept(held)
-        value = self._holding.result(held)
+        elif self._accumulates and contents is not NOTHING:
+            state.contents = self._contents.retained(contents)
+        value = self._contents.result(contents)
         stamp = window.max_timestamp() if state.hold is None else state.hold
         # The hold stays while an empty pane may still have to come at the end of the window.
         if not (watermark < window.end and self._keeps_hold):

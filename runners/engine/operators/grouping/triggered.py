@@ -12,17 +12,17 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
-from sage.runners.engine.core.deadlines import DueTimes
+from sage.runners.engine.core.deadlines import DeadlineQueue
 from sage.runners.engine.core.keys import value_coder
 from sage.runners.engine.core.spec import Step
 from sage.runners.engine.operators.base.context import TaskContext
 from sage.runners.engine.operators.base.failures import RAISED, raise_step_error
 from sage.runners.engine.operators.base.operator import Output
-from sage.runners.engine.operators.grouping.keyed_table import Gathered, Item
+from sage.runners.engine.operators.grouping.keyed_table import Item, SpillableTable
 from sage.runners.engine.operators.grouping.pane_root import PaneRoot
 from sage.runners.engine.operators.grouping.pane_snapshots import pack_states, unpack_states
 from sage.runners.engine.operators.grouping.rows import KeyedRows, pack_parts, unpack_parts
-from sage.runners.engine.operators.grouping.trigger_runner import KeyPanes, PaneDriver, WindowState
+from sage.runners.engine.operators.grouping.trigger_runner import KeyWindows, TriggerRunner, WindowState
 from sage.runners.engine.serde.values import Envelope
 from sage.runners.engine.serde.windows import WindowForms
 
@@ -44,22 +44,22 @@ class TriggeredRoot(PaneRoot):
     def __init__(self, step: Step, output: Output, context: TaskContext) -> None:
         super().__init__(step, output, context)
         source = self._source
-        self._driver = PaneDriver(source.windowing, context.clock, self._holding)
+        self._driver = TriggerRunner(source.windowing, context.clock, self._contents)
         self._forms = forms = WindowForms(source.windowing.windowfn)
         item = Item(
             Envelope(lambda item: item[0], lambda item, value: (value, *item[1:])),
             lambda item: (item[1].micros, list(map(forms.form, item[2]))),
             lambda rest, value: (value, Timestamp(micros=rest[0]), tuple(map(forms.window, rest[1]))),
         )
-        self._gathered = Gathered(source, value_coder(source.coder), item, context.job)
-        self._states: dict[Any, KeyPanes] = {}
-        self._events = DueTimes()
-        self._clocks = DueTimes()
-        self._holds = DueTimes()
+        self._gathered = SpillableTable(source, value_coder(source.coder), item, context.job)
+        self._states: dict[Any, KeyWindows] = {}
+        self._events = DeadlineQueue()
+        self._clocks = DeadlineQueue()
+        self._holds = DeadlineQueue()
         self._came: dict[Any, list[Any]] = {}
         self._notes = context.job.options.checkpoints
         self._changed: dict[Any, Any] = {}
-        self._rows = KeyedRows(source, self._held_coder)
+        self._rows = KeyedRows(source, self._contents_coder)
 
     def process_block(self, port: int, block: Block) -> None:
         if self._bounded:
@@ -88,7 +88,7 @@ class TriggeredRoot(PaneRoot):
         for identity, (key, *elements) in came.items():
             state = self._states.get(identity)
             if state is None:
-                state = self._states[identity] = KeyPanes(identity, key)
+                state = self._states[identity] = KeyWindows(identity, key)
             self._emit(state.key, self._driver.process(state, elements, watermark))
             self._settle()
             if not state.windows:  # all of it was too late
@@ -107,7 +107,7 @@ class TriggeredRoot(PaneRoot):
                 lists.setdefault(identity, []).append((value, stamp, windows))
             if len(lists) > before:
                 self._ids.check(list(islice(reversed(lists), len(lists) - before)))
-            self._gathered.took(block.values, len(lists) - before)
+            self._gathered.added(block.values, len(lists) - before)
         except RAISED as error:
             raise_step_error(self.step.name, error, self._context, keyed=True)
 
@@ -116,10 +116,10 @@ class TriggeredRoot(PaneRoot):
         driver = self._driver
         for window in driver.touched:
             key = window.key
-            here = key.has(window)
-            self._events.set(window, window.next_event() if here else None)
-            self._clocks.set(window, window.clock_timer() if here else None)
-            self._holds.set(window, window.earliest() if here else None)
+            is_open = key.has(window)
+            self._events.set(window, window.next_event() if is_open else None)
+            self._clocks.set(window, window.clock_timer() if is_open else None)
+            self._holds.set(window, window.earliest() if is_open else None)
             if self._notes:
                 self._changed[key.identity] = key.key
             if not key.windows:
@@ -147,12 +147,12 @@ class TriggeredRoot(PaneRoot):
             self._driver.touched += windows
             self._settle()
 
-    def _due(self, now: int, ended: bool) -> dict[KeyPanes, list[WindowState]]:
+    def _due(self, now: int, ended: bool) -> dict[KeyWindows, list[WindowState]]:
         """The windows that have something to do, by key."""
         if ended:
             return {key: list(key.windows.values()) for key in list(self._states.values())}
-        found: dict[KeyPanes, dict[WindowState, None]] = {}
-        for window in (*self._events.take(self.watermark), *self._clocks.take(now)):
+        found: dict[KeyWindows, dict[WindowState, None]] = {}
+        for window in (*self._events.pop_due(self.watermark), *self._clocks.pop_due(now)):
             found.setdefault(window.key, {})[window] = None
         return {key: list(windows) for key, windows in found.items()}
 
@@ -160,14 +160,14 @@ class TriggeredRoot(PaneRoot):
         """A bounded input is over: each key goes through the trigger in one piece."""
         driver = self._driver
         for key, elements in self._gathered.drain():
-            state = KeyPanes(None, key)
+            state = KeyWindows(None, key)
             self._emit(key, driver.process(state, elements, MIN_TIMESTAMP))
             self._drain(state, state.windows.values(), MAX_TIMESTAMP, None)
             self._drain(state, state.windows.values(), MAX_TIMESTAMP, MAX_MICROS)
             self._emit(key, driver.close(list(state.windows.values()), MAX_TIMESTAMP, True))
             driver.touched.clear()
 
-    def _drain(self, key: KeyPanes, windows: Iterable[WindowState], watermark: Timestamp, now: int | None) -> None:
+    def _drain(self, key: KeyWindows, windows: Iterable[WindowState], watermark: Timestamp, now: int | None) -> None:
         """Fires what is due, event time first, until nothing is."""
         driver = self._driver
         while due := driver.due(windows, int(watermark.micros), now):
@@ -202,21 +202,21 @@ class TriggeredRoot(PaneRoot):
         if not whole and not keys:
             return RootSnapshot(None, whole=False)
         states = [s for i in keys if (key := self._states.get(i)) is not None for s in key.windows.values()]
-        told = pack_states(self._rows, self._forms, self._holding, states)
-        return RootSnapshot(pack_parts(self._rows.pack_keys({} if whole else keys), told), whole)
+        packed = pack_states(self._rows, self._forms, self._contents, states)
+        return RootSnapshot(pack_parts(self._rows.pack_keys({} if whole else keys), packed), whole)
 
     def restore(self, state: RootState) -> None:
         if self._bounded:
             self._gathered.restore(state)
             self._gathered.weigh()
             return
-        for changed, told in unpack_parts(chain.from_iterable(state.keyed)):
+        for changed, packed in unpack_parts(chain.from_iterable(state.keyed)):
             for _, identity, _, _ in self._rows.unpack(changed, None):
                 self._states.pop(identity, None)
-            for identity, key, window in unpack_states(self._rows, self._forms, self._holding, told, state.mine):
+            for identity, key, window in unpack_states(self._rows, self._forms, self._contents, packed, state.mine):
                 found = self._states.get(identity)
                 if found is None:
-                    found = self._states[identity] = KeyPanes(identity, key)
+                    found = self._states[identity] = KeyWindows(identity, key)
                 window.key = found
                 found.windows[window.window] = window
         self._driver.touched += [window for key in self._states.values() for window in key.windows.values()]

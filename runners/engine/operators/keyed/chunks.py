@@ -26,7 +26,7 @@ _VERSION = 2
 _ROWS = 1  # the format that has timers in rows
 
 
-class Declared:
+class StateSchema:
     """What a step declares: its states and timers by name, and how they are told.
 
     Args:
@@ -69,14 +69,14 @@ class Declared:
         return self.timers[name]
 
     def _misfit(self, kind: str, name: str, declared: Mapping[str, Any]) -> CheckpointError:
-        names = ", ".join(repr(_told(known)) for known in sorted(declared)) or "none"
+        names = ", ".join(repr(_kind_name(known)) for known in sorted(declared)) or "none"
         return CheckpointError.unfit(
-            f"step '{self.step}': the checkpoint holds {kind} {_told(name)!r}, which the step does not declare "
+            f"step '{self.step}': the checkpoint holds {kind} {_kind_name(name)!r}, which the step does not declare "
             f"(it declares: {names}). Give the {kind} its old name, or begin without this checkpoint"
         )
 
 
-def _told(name: str) -> str:
+def _kind_name(name: str) -> str:
     # Beam puts this before the name that a user gives a timer.
     return name.removeprefix("ts-")
 
@@ -91,7 +91,7 @@ class _KeyPacker:
     State: the identities that were packed, and their bytes.
     """
 
-    def __init__(self, declared: Declared) -> None:
+    def __init__(self, declared: StateSchema) -> None:
         self._declared = declared
         self._packed: list[tuple[Sequence[Any], bytes]] = []
 
@@ -125,7 +125,7 @@ class _Numbers:
 
 
 def write_chunk(
-    declared: Declared,
+    declared: StateSchema,
     cells: Iterable[tuple[Any, Mapping[str, Column]]],
     timers: tuple[TimerChanges, TimerChanges],
     names: Iterable[str] = (),
@@ -199,7 +199,7 @@ def _counted(numbers: list[int]) -> Iterator[tuple[int, int]]:
 class Chunk:
     """What `write_chunk` made the bytes of."""
 
-    def __init__(self, declared: Declared, data: bytes) -> None:
+    def __init__(self, declared: StateSchema, data: bytes) -> None:
         version, windows, self._columns, self._timers = pickle.loads(data)
         if version not in (_ROWS, _VERSION):
             raise CheckpointError.unfit(

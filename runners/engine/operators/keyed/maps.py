@@ -13,7 +13,7 @@ from sage.statespecs import MapStateSpec
 _ABSENT = object()
 
 
-class Shelf(Protocol):
+class MapEntries(Protocol):
     """The entries of one map in a store, as ``(key, value)`` pairs."""
 
     def get(self, key: Any) -> tuple[Any, Any] | None:
@@ -36,7 +36,7 @@ class MapCell(Cell):
     absent, and they go before what the shelf holds; ``changed`` are those that the shelf does not know yet.
     """
 
-    shelf: Shelf | None = None
+    store: MapEntries | None = None
 
     def __init__(self, spec: Any) -> None:
         self._ids = ids_of(spec)
@@ -53,9 +53,9 @@ class MapCell(Cell):
         return default if value is _ABSENT else value
 
     def _fetched(self, identity: Any, key: Any) -> Any:
-        if self.shelf is None or self.cleared:
+        if self.store is None or self.cleared:
             return _ABSENT
-        entry = self.shelf.get(key)
+        entry = self.store.get(key)
         value = self._entries[identity] = _ABSENT if entry is None else entry[1]
         return value
 
@@ -65,13 +65,13 @@ class MapCell(Cell):
         if identity is key and identity not in self._entries:
             self._ids.check((key,))
         self._entries[identity] = value
-        if self.shelf is not None:
+        if self.store is not None:
             self.changed.add(identity)
 
     def remove(self, key: Any) -> None:
         """Forgets a key."""
         identity = self._ids.of(key)
-        if self.shelf is None:
+        if self.store is None:
             self._entries.pop(identity, None)
         else:
             self._entries[identity] = _ABSENT
@@ -89,9 +89,9 @@ class MapCell(Cell):
         """The entries; the map may be changed meanwhile, which shows or does not."""
         key_of = self._ids.key_of
         known = list(self._entries.items())
-        if self.shelf is not None and not self.cleared:
+        if self.store is not None and not self.cleared:
             seen = dict(known)
-            for key, value in self.shelf.scan():
+            for key, value in self.store.scan():
                 if self._ids.of(key) not in seen:
                     yield key, value
         yield from ((key_of(identity), value) for identity, value in known if value is not _ABSENT)

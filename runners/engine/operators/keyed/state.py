@@ -17,7 +17,7 @@ from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.core.key_groups import KEY_GROUPS
 from sage.runners.engine.operators.keyed.cells import Cell
-from sage.runners.engine.operators.keyed.chunks import Chunk, Column, Declared, write_chunk
+from sage.runners.engine.operators.keyed.chunks import Chunk, Column, StateSchema, write_chunk
 from sage.runners.engine.operators.keyed.kinds import kind_of
 from sage.runners.engine.operators.keyed.timers import Timer, TimerHandle, TimerQueue
 
@@ -36,10 +36,10 @@ class Cells:
     sooner.
     """
 
-    __slots__ = ("asleep", "columns", "touched")
+    __slots__ = ("columns", "serialized", "touched")
 
     def __init__(self) -> None:
-        self.asleep: dict[str, dict[Any, Any]] = {}
+        self.serialized: dict[str, dict[Any, Any]] = {}
         self.columns: defaultdict[str, dict[Any, Any]] = defaultdict(dict)
         self.touched: list[Any] = []
 
@@ -49,14 +49,14 @@ class Cells:
     def __iter__(self) -> Iterator[Any]:
         return chain.from_iterable(column.values() for column in self.columns.values())
 
-    def wake(self, name: str, identity: Any) -> Any:
+    def materialize(self, name: str, identity: Any) -> Any:
         """The content of a place that was asleep; None if there is none."""
-        column = self.asleep.get(name)
+        column = self.serialized.get(name)
         if column is None:
             return None
         content = column.pop(identity, None)
         if not column:
-            del self.asleep[name]
+            del self.serialized[name]
         return content
 
     def take_touched(self) -> list[Any]:
@@ -76,7 +76,7 @@ class KeyedState(userstate.UserStateContext):
         tracked: whether snapshots will be taken.
     """
 
-    def __init__(self, declared: Declared, tracked: bool = False) -> None:
+    def __init__(self, declared: StateSchema, tracked: bool = False) -> None:
         self.declared = declared
         self._ids = declared.ids
         self.direct = declared.ids.direct
@@ -84,12 +84,12 @@ class KeyedState(userstate.UserStateContext):
         self._specs: dict[str, Any] = {}
         self._makers: dict[str, Callable[[], Any]] = {}
         self._window: Any = _NOWHERE
-        self._here = Cells()
+        self._window_cells = Cells()
         self._key: Any = object()
         self._identity: Any = None
         self._tracked = tracked
         self._whole_next = True
-        self._mortal = {name for name, spec in declared.states.items() if getattr(spec, "ttl", None)}
+        self._expiring = {name for name, spec in declared.states.items() if getattr(spec, "ttl", None)}
         self.made = 0
         self.most_made = _LEAST_SWEPT
         self.event_timers = TimerQueue(tracked, by_clock=False)
@@ -102,7 +102,7 @@ class KeyedState(userstate.UserStateContext):
         return self._identity
 
     def get_state(self, state_spec: Any, key: Any, window: Any) -> Any:
-        cells = self._here if window is self._window else self._enter(window)
+        cells = self._window_cells if window is self._window else self._enter(window)
         identity = self._identity if key is self._key else self._identify(key)
         name = state_spec.name
         column = cells.columns[name]
@@ -113,7 +113,7 @@ class KeyedState(userstate.UserStateContext):
             cell = column[identity] = self._missing(name, key, identity, window)
             cell.name, cell.identity = name, identity
             self.made += 1
-            if cells.asleep and (content := cells.wake(name, identity)) is not None:
+            if cells.serialized and (content := cells.materialize(name, identity)) is not None:
                 cell.load(content)
         if not cell.touched:
             cell.touched = True
@@ -124,7 +124,7 @@ class KeyedState(userstate.UserStateContext):
         """The cells of a state, by key for keys of the classes in ``direct``: those that are touched need no
         `get_state`. Good until user code has been through a block.
         """
-        cells = self._here if window is self._window else self._enter(window)
+        cells = self._window_cells if window is self._window else self._enter(window)
         return cells.columns[name]
 
     def _enter(self, window: Any) -> Cells:
@@ -132,7 +132,7 @@ class KeyedState(userstate.UserStateContext):
         cells = self._cells.get(window)
         if cells is None:
             cells = self._cells[window] = Cells()
-        self._window, self._here = window, cells
+        self._window, self._window_cells = window, cells
         return cells
 
     def _leave(self) -> None:
@@ -171,11 +171,11 @@ class KeyedState(userstate.UserStateContext):
         objects three times for cycles, which takes longer than to free them here.
         """
         for cells in self._cells.values():
-            for column in (*cells.columns.values(), *cells.asleep.values()):
+            for column in (*cells.columns.values(), *cells.serialized.values()):
                 column.clear()  # compiled code knows some of them
         self._cells.clear()
         self._leave()
-        self._here = Cells()
+        self._window_cells = Cells()
         self.event_timers.close()
         self.clock_timers.close()
         for prepared in self._specs.values():
@@ -213,19 +213,19 @@ class KeyedState(userstate.UserStateContext):
     def _sweep(self, expired: Expired) -> None:
         """Drops the cells that hold nothing, or nothing that still lives."""
         for window, cells in list(self._cells.items()):
-            for name in self._mortal:
+            for name in self._expiring:
                 self._expire_cells(name, cells, expired(self.declared.states[name].ttl))
             for column in cells.columns.values():
                 for identity in [identity for identity, cell in column.items() if cell.dump() is None]:
                     del column[identity]
-            if not (cells or cells.asleep or cells.touched):
+            if not (cells or cells.serialized or cells.touched):
                 del self._cells[window]
         self._leave()
 
     def _expire_cells(self, name: str, cells: Cells, expired: Callable[[int], bool]) -> None:
         column = cells.columns[name]
         # Cells are made of what is asleep and may be too old: only a cell knows.
-        for identity, content in cells.asleep.pop(name, {}).items():
+        for identity, content in cells.serialized.pop(name, {}).items():
             cell = column[identity] = self._new_cell(name)
             cell.name, cell.identity = name, identity
             cell.load(content)
@@ -238,15 +238,15 @@ class KeyedState(userstate.UserStateContext):
         """All cells and timers, or those that may have changed since the last snapshot."""
         whole = whole or self._whole_next
         self._whole_next = False
-        if self._mortal and whole:
+        if self._expiring and whole:
             self._sweep(expired)
-        told = []
+        cells_by_window = []
         for window, cells in self._cells.items():
-            told += [(window, columns) for columns in self._columns(cells, whole) if columns]
+            cells_by_window += [(window, columns) for columns in self._columns(cells, whole) if columns]
         timers = self.event_timers.changes(whole), self.clock_timers.changes(whole)
-        if not (whole or told or any(map(any, timers))):
+        if not (whole or cells_by_window or any(map(any, timers))):
             return RootSnapshot(whole=False)
-        return RootSnapshot(write_chunk(self.declared, told, timers), whole)
+        return RootSnapshot(write_chunk(self.declared, cells_by_window, timers), whole)
 
     def _columns(self, cells: Cells, whole: bool) -> list[dict[str, Column]]:
         """Contents of a window's cells by state name, for a snapshot; cells without content are dropped."""
@@ -262,7 +262,7 @@ class KeyedState(userstate.UserStateContext):
         columns = {name: column for name, column in columns.items() if column[0]}
         if not whole:
             return [columns]
-        asleep = cells.asleep.items()
+        asleep = cells.serialized.items()
         return [columns, {name: (list(column), list(column.values())) for name, column in asleep}]
 
     def _there(self, name: str, column: dict[Any, Any]) -> Column:
@@ -337,7 +337,7 @@ class KeyedState(userstate.UserStateContext):
 
     def _put(self, name: str, window: Any, keys: list[Any], contents: list[Any]) -> None:
         """Puts contents in their places, for good."""
-        asleep = self._enter(window).asleep
+        asleep = self._enter(window).serialized
         column = asleep.setdefault(name, {})
         identities = self._ids.of_all(keys)
         column.update(zip(identities, contents, strict=True))

@@ -18,9 +18,9 @@ from sage.runners.engine.operators.base.failures import naming
 from sage.runners.engine.operators.base.late import LateRecords
 from sage.runners.engine.operators.base.operator import Output, ParDoOp
 from sage.runners.engine.operators.base.root import OpRoot
-from sage.runners.engine.operators.keyed.chunks import Declared
+from sage.runners.engine.operators.keyed.chunks import StateSchema
 from sage.runners.engine.operators.keyed.state import KeyedState
-from sage.runners.engine.operators.keyed.store_backed_state import StoredState
+from sage.runners.engine.operators.keyed.store_backed_state import StoreBackedState
 from sage.runners.engine.operators.keyed.timers import Timer
 
 
@@ -39,7 +39,7 @@ class StatefulRoot(OpRoot):
     ) -> None:
         source = context.collections[step.inputs[0]]
         states, timers = userstate.get_dofn_specs(step.dofn.fn)
-        declared = Declared(
+        declared = StateSchema(
             step.name,
             {state.name: state for state in states},
             {timer.name: timer for timer in timers},
@@ -54,11 +54,11 @@ class StatefulRoot(OpRoot):
         # On a clock that only the input moves, what lies behind the input's end is never reached.
         self._clock_goes_on = source.bounded or not isinstance(context.clock, VirtualClock)
 
-    def _state_of(self, declared: Declared, context: TaskContext) -> KeyedState:
+    def _state_of(self, declared: StateSchema, context: TaskContext) -> KeyedState:
         store, checkpoints = context.job.keyed, context.job.options.checkpoints
         if store is None:
             return KeyedState(declared, checkpoints)
-        return StoredState(declared, store(declared.step), self._lateness, checkpoints)
+        return StoreBackedState(declared, store(declared.step), self._lateness, checkpoints)
 
     def process_block(self, port: int, block: Block) -> None:
         block = self._in_time(block)

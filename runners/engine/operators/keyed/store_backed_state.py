@@ -15,11 +15,11 @@ from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.core.blocks import MIN_MICROS
 from sage.runners.engine.core.key_groups import KEY_GROUPS
 from sage.runners.engine.core.keyed_store import KeyedStore, after, cell_prefix, ended_range, group_ranges, window_part
-from sage.runners.engine.operators.keyed.chunks import Chunk, Declared, write_chunk
+from sage.runners.engine.operators.keyed.chunks import Chunk, StateSchema, write_chunk
 from sage.runners.engine.operators.keyed.maps import MapCell, ids_of
 from sage.runners.engine.operators.keyed.state import Cells, Expired, KeyedState
 from sage.runners.engine.operators.keyed.state_codecs import entry_codec
-from sage.runners.engine.operators.keyed.store_backed_timers import StoredTimers, has_timers
+from sage.runners.engine.operators.keyed.store_backed_timers import StoreBackedTimers, has_timers
 from sage.runners.engine.operators.keyed.timers import Timer
 from sage.runners.engine.serde.values import ListCodec
 from sage.statespecs import MapStateSpec
@@ -32,7 +32,7 @@ FEW_ROWS = 1000  # are removed one by one
 _NONE = Cells()
 
 
-class StoredState(KeyedState):
+class StoreBackedState(KeyedState):
     """Keyed state over a store.
 
     State kept: two generations of cells, and the timers that fire soon; which windows were used, and whether some of
@@ -45,14 +45,14 @@ class StoredState(KeyedState):
         checkpoints: whether snapshots will be taken.
     """
 
-    def __init__(self, declared: Declared, store: KeyedStore, lateness_micros: int, checkpoints: bool) -> None:
+    def __init__(self, declared: StateSchema, store: KeyedStore, lateness_micros: int, checkpoints: bool) -> None:
         super().__init__(declared, tracked=True)  # what was touched is to be written to the store in any case
-        self.event_timers: StoredTimers = StoredTimers(declared, store, checkpoints, by_clock=False)
-        self.clock_timers: StoredTimers = StoredTimers(declared, store, checkpoints, by_clock=True)
+        self.event_timers: StoreBackedTimers = StoreBackedTimers(declared, store, checkpoints, by_clock=False)
+        self.clock_timers: StoreBackedTimers = StoreBackedTimers(declared, store, checkpoints, by_clock=True)
         self._store = store
         self._lateness = lateness_micros
-        self._old: dict[Any, Cells] = {}
-        self._old_here = _NONE
+        self._restored_cells: dict[Any, Cells] = {}
+        self._restored_window_cells = _NONE
         self._part = b""
         self._name_parts = {name: name.encode() + b"\0" for name in declared.states}
         self._last: tuple[Any, Any] = (None, None)
@@ -61,7 +61,7 @@ class StoredState(KeyedState):
             name: entry_codec(spec) for name, spec in declared.states.items() if isinstance(spec, MapStateSpec)
         }
         self._used: set[str] = set()
-        self._held: set[Any] = set()
+        self._used_bytes: set[Any] = set()
         self._over = False
         self._settled = 0
         self._watermark = MIN_MICROS
@@ -77,13 +77,13 @@ class StoredState(KeyedState):
         return self._prefix + self._name_parts[name]
 
     def _enter(self, window: Any) -> Cells:
-        self._held.add(window)
-        self._old_here = self._old.get(window, _NONE)
+        self._used_bytes.add(window)
+        self._restored_window_cells = self._restored_cells.get(window, _NONE)
         self._part = window_part(int(window.max_timestamp().micros), self.declared.window.encode(window))
         return super()._enter(window)
 
     def _missing(self, name: str, key: Any, identity: Any, window: Any) -> Any:
-        cell = self._old_here.columns[name].pop(identity, None)
+        cell = self._restored_window_cells.columns[name].pop(identity, None)
         if cell is None:
             cell = self._new_cell(name)
             self._bind(cell, self._row(name, key, identity, window), name)
@@ -93,7 +93,7 @@ class StoredState(KeyedState):
         """Gives a cell its place in the store, and what is there."""
         cell.row = row
         if isinstance(cell, MapCell):
-            cell.shelf = _StoredEntries(self._store, row, self._entries[name], self.declared.states[name])
+            cell.store = _StoredEntries(self._store, row, self._entries[name], self.declared.states[name])
             return
         data = self._store.get(row)
         if data is not None:
@@ -102,7 +102,7 @@ class StoredState(KeyedState):
     def trim(self, expired: Expired) -> None:
         size, count = self._flush()
         self._settle(expired)
-        self._old, self._cells = self._cells, {}
+        self._restored_cells, self._cells = self._cells, {}
         self._leave()
         self.made = 0
         if count:
@@ -133,7 +133,7 @@ class StoredState(KeyedState):
     def _flush_map(self, cell: MapCell, rows: list[tuple[bytes, bytes | None]]) -> int:
         """Adds what is to be written of a map to ``rows``; gives how much that is (bytes)."""
         cleared, kept, gone = cell.take_changes()
-        shelf = cell.shelf
+        shelf = cell.store
         assert isinstance(shelf, _StoredEntries), "cells are bound to the store when they are made"
         if cleared:
             there = [row for row, _ in islice(self._store.scan(cell.row, after(cell.row)), FEW_ROWS)]
@@ -152,9 +152,9 @@ class StoredState(KeyedState):
     def expire(self, watermark: int, lateness_micros: int) -> None:
         self._watermark = watermark
         super().expire(watermark, lateness_micros)
-        for window in [w for w in self._held if w.max_timestamp().micros + lateness_micros < watermark]:
-            self._held.discard(window)
-            self._old.pop(window, None)
+        for window in [w for w in self._used_bytes if w.max_timestamp().micros + lateness_micros < watermark]:
+            self._used_bytes.discard(window)
+            self._restored_cells.pop(window, None)
             self._leave()
             self._over = True
 
@@ -163,7 +163,7 @@ class StoredState(KeyedState):
         self._settled += 1
         if self._over and self._settled >= SETTLES:
             self._purge()
-        if self._mortal:
+        if self._expiring:
             self._sweep_rows(expired)
 
     def _purge(self) -> None:
@@ -183,7 +183,7 @@ class StoredState(KeyedState):
         rows = list(islice(self._store.scan(self._swept, end), SWEPT_ROWS))
         for row, data in rows:
             name = self._state_of(row) if row[2:3] == b"s" else ""
-            if name in self._mortal:
+            if name in self._expiring:
                 self._expire_row(name, row, data, expired(self.declared.states[name].ttl))
         self._swept = rows[-1][0] + b"\0" if len(rows) == SWEPT_ROWS else b""
 

@@ -20,14 +20,14 @@ from typing import Any
 from sage.runners.engine.core.blocks import MAX_MICROS
 from sage.runners.engine.core.key_groups import KEY_GROUPS
 from sage.runners.engine.core.keyed_store import KeyedStore, number_of, ordered, window_part
-from sage.runners.engine.operators.keyed.chunks import Declared
+from sage.runners.engine.operators.keyed.chunks import StateSchema
 from sage.runners.engine.operators.keyed.timers import Timer, TimerQueue
 
 TIMER_BYTES = 1000  # about what a timer takes in memory
 _NEVER = 1 << 63
 
 
-class StoredTimers(TimerQueue):
+class StoreBackedTimers(TimerQueue):
     """The timers of one time domain.
 
     State: the timers that fire before ``horizon`` (microseconds) in memory, as `TimerQueue` has them; those that fire
@@ -40,7 +40,7 @@ class StoredTimers(TimerQueue):
         by_clock: whether they are of processing time; those of event time hold until they fire.
     """
 
-    def __init__(self, declared: Declared, store: KeyedStore, tracked: bool, *, by_clock: bool) -> None:
+    def __init__(self, declared: StateSchema, store: KeyedStore, tracked: bool, *, by_clock: bool) -> None:
         super().__init__(tracked, by_clock=by_clock)
         self._declared = declared
         self._store = store
@@ -98,14 +98,14 @@ class StoredTimers(TimerQueue):
 
     def hold(self) -> int:
         self._fill()
-        held = super().hold()
+        pending = super().hold()
         if not self._spilled:
-            return held
+            return pending
         if self._least_hold is None:
             first = (next(iter(self._store.scan(*self._range(group, b"h"))), None) for group in range(KEY_GROUPS))
             self._least_hold = min((number_of(row[0][4:12]) for row in first if row), default=MAX_MICROS)
         # Those of event time have no such rows: they hold until they fire, later than what is in memory.
-        return min(held, self._least_hold)
+        return min(pending, self._least_hold)
 
     # Between memory and store.
 

@@ -71,7 +71,7 @@ class TimerQueue:
         self._heap: list[tuple[int, int, Any]] = []
         self._holds: list[tuple[int, int, Any]] | None = [] if by_clock else None
         self._next = 0
-        self._told = 0
+        self._snapshotted = 0
         self._gone: set[Any] | None = set() if tracked else None
 
     def __len__(self) -> int:
@@ -168,11 +168,11 @@ class TimerQueue:
         gone = [] if whole or not self._gone else [name for name in self._gone if name not in current]
         if self._gone:
             self._gone.clear()
-        told, self._told = 0 if whole else self._told, self._next
+        first, self._snapshotted = 0 if whole else self._snapshotted, self._next
         # They are in order of setting, and so those that were set since then are the last: no more than were numbered.
-        names = list(islice(reversed(current), self._next - told))[::-1]
-        timers = list(islice(reversed(current.values()), self._next - told))[::-1]
-        first = bisect.bisect_left(timers, told, key=attrgetter("number"))
+        names = list(islice(reversed(current), self._next - first))[::-1]
+        timers = list(islice(reversed(current.values()), self._next - first))[::-1]
+        first = bisect.bisect_left(timers, first, key=attrgetter("number"))
         return TimerChanges(gone, names[first:], timers[first:])
 
 

@@ -17,7 +17,7 @@ from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, RootState
 from sage.runners.engine.core import spec
 from sage.runners.engine.core.adaptive_batch import TURNS_PER_BUNDLE, AdaptiveBatchSize
-from sage.runners.engine.core.blocks import MAX_MICROS, MIN_MICROS, Block, Stamps
+from sage.runners.engine.core.blocks import MAX_MICROS, MIN_MICROS, Block, TimestampColumn
 from sage.runners.engine.operators.base.context import TaskContext, VirtualClock
 from sage.runners.engine.operators.base.operator import Output, ParDoOp
 from sage.runners.engine.operators.base.root import StepRoot
@@ -90,7 +90,7 @@ def splits_in(rows: Iterable[bytes]) -> list[Any]:
 
 def not_read(source: StreamSource[Any], splits: Iterable[Any]) -> str | None:
     """What is wrong with the splits of a checkpoint: there are some that the source does not read."""
-    others = ", ".join(str(split) for split in splits if not source.reads(split))
+    others = ", ".join(str(split) for split in splits if not source.accepts(split))
     if not others:
         return None
     return (
@@ -116,7 +116,7 @@ class PolledRoot(StepRoot):
     """
 
     op: ParDoOp
-    reads = True
+    reads_external = True
     alignment: WatermarkAlignment | None = None
 
     def __init__(self, step: spec.ParDo, outputs: dict[str | None, Output], context: TaskContext) -> None:
@@ -131,7 +131,7 @@ class PolledRoot(StepRoot):
         bundle = context.job.options.bundle_micros
         self._turn = bundle // TURNS_PER_BUNDLE
         self._wait = min(max(bundle // _POLLS_PER_BUNDLE, SHORTEST_WAIT_MICROS), LONGEST_WAIT_MICROS)
-        most = self._source.most_at_a_time or context.block_rows
+        most = self._source.max_poll_records or context.block_rows
         self._portion = AdaptiveBatchSize(min(most, context.block_rows), self._turn)
         self._gave = 0
         self._gave_at: int | None = None
@@ -140,7 +140,7 @@ class PolledRoot(StepRoot):
         self._sealed: list[tuple[SplitReader[Any], Any]] = []
         self._opened = False
         self._read: list[Batch] = []
-        self._beside: tuple[Any, Any] = ((), None)  # their windows and pane
+        self._windowing: tuple[Any, Any] = ((), None)  # their windows and pane
 
     def process_block(self, port: int, block: Block) -> None:
         for value in block.windowed_values():
@@ -217,10 +217,10 @@ class PolledRoot(StepRoot):
 
     def _take(self, element: WindowedValue, batch: Batch) -> None:
         """Puts what a split gave aside, to leave in one block with what others give in this turn."""
-        beside = tuple(element.windows), element.pane_info
-        if self._read and not (beside == self._beside and _alike(self._read[0].timestamps, batch.timestamps)):
+        windowing = tuple(element.windows), element.pane_info
+        if self._read and not (windowing == self._windowing and _alike(self._read[0].timestamps, batch.timestamps)):
             self._send()
-        self._beside = beside
+        self._windowing = windowing
         self._read.append(batch)
 
     def _send(self) -> None:
@@ -229,8 +229,8 @@ class PolledRoot(StepRoot):
         if not batches:
             return
         values, micros = batches[0] if len(batches) == 1 else _joined(batches)
-        stamps = _timestamp(micros) if isinstance(micros, int) else Stamps(micros)
-        self._output.receive_block(Block(values, stamps, *self._beside))
+        stamps = _timestamp(micros) if isinstance(micros, int) else TimestampColumn(micros)
+        self._output.receive_block(Block(values, stamps, *self._windowing))
 
     @property
     def aligns(self) -> bool:
@@ -288,7 +288,7 @@ class PolledRoot(StepRoot):
             if self._splits:
                 self._splits[-1].mark = mark
 
-    def durable(self) -> None:
+    def on_checkpoint_complete(self) -> None:
         sealed, self._sealed = self._sealed, []
         for reader, position in sealed:
             self.op.guarded(reader.committed, position)

@@ -72,8 +72,8 @@ class TestStreamRoot(SourceRoot):
 def _windowed(element: Any) -> WindowedValue:
     """An element in the global window, unless it says by Beam's holder which windows it has."""
     if isinstance(element.value, WindowedValueHolder):
-        held: WindowedValue = element.value.windowed_value
-        return held
+        value: WindowedValue = element.value.windowed_value
+        return value
     return WindowedValue(element.value, Timestamp.of(element.timestamp), GLOBAL_WINDOWS)
 
 

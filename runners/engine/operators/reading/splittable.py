@@ -86,7 +86,7 @@ class SplittableRoot(StepRoot):
     """
 
     op: ParDoOp
-    reads = True
+    reads_external = True
 
     def __init__(
         self,

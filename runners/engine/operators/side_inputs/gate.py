@@ -20,7 +20,7 @@ from sage.runners.engine.operators.side_inputs.views import SideView, dump_views
 from sage.runners.engine.serde.wire import decode_block, encode_block
 
 
-class GatedRoot(Root):
+class SideInputGate(Root):
     """Holds elements back until the side inputs of their windows are there, then hands them to the root behind.
 
     Ports: those of the root behind, then one for each side input. State: the elements held back, and the views. Views
@@ -34,7 +34,7 @@ class GatedRoot(Root):
         self._step = step
         self.entry = inner.entry
         self.late = inner.late or LateRecords(step.name, context, SIDE_INPUT_GONE)
-        self.reads, self.steps_at_once = inner.reads, inner.steps_at_once
+        self.reads_external, self.accepts_partial_blocks = inner.reads_external, inner.accepts_partial_blocks
         self._first = len(step.inputs)
         self._views = views
         self._sources = [context.collections[c] for c in step.inputs]
@@ -54,7 +54,7 @@ class GatedRoot(Root):
     def process_block(self, port: int, block: Block) -> None:
         if port >= self._first:
             if self._views[port - self._first].add(block):
-                self._offer_held()
+                self._release_waiting()
         elif self._open or self._all_open():
             self._inner.process_block(port, block)
         else:
@@ -69,7 +69,7 @@ class GatedRoot(Root):
     def _ready(self, window: Any) -> bool:
         return all(view.ready(window) for view in self._views)
 
-    def _offer_held(self) -> None:
+    def _release_waiting(self) -> None:
         # Nothing that an element waits for is forgotten.
         for port, block in self._waiting.take():
             self._offer(port, block, lambda _: False)
@@ -150,7 +150,7 @@ class GatedRoot(Root):
             if view.wakeup() is not None:
                 view.wake()
         if self._opens():
-            self._offer_held()
+            self._release_waiting()
         self._inner.fire()
         # What was held back is out: the watermark behind the gate may follow.
         if self._inner.watermark < self.watermark and self._follow():
@@ -172,15 +172,15 @@ class GatedRoot(Root):
     def finish_bundle(self) -> None:
         opened = [view.settle() for view in self._views]
         if any(opened):
-            self._offer_held()
+            self._release_waiting()
         self._inner.finish_bundle()
 
     @property
     def ops(self) -> tuple[Op, ...]:
         return self._inner.ops
 
-    def durable(self) -> None:
-        self._inner.durable()
+    def on_checkpoint_complete(self) -> None:
+        self._inner.on_checkpoint_complete()
 
     def drain(self) -> None:
         self._inner.drain()
@@ -194,24 +194,26 @@ class GatedRoot(Root):
     def snapshot(self, whole: bool) -> RootSnapshot:
         inner = self._inner.snapshot(whole)
         coders = [source.coder for source in self._sources]
-        held = [(port, encode_block(block, coders[port])) for port, block in self._waiting.blocks()]
+        contents = [(port, encode_block(block, coders[port])) for port, block in self._waiting.blocks()]
         shared = dump_views(self._views, inner.shared)
         if self._step.stateful:
-            return RootSnapshot(pickle.dumps((inner.keyed, held), 5), inner.whole, inner.spread, shared, inner.files)
-        spread = [*((None, item) for item in inner.spread), *held]
+            return RootSnapshot(
+                pickle.dumps((inner.keyed, contents), 5), inner.whole, inner.spread, shared, inner.files
+            )
+        spread = [*((None, item) for item in inner.spread), *contents]
         return RootSnapshot(inner.keyed, inner.whole, spread, shared, inner.files)
 
     def restore(self, state: RootState) -> None:
         views, shared = pickle.loads(state.shared) if state.shared is not None else ((), None)
-        for view, told in zip(self._views, views, strict=False):
-            view.restore(told)
+        for view, packed in zip(self._views, views, strict=False):
+            view.restore(packed)
         keyed: Sequence[Sequence[bytes]] = state.keyed
-        held = [row for row in state.spread if row[0] is not None]
+        contents = [row for row in state.spread if row[0] is not None]
         if self._step.stateful:
             chains = [list(map(pickle.loads, chain)) for chain in state.keyed]
             keyed = [[part for part, _ in chain if part is not None] for chain in chains]
-            held = [row for chain in chains if chain for row in chain[-1][1]]
-        for port, data in held:
+            contents = [row for chain in chains if chain for row in chain[-1][1]]
+        for port, data in contents:
             block = decode_block(data, self._sources[port].coder)
             self._take_back(port, block, state.mine if self._step.stateful else None)
         spread = [item for port, item in state.spread if port is None]

@@ -18,13 +18,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.runners.engine.core import spec
 from sage.runners.engine.core.blocks import MAX_MICROS, MIN_MICROS, Block
-from sage.runners.engine.core.deadlines import DueTimes
+from sage.runners.engine.core.deadlines import DeadlineQueue
 from sage.runners.engine.core.keys import KeyIds, key_coder
 from sage.runners.engine.operators.base.context import TaskContext
-from sage.runners.engine.operators.grouping.pane_contents import NOTHING, Values
+from sage.runners.engine.operators.grouping.pane_contents import NOTHING, BufferedValues
 from sage.runners.engine.operators.grouping.pane_snapshots import pack_states, unpack_states
 from sage.runners.engine.operators.grouping.rows import KeyedRows
-from sage.runners.engine.operators.grouping.trigger_runner import KeyPanes, PaneDriver
+from sage.runners.engine.operators.grouping.trigger_runner import KeyWindows, TriggerRunner
 from sage.runners.engine.serde.values import Codec
 from sage.runners.engine.serde.windows import WindowForms
 
@@ -87,7 +87,7 @@ class SideView:
         self._ids = KeyIds(key_coder(collection.coder))
         self._values: dict[Any, list[Any]] = {}
         self._views: dict[Any, Any] = {}
-        self._ends = DueTimes()
+        self._ends = DeadlineQueue()
         self.watermark = MIN_MICROS
         self.forgot = False
         self._codec = Codec(coders.FastPrimitivesCoder(), collection.coder)
@@ -170,7 +170,7 @@ class SideView:
     def expire(self, watermark: int, settled: Callable[[Any], bool]) -> None:
         """Forgets the windows that end before ``watermark`` (microseconds) and for which nothing waits any more."""
         while (end := self._ends.earliest()) is not None and end < watermark:
-            windows = self._ends.take(end)
+            windows = self._ends.pop_due(end)
             if not all(map(settled, windows)):
                 for window in windows:
                     self._ends.set(window, end)
@@ -195,45 +195,45 @@ class SideView:
         rows = [(self._forms.form(window), self._packed[window]) for window in self._values]
         return self.watermark, self.forgot, rows
 
-    def restore(self, told: Any) -> None:
+    def restore(self, packed: Any) -> None:
         """Takes back what `snapshot` gave."""
-        self.watermark, self.forgot, rows = told
+        self.watermark, self.forgot, rows = packed
         for form, data in rows:
             self._show(self._forms.window(form), self._codec.unpack_values(data))
 
 
-class _Latest(Values):
+class _Latest(BufferedValues):
     """Holds the latest value only."""
 
-    def add(self, held: Any, values: list[Any]) -> Any:
+    def add(self, contents: Any, values: list[Any]) -> Any:
         return values[-1:]
 
     def merged(self, parts: list[Any]) -> Any:
         return parts[-1]
 
 
-class _LatestByKey(Values):
+class _LatestByKey(BufferedValues):
     """Holds the latest value of each key only."""
 
-    def add(self, held: Any, values: list[Any]) -> Any:
-        if held is NOTHING:
+    def add(self, contents: Any, values: list[Any]) -> Any:
+        if contents is NOTHING:
             return dict(values)
-        held.update(values)
-        return held
+        contents.update(values)
+        return contents
 
     def merged(self, parts: list[Any]) -> Any:
         return {key: value for part in parts for key, value in part.items()}
 
-    def result(self, held: Any) -> Any:
-        return [] if held is NOTHING else list(held.items())
+    def result(self, contents: Any) -> Any:
+        return [] if contents is NOTHING else list(contents.items())
 
-    def kept(self, held: Any) -> Any:
-        return dict(held)
+    def retained(self, contents: Any) -> Any:
+        return dict(contents)
 
-    def listed(self, held: Any) -> list[Any]:
-        return self.result(held)
+    def to_list(self, contents: Any) -> list[Any]:
+        return self.result(contents)
 
-    def unlisted(self, values: list[Any]) -> Any:
+    def from_list(self, values: list[Any]) -> Any:
         return dict(values) if values else NOTHING
 
 
@@ -250,9 +250,9 @@ class RefreshedView(SideView):
         super().__init__(side, collection)
         self._clock = context.clock
         self._holding = _holding_of(side.data)
-        self._driver = PaneDriver(_once_gathered(collection), context.clock, self._holding)
-        self._all = KeyPanes()
-        self._clocks = DueTimes()
+        self._driver = TriggerRunner(_once_gathered(collection), context.clock, self._holding)
+        self._all = KeyWindows()
+        self._clocks = DeadlineQueue()
         self._rows = KeyedRows(collection, collection.coder)
         self._came: list[Any] = []
 
@@ -312,8 +312,8 @@ class RefreshedView(SideView):
         states = list(self._all.windows.values())
         return super().snapshot(), pack_states(self._rows, self._forms, self._holding, states)
 
-    def restore(self, told: Any) -> None:
-        values, states = told
+    def restore(self, packed: Any) -> None:
+        values, states = packed
         super().restore(values)
         for _, _, state in unpack_states(self._rows, self._forms, self._holding, states, None):
             state.key = self._all
@@ -349,18 +349,18 @@ def _continued(trigger: Any) -> Any:
     return AfterProcessingTime(0) if by_clock else trigger
 
 
-def _holding_of(data: Any) -> Values:
+def _holding_of(data: Any) -> BufferedValues:
     if data.view_fn is dict:
         return _LatestByKey()
     if data.access_pattern == _MULTIMAP:
-        return Values()
+        return BufferedValues()
     try:
         data.view_fn([("a", 0), ("b", 0)])
     except ValueError:  # a singleton refuses two
         return _Latest()
     except Exception:
         pass
-    return Values()
+    return BufferedValues()
 
 
 def dump_views(views: Iterable[SideView], inner: bytes | None) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
 from sage.errors import CheckpointError
-from sage.runners.deployment.recovery import Checkpoints, Durability, warn_of
+from sage.runners.deployment.recovery import AttemptCheckpoints, RecoveryOptions, warn_of
 from sage.runners.engine.checkpoint.protocol import Kind
 from sage.runners.state.snapshots import CheckpointStore
 from sage.transforms.io import WriteText
@@ -21,7 +21,7 @@ from tests.unit.runners.engine.checkpoint.test_identity import Count, planned
 def _told(caplog: pytest.LogCaptureFixture, build: Any, directory: str | None) -> str:
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        warn_of(planned(build), Durability("job", directory))
+        warn_of(planned(build), RecoveryOptions("job", directory))
     return caplog.text
 
 
@@ -56,7 +56,7 @@ def test_a_checkpoint_is_copied_to_the_folder_of_the_state(tmp_path: Path) -> No
     store = CheckpointStore(str(tmp_path / "kept"), "job", "run")
     begin = store.publish(1, {0: store.write(1, 0, {})}, {}, Kind.PERIODIC, "")
     state = tmp_path / "state"
-    with Checkpoints(Durability("job", state_dir=str(state)), begin=begin).loaded(planned(_counted), 0, 1):
+    with AttemptCheckpoints(RecoveryOptions("job", state_dir=str(state)), begin=begin).loaded(planned(_counted), 0, 1):
         assert [path.name.startswith("sage-state-") for path in state.iterdir()] == [True]
     assert not list(state.iterdir())
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_is_copied_to_the_folder_of_the_state(tmp_path: Path) -> No
 def test_what_a_stage_finds_damaged_is_told_with_the_checkpoint_it_was_in(tmp_path: Path) -> None:
     store = CheckpointStore(str(tmp_path), "job", "run")
     older, begin = (store.publish(n, {0: store.write(n, 0, {})}, {}, Kind.PERIODIC, "") for n in (1, 2))
-    loaded = Checkpoints(Durability("job"), begin=begin).loaded(planned(_counted), 0, 1)
+    loaded = AttemptCheckpoints(RecoveryOptions("job"), begin=begin).loaded(planned(_counted), 0, 1)
     with pytest.raises(CheckpointError) as caught, loaded:
         raise CheckpointError.damaged("keyed state cannot be read back")
     assert f"checkpoint {begin.url} cannot be used: keyed state cannot be read back." in str(caught.value)

@@ -15,23 +15,24 @@ import apache_beam as beam
 import pytest
 
 from sage.errors import StepError
-from sage.runners.deployment.worker_spec import Order
+from sage.runners.deployment.worker_spec import WorkerSpec
 from sage.runners.engine.operators.base.context import JobOptions
 from sage.runners.flink.levels import depth
 from sage.runners.flink.part import DRIVER, Part, Record
 from sage.runners.local import LocalRunner
 
 
-def orders_of(build: Callable[[beam.Pipeline], Any], workers: int) -> list[Order]:
+def orders_of(build: Callable[[beam.Pipeline], Any], workers: int) -> list[WorkerSpec]:
     pipeline = beam.Pipeline(runner=LocalRunner())
     build(pipeline)
     proto = pipeline.to_runner_api().SerializeToString()
     return [
-        Order(proto, worker, workers, JobOptions(), None, tuple(sys.path), os.getcwd()) for worker in range(workers)
+        WorkerSpec(proto, worker, workers, JobOptions(), None, tuple(sys.path), os.getcwd())
+        for worker in range(workers)
     ]
 
 
-def run(orders: list[Order], seed: int) -> list[Any]:
+def run(orders: list[WorkerSpec], seed: int) -> list[Any]:
     """Runs all parts to their end and gives their reports. Records of one sender to one part keep their order; which
     part goes next is drawn."""
     dice = random.Random(seed)

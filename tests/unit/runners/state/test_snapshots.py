@@ -15,7 +15,7 @@ from sage.runners.engine.checkpoint.protocol import Kind, Receipt
 from sage.runners.engine.checkpoint.snapshot import RootSnapshot, StageSnapshot
 from sage.runners.engine.core.key_groups import KEY_GROUPS, worker_of
 from sage.runners.state.manifests import Manifest
-from sage.runners.state.objects import LocalObjects, objects_at
+from sage.runners.state.objects import LocalObjectStore, objects_at
 from sage.runners.state.restoring import verified
 from sage.runners.state.snapshots import CheckpointStore
 
@@ -388,7 +388,7 @@ def test_what_a_worker_that_was_thought_dead_writes_is_not_what_is_named(job: Jo
 
 
 def test_an_object_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    objects = LocalObjects(str(tmp_path))
+    objects = LocalObjectStore(str(tmp_path))
     objects.put("a/b", b"one")
     objects.put("a/b", b"two")
     assert objects.get("a/b") == b"two"

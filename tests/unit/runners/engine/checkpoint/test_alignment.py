@@ -19,37 +19,37 @@ def alignment() -> Alignment:
 
 def test_the_last_channel_completes_it(alignment: Alignment) -> None:
     alignment.begin(FIRST)
-    assert not alignment.pass_over(3, (0, 0), FIRST)
-    assert alignment.pass_over(3, (0, 1), FIRST)
+    assert not alignment.on_barrier(3, (0, 0), FIRST)
+    assert alignment.on_barrier(3, (0, 1), FIRST)
 
 
 def test_what_comes_behind_the_barrier_waits_for_the_snapshot_and_nothing_else_does(alignment: Alignment) -> None:
     alignment.begin(FIRST)
-    alignment.pass_over(3, (0, 0), FIRST)
-    assert alignment.holds(3, (0, 0), ("behind",))
-    assert not alignment.holds(3, (0, 1), ("before",))
-    assert not alignment.holds(4, (0, 0), ("of another stage",))
-    alignment.pass_over(3, (0, 1), FIRST)
-    assert list(alignment.taken(3, NOTHING)) == [("behind",)]
-    assert not alignment.holds(3, (0, 0), ("of the next epoch",))
+    alignment.on_barrier(3, (0, 0), FIRST)
+    assert alignment.blocks(3, (0, 0), ("behind",))
+    assert not alignment.blocks(3, (0, 1), ("before",))
+    assert not alignment.blocks(4, (0, 0), ("of another stage",))
+    alignment.on_barrier(3, (0, 1), FIRST)
+    assert list(alignment.on_snapshot(3, NOTHING)) == [("behind",)]
+    assert not alignment.blocks(3, (0, 0), ("of the next epoch",))
     assert alignment.snapshots == {3: NOTHING}
 
 
 def test_a_peer_that_is_ahead_does_not_hasten_the_snapshot(alignment: Alignment) -> None:
     """Its barrier may overtake the driver's word that the checkpoint before is durable."""
     alignment.begin(FIRST)
-    assert not alignment.pass_over(3, (0, 0), SECOND)
-    assert not alignment.pass_over(3, (0, 1), SECOND)
-    assert alignment.holds(3, (0, 1), ("behind",))
+    assert not alignment.on_barrier(3, (0, 0), SECOND)
+    assert not alignment.on_barrier(3, (0, 1), SECOND)
+    assert alignment.blocks(3, (0, 1), ("behind",))
     assert alignment.begin(SECOND) == [3]
     assert alignment.begin(Barrier(3)) == []
 
 
 def test_it_is_at_hand_from_the_first_barrier_to_the_snapshot(alignment: Alignment) -> None:
     alignment.begin(FIRST)
-    assert not alignment.at_hand
-    alignment.pass_over(3, (0, 0), FIRST)
-    assert alignment.at_hand
-    alignment.pass_over(3, (0, 1), FIRST)
-    list(alignment.taken(3, NOTHING))
-    assert not alignment.at_hand
+    assert not alignment.in_progress
+    alignment.on_barrier(3, (0, 0), FIRST)
+    assert alignment.in_progress
+    alignment.on_barrier(3, (0, 1), FIRST)
+    list(alignment.on_snapshot(3, NOTHING))
+    assert not alignment.in_progress

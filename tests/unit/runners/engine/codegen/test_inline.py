@@ -10,7 +10,7 @@ import pytest
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms import combiners
 
-from sage.runners.engine.codegen.inline import gives_back, makes_ordinary, paired_with
+from sage.runners.engine.codegen.inline import is_identity, makes_ordinary, paired_with
 from sage.runners.engine.codegen.recognise import PlainCall, Shape
 
 
@@ -81,8 +81,8 @@ def first(word: str, *more: str) -> str:
 
 @pytest.mark.parametrize("function", [unchanged, lambda x: x])
 def test_what_gives_back_its_argument_is_known(function: Callable[..., Any]) -> None:
-    assert gives_back(called(function))
-    assert not gives_back(called(function, shape=Shape.FILTER))
+    assert is_identity(called(function))
+    assert not is_identity(called(function, shape=Shape.FILTER))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_gives_back_its_argument_is_known(function: Callable[..., Any]) -> 
                  lambda *x: x, lambda x, y=2: y, lambda x: None, lambda x: lambda: x],
 )  # fmt: skip
 def test_what_gives_anything_else_is_not(function: Callable[..., Any]) -> None:
-    assert not gives_back(called(function))
+    assert not is_identity(called(function))
 
 
 def test_a_function_that_gets_more_than_the_element_is_called() -> None:

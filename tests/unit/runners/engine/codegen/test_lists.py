@@ -16,7 +16,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from sage.errors import StepError
-from sage.runners.engine.codegen.lists import Portions
+from sage.runners.engine.codegen.lists import ListSplitter
 from sage.runners.engine.codegen.sinks import BULK
 from sage.runners.local import LocalRunner
 from tests.unit.runners.engine.operators.test_two_phase_sink import TAKEN, Taking
@@ -144,7 +144,7 @@ def test_arguments_are_given_by_place_and_by_name(given: tuple[tuple[int, ...], 
 
 def test_what_is_no_ordinary_element_is_handed_on_by_itself() -> None:
     special: list[Any] = []
-    portions = Portions(lambda *each: special.append(each))
+    portions = ListSplitter(lambda *each: special.append(each))
 
     def cut(rows: list[Any]) -> list[list[Any]]:
         rooms = itertools.chain([2, 2], itertools.count(3))

@@ -15,7 +15,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms import window
 from apache_beam.utils.timestamp import Timestamp
 
-from sage.runners.engine.core.blocks import Block, Stamps
+from sage.runners.engine.core.blocks import Block, TimestampColumn
 from sage.runners.local import LocalRunner
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 
@@ -24,17 +24,17 @@ STAMPS = [Timestamp(micros=micros) for micros in MICROS]
 
 
 def test_it_is_a_list_of_timestamps() -> None:
-    stamps = Stamps(MICROS)
+    stamps = TimestampColumn(MICROS)
     assert list(stamps) == STAMPS == stamps
     assert stamps[1] == STAMPS[1]
     assert list(stamps[1:3]) == STAMPS[1:3]
     assert list(stamps.pick([3, 0])) == [STAMPS[3], STAMPS[0]]
-    assert (list(stamps.micros), stamps.least) == (MICROS, -7)
+    assert (list(stamps.micros), stamps.minimum) == (MICROS, -7)
     assert pickle.loads(pickle.dumps(stamps)) == STAMPS
 
 
 def test_windowed_values_of_a_block_have_their_times() -> None:
-    block = Block(list("abcd"), Stamps(MICROS))
+    block = Block(list("abcd"), TimestampColumn(MICROS))
     found = [(value.value, value.timestamp) for value in block.windowed_values()]
     assert found == list(zip("abcd", STAMPS, strict=True))
     assert [value.timestamp for value in block.pick([2, 1]).windowed_values()] == [STAMPS[2], STAMPS[1]]

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.runners.engine.core.deadlines import DueTimes
+from sage.runners.engine.core.deadlines import DeadlineQueue
 
 THINGS = st.sampled_from("abcde")
 TIMES = st.integers(0, 20)
@@ -22,7 +22,7 @@ ACTIONS = st.lists(
 
 @given(ACTIONS)
 def test_it_is_a_dictionary_that_knows_its_least_value(actions: list[Any]) -> None:
-    due = DueTimes()
+    due = DeadlineQueue()
     twin: dict[str, int] = {}
     for what, *how in actions:
         if what == "set":
@@ -32,7 +32,7 @@ def test_it_is_a_dictionary_that_knows_its_least_value(actions: list[Any]) -> No
             if time is not None:
                 twin[thing] = time
         elif what == "take":
-            taken = due.take(how[0])
+            taken = due.pop_due(how[0])
             assert set(taken) == {thing for thing, time in twin.items() if time <= how[0]}
             times = [twin.pop(thing) for thing in taken]
             assert times == sorted(times)
@@ -44,7 +44,7 @@ def test_it_is_a_dictionary_that_knows_its_least_value(actions: list[Any]) -> No
 
 
 def test_times_that_were_moved_do_not_pile_up() -> None:
-    due = DueTimes()
+    due = DeadlineQueue()
     for time in range(10_000):
         due.set("thing", time)
     assert len(due) == 1

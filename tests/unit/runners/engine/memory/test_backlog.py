@@ -18,7 +18,7 @@ from apache_beam.utils.windowed_value import PaneInfo
 from sage.runners.engine.core import spec
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
 from sage.runners.engine.memory.backlog import Backlog
-from sage.runners.engine.memory.manager import Memory
+from sage.runners.engine.memory.manager import MemoryManager
 from sage.runners.local import LocalRunner
 from tests.models.spill_store import MemoryStore
 
@@ -31,9 +31,9 @@ BLOCKS = [
 ]
 
 
-def backlog(limit: int | None) -> tuple[Backlog, Memory, MemoryStore]:
+def backlog(limit: int | None) -> tuple[Backlog, MemoryManager, MemoryStore]:
     store = MemoryStore()
-    memory = Memory(limit, store)
+    memory = MemoryManager(limit, store)
     collection = spec.Collection(spec.CollectionId("c"), "c", coders.FastPrimitivesCoder(), Windowing(GlobalWindows()))
     return Backlog([collection, collection], memory), memory, store
 
@@ -53,7 +53,7 @@ def test_blocks_come_back_as_they_were(limit: int | None) -> None:
     assert bool(store.written) == (limit in (0, 3_000))
     assert rows(waiting.take()) == rows(BLOCKS * 3)
     assert not waiting
-    assert (memory.total, waiting.held, waiting.earliest) == (0, 0, MAX_MICROS)
+    assert (memory.total, waiting.used_bytes, waiting.earliest) == (0, 0, MAX_MICROS)
     assert not store.areas
 
 

@@ -17,7 +17,7 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Sessions,
 
 from sage.runners.engine.core import spec
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
-from sage.runners.engine.memory.manager import Memory, cut, pieces
+from sage.runners.engine.memory.manager import MemoryManager, cut, pieces
 from sage.runners.engine.memory.runs import SpilledValues, merge_runs, write_run
 from sage.runners.engine.operators.grouping.group import GroupRoot
 from sage.runners.engine.serde.values import Codec
@@ -35,7 +35,7 @@ def same(key: Any) -> Any:
 
 def spilled(groups: dict[Any, list[Any]], value_coder: Any = GENERAL, runs: int = 3) -> Iterator[Any]:
     """Groups written in as many runs, and merged."""
-    memory, codec = Memory(0, MemoryStore()), Codec(GENERAL, value_coder)
+    memory, codec = MemoryManager(0, MemoryStore()), Codec(GENERAL, value_coder)
     parts = [{key: values[n::runs] for key, values in groups.items() if values[n::runs]} for n in range(runs)]
     return merge_runs([write_run(part, same, codec, memory) for part in parts], codec, memory.list_bytes)
 
@@ -137,18 +137,18 @@ class Holder:
 
     held = 0
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: MemoryManager) -> None:
         self.memory = memory
         self.sheds = 0
-        memory.join(self)
+        memory.register(self)
 
-    def shed(self) -> None:
+    def spill(self) -> None:
         self.sheds += 1
         self.memory.shrink(self, self.held)
 
 
 def test_who_holds_most_gives_way() -> None:
-    memory = Memory(400, MemoryStore())  # of which 300 for what is held
+    memory = MemoryManager(400, MemoryStore())  # of which 300 for what is held
     small, large = Holder(memory), Holder(memory)
     memory.grow(large, 200)
     memory.grow(small, 100)
@@ -158,30 +158,30 @@ def test_who_holds_most_gives_way() -> None:
 
 
 def test_what_is_on_its_way_out_counts_until_it_is_gone() -> None:
-    memory = Memory(400, MemoryStore())
+    memory = MemoryManager(400, MemoryStore())
     firing, other = Holder(memory), Holder(memory)
     memory.grow(firing, 250)
-    memory.lend(firing, 250)
+    memory.begin_release(firing, 250)
     memory.grow(other, 100)
     assert (firing.sheds, other.sheds, memory.total) == (0, 1, 250)
-    memory.repay(250)
+    memory.end_release(250)
     memory.grow(other, 100)
     assert (other.sheds, memory.total) == (1, 100)
 
 
 def test_runs_too_short_to_be_worth_it_are_not_written() -> None:
-    memory = Memory(400, MemoryStore())
+    memory = MemoryManager(400, MemoryStore())
     firing, other = Holder(memory), Holder(memory)
     memory.grow(firing, 300)
-    memory.lend(firing, 300)
+    memory.begin_release(firing, 300)
     memory.grow(other, 10)
     assert other.sheds == 0
 
 
 def test_without_a_limit_or_without_a_store_nothing_is_counted() -> None:
-    assert not Memory().limited
-    assert not Memory(10).limited
-    assert not Memory(None, MemoryStore()).limited
+    assert not MemoryManager().limited
+    assert not MemoryManager(10).limited
+    assert not MemoryManager(None, MemoryStore()).limited
 
 
 # Blocks.

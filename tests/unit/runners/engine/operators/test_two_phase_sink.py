@@ -15,27 +15,27 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from sage.errors import CheckpointError, StepError
 from sage.runners.local import LocalRunner
 from sage.sources import ReadStream
-from sage.transactions import BulkSink, Later, SinkContext, TransactionalDoFn
+from sage.transactions import BatchSink, Deferred, SinkContext, TransactionalDoFn
 from tests.patience import patience
 from tests.recovery.streams import SPLITS, Numbers
 
 TAKEN: list[list[int]] = []
 
 
-class Taking(BulkSink):
+class Taking(BatchSink):
     def __init__(self, refused: int | None = None) -> None:
         self.refused = refused
 
     def setup(self) -> None:
         TAKEN.clear()
 
-    def take(self, elements: list[int]) -> None:
+    def write_batch(self, elements: list[int]) -> None:
         if self.refused in elements:
             raise ValueError(f"{self.refused} is not taken")
         TAKEN.append(elements)
 
 
-class Asking(BulkSink, TransactionalDoFn):
+class Asking(BatchSink, TransactionalDoFn):
     """Notes in a file what it commits, and in which thread it was asked for it.
 
     Args:
@@ -50,12 +50,12 @@ class Asking(BulkSink, TransactionalDoFn):
         self.rows: list[int] = []
         self.mine = threading.get_ident()
 
-    def take(self, elements: list[int]) -> None:
+    def write_batch(self, elements: list[int]) -> None:
         self.rows += elements
 
-    def prepare(self, epoch: int) -> Later | None:
+    def prepare(self, epoch: int) -> Deferred | None:
         rows, self.rows = self.rows, []
-        return Later(lambda: self.asked(rows)) if rows else None
+        return Deferred(lambda: self.asked(rows)) if rows else None
 
     def asked(self, rows: list[int]) -> list[Any]:
         if self.refusals:
@@ -64,7 +64,7 @@ class Asking(BulkSink, TransactionalDoFn):
         return [rows, "mine" if threading.get_ident() == self.mine else "beside"]
 
     def commit(self, handle: list[Any]) -> None:
-        assert not isinstance(handle, Later)
+        assert not isinstance(handle, Deferred)
         with open(self.notes, "a") as notes:
             notes.write(f"{sum(handle[0])} {handle[1]}\n")
 
@@ -86,8 +86,8 @@ class Finishing(Asking):
         rows, self.rows = self.rows, []
         return rows or None
 
-    def commit(self, handle: list[int]) -> Later:
-        return Later(lambda: super(Finishing, self).commit(self.asked(handle)))
+    def commit(self, handle: list[int]) -> Deferred:
+        return Deferred(lambda: super(Finishing, self).commit(self.asked(handle)))
 
 
 def doubled(n: int, rest_s: float) -> int:
@@ -200,12 +200,12 @@ def test_who_asks_for_what_is_asked_for_already_waits_for_the_answer() -> None:
         assert answer.wait(patience(10))
         return "handle"
 
-    later = Later(ask)
-    other = threading.Thread(target=later.told)
+    later = Deferred(ask)
+    other = threading.Thread(target=later.result)
     other.start()
     assert asked.wait(patience(10))
     threading.Timer(0.05, answer.set).start()
-    assert later.told() == "handle"
+    assert later.result() == "handle"
     other.join()
 
 
@@ -218,9 +218,9 @@ def test_a_handle_is_asked_for_once_and_again_after_a_failure() -> None:
             raise answer
         return answer
 
-    later = Later(ask)
+    later = Deferred(ask)
     with pytest.raises(ConnectionError):
-        later.told()
+        later.result()
     assert later.failed
-    assert [later.told(), Later.of(later), Later.of("plain")] == ["handle", "handle", "plain"]
+    assert [later.result(), Deferred.resolve(later), Deferred.resolve("plain")] == ["handle", "handle", "plain"]
     assert not later.failed

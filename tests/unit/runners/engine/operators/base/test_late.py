@@ -19,7 +19,7 @@ from apache_beam.transforms.window import FixedWindows, Sessions, SlidingWindows
 
 from sage.handle import StepProgress
 from sage.runners.local import LocalRunner
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 from sage.sources import Batch, ReadStream, SplitReader, StreamSource
 from sage.transforms import Deduplicate
 from sage.transforms.joins import IntervalJoin
@@ -102,7 +102,7 @@ class Replay(StreamSource[Any]):
     """
 
     STAMPS = (1, 2, 3, 15, 16, *range(1, 1 + LATE), 17, 30)
-    most_at_a_time = 1
+    max_poll_records = 1
 
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
@@ -195,7 +195,7 @@ def test_nothing_is_counted_where_nothing_is_late(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_count_of_a_lifted_combine_is_that_of_elements_however_they_are_bundled(seed: int) -> None:
-    dice, events, late, watermark = Dice(seed), [], 0, 0
+    dice, events, late, watermark = FaultSchedule(seed), [], 0, 0
     for _ in range(30):
         stamps = [dice.upto(60) for _ in range(dice.upto(8))]
         late += sum(stamp // 10 * 10 + 10 <= watermark for stamp in stamps)

@@ -6,10 +6,10 @@ import pytest
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from sage.runners.engine.core.blocks import GLOBAL_WINDOWS, NO_FIRING, Block, Stamps
+from sage.runners.engine.core.blocks import GLOBAL_WINDOWS, NO_FIRING, Block, TimestampColumn
 from sage.runners.engine.core.spec import CollectionId
 from sage.runners.engine.operators.base.context import JobContext, JobOptions, TaskContext, VirtualClock
-from sage.runners.engine.operators.base.stage_output import EdgeOp
+from sage.runners.engine.operators.base.stage_output import StageOutput
 
 BUNDLE_MICROS = 50_000
 
@@ -22,7 +22,7 @@ class Edge:
         self.blocks: list[Block] = []
         options = JobOptions(bundle_micros=BUNDLE_MICROS, block_rows=1_000)
         job = JobContext(self.clock, options)
-        self.op = EdgeOp(
+        self.op = StageOutput(
             CollectionId("c"), TaskContext(job, {}, lambda _, block: self.blocks.append(block), streams=streams)
         )
         self.op.start_bundle()
@@ -33,7 +33,7 @@ class Edge:
         for number in range(count):
             self.clock.micros += micros
             if listed:
-                self.op.take([number], Timestamp(0), GLOBAL_WINDOWS, NO_FIRING)
+                self.op.append([number], Timestamp(0), GLOBAL_WINDOWS, NO_FIRING)
             else:
                 self.op.process(WindowedValue(number, Timestamp(0), GLOBAL_WINDOWS, NO_FIRING))
         return [len(block) for block in self.blocks[before:]]
@@ -72,22 +72,22 @@ def test_a_bundle_ends_with_all_of_it_gone(listed: bool) -> None:
 
 def test_lists_go_on_together_where_they_share_the_rest_and_in_order_where_they_do_not() -> None:
     edge = Edge(streams=True)
-    edge.op.take([1], Timestamp(0), GLOBAL_WINDOWS, NO_FIRING)
-    edge.op.take([2], Timestamp(0), GLOBAL_WINDOWS, NO_FIRING)
-    edge.op.take([3], Timestamp(1), GLOBAL_WINDOWS, NO_FIRING)
+    edge.op.append([1], Timestamp(0), GLOBAL_WINDOWS, NO_FIRING)
+    edge.op.append([2], Timestamp(0), GLOBAL_WINDOWS, NO_FIRING)
+    edge.op.append([3], Timestamp(1), GLOBAL_WINDOWS, NO_FIRING)
     edge.op.process(WindowedValue(4, Timestamp(1), GLOBAL_WINDOWS, NO_FIRING))
-    edge.op.take([5], Stamps([5_000]), GLOBAL_WINDOWS, NO_FIRING)
-    edge.op.take([6], Stamps([6_000]), GLOBAL_WINDOWS, NO_FIRING)
+    edge.op.append([5], TimestampColumn([5_000]), GLOBAL_WINDOWS, NO_FIRING)
+    edge.op.append([6], TimestampColumn([6_000]), GLOBAL_WINDOWS, NO_FIRING)
     edge.op.process_block(Block([7]))
     assert [block.values for block in edge.blocks] == [[1, 2], [3], [4], [5, 6], [7]]
     stamps = edge.blocks[3].timestamps
-    assert isinstance(stamps, Stamps)
+    assert isinstance(stamps, TimestampColumn)
     assert list(stamps.micros) == [5_000, 6_000]
 
 
 def test_lists_with_a_timestamp_each_grow_as_others_do() -> None:
     edge = Edge(streams=True)
     for number in range(1_000):
-        count = edge.op.room()
-        edge.op.take([number] * count, Stamps([number] * count), GLOBAL_WINDOWS, NO_FIRING)
-    assert edge.op.room() == 1_000
+        count = edge.op.capacity()
+        edge.op.append([number] * count, TimestampColumn([number] * count), GLOBAL_WINDOWS, NO_FIRING)
+    assert edge.op.capacity() == 1_000

@@ -23,7 +23,7 @@ from apache_beam.utils.timestamp import Timestamp
 from sage.errors import CheckpointError
 from sage.runners.engine.checkpoint.snapshot import RootState, StageState
 from sage.runners.engine.core.blocks import MIN_MICROS, NO_FIRING
-from sage.runners.engine.operators.keyed.chunks import Chunk, Declared, write_chunk
+from sage.runners.engine.operators.keyed.chunks import Chunk, StateSchema, write_chunk
 from sage.runners.engine.operators.keyed.timers import Timer, TimerChanges
 from tests.models.keyed_workers import KeyedWorkers
 
@@ -135,7 +135,7 @@ def test_a_state_that_the_step_does_not_declare_is_refused_by_name() -> None:
     assert data is not None
     other = of(Renamed())
     with pytest.raises(CheckpointError, match=r"step 'keyed': .* holds state 'count', .* \(it declares: 'total'\)"):
-        other.tasks[0].begin(StageState(MIN_MICROS, RootState(keyed=[[data]])))
+        other.tasks[0].restore(StageState(MIN_MICROS, RootState(keyed=[[data]])))
 
 
 class Timed(beam.DoFn):
@@ -155,7 +155,7 @@ def test_a_timer_that_the_step_does_not_declare_is_refused_by_name() -> None:
     data = engine.tasks[0].snapshot(1, True).root.keyed
     assert data is not None
     with pytest.raises(CheckpointError, match="holds timer 'timer', which the step does not declare"):
-        of(Count()).tasks[0].begin(StageState(MIN_MICROS, RootState(keyed=[[data]])))
+        of(Count()).tasks[0].restore(StageState(MIN_MICROS, RootState(keyed=[[data]])))
 
 
 def test_a_timer_holds_the_watermark_after_it_was_taken_back() -> None:
@@ -212,7 +212,7 @@ def test_values_of_a_type_with_a_coder_go_by_it() -> None:
 def test_files_of_a_store_are_no_state_in_memory(tmp_path: Path) -> None:
     state = RootState(files=[{"a.000001.sst": str(tmp_path / "file")}])
     with pytest.raises(CheckpointError, match="--state_backend=rocksdb"):
-        of(Count()).tasks[0].begin(StageState(MIN_MICROS, state))
+        of(Count()).tasks[0].restore(StageState(MIN_MICROS, state))
 
 
 FORMAT_1 = (
@@ -223,11 +223,11 @@ FORMAT_1 = (
 """A chunk of the format that has timers in rows, as an earlier version wrote it."""
 
 
-def declared() -> Declared:
+def declared() -> StateSchema:
     states = [userstate.BagStateSpec("events", coders.PickleCoder()), userstate.ReadModifyWriteStateSpec("due", VARINT)]
     over = userstate.TimerSpec("over", TimeDomain.WATERMARK)
     window = FixedWindows(10).get_window_coder()
-    return Declared("s", {state.name: state for state in states}, {over.name: over}, coders.StrUtf8Coder(), window)
+    return StateSchema("s", {state.name: state for state in states}, {over.name: over}, coders.StrUtf8Coder(), window)
 
 
 VARINT = coders.VarIntCoder()

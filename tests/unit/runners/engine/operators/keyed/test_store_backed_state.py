@@ -58,7 +58,7 @@ def test_few_cells_are_in_memory_and_all_are_there(stores: Any) -> None:
     for start in range(0, 2000, 20):
         engine.process([((key, 1), 0) for key in range(start, start + 20)])
     state: Any = engine.tasks[0].root._state  # type: ignore[attr-defined]
-    assert sum(map(len, [*state._cells.values(), *state._old.values()])) < 200
+    assert sum(map(len, [*state._cells.values(), *state._restored_cells.values()])) < 200
     assert {count for _, count in engine.process([((key, 1), 0) for key in range(2000)])} == {2}
     assert len(rows_of(engine)) == 2000
 
@@ -113,7 +113,7 @@ def test_an_entry_is_read_without_the_others(stores: Any) -> None:
         engine.process([((other, ("put", 1, 1)), 0)])
     assert engine.process([(("key", ("get", 7)), 0), (("key", ("contains", 1000)), 0)]) == [7, False]
     state: Any = engine.tasks[0].root._state  # type: ignore[attr-defined]
-    (cell,) = (cell for cell in state._here if cell.identity == "key")
+    (cell,) = (cell for cell in state._window_cells if cell.identity == "key")
     assert len(cell._entries) == 2
 
 

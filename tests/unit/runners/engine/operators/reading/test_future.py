@@ -52,7 +52,7 @@ class _Stamped(SplitReader[int]):
 class Stamped(StreamSource[int]):
     """Elements with these timestamps (microseconds), each read in a turn of its own."""
 
-    most_at_a_time = 1
+    max_poll_records = 1
 
     def __init__(self, stamps: Sequence[int], lead_ms: int | None = 0) -> None:
         self.stamps, self.max_watermark_lead_ms = stamps, lead_ms

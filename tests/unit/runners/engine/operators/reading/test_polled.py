@@ -73,7 +73,7 @@ class Rows(StreamSource[Any]):
     def reader(self, split: int, position: Any) -> _Rows:
         return _Rows(split, position or 0, self.fails_at)
 
-    def reads(self, split: int) -> bool:
+    def accepts(self, split: int) -> bool:
         return split < self.count
 
 
@@ -248,7 +248,7 @@ class Ready(Rows):
 
 
 class Heavy(Ready):
-    most_at_a_time = 5
+    max_poll_records = 5
 
 
 @pytest.mark.parametrize(("source", "most"), [(Ready, 37), (Heavy, 5)])

@@ -16,7 +16,7 @@ from sage.runners.engine.core.blocks import MAX_MICROS
 from sage.runners.engine.operators.reading.watermark_alignment import IDLE_MICROS, WatermarkAlignment, groups
 from sage.runners.local import LocalRunner
 from sage.runners.plan import plan_pipeline
-from sage.runners.simulation.fault_schedule import Dice
+from sage.runners.simulation.fault_schedule import FaultSchedule
 from sage.sources import ReadStream
 from tests.models.feeds import SECOND, Feed, Uneven, Workers, dataflow, goes_on, joined, most_held, rows_read
 
@@ -132,7 +132,7 @@ def test_the_option(text: str, value: int) -> None:
 class _Worker:
     """A member with splits at their watermarks; each ends at 1,000."""
 
-    def __init__(self, me: int, workers: int, dice: Dice, sent: dict[tuple[int, int], deque[int]]) -> None:
+    def __init__(self, me: int, workers: int, dice: FaultSchedule, sent: dict[tuple[int, int], deque[int]]) -> None:
         self.marks = [dice.upto(50) for _ in range(dice.upto(4))]
         others = [other for other in range(workers) if other != me]
         self.alignment: Any = WatermarkAlignment(20, others, lambda to, mark: sent[me, to].append(mark))
@@ -144,7 +144,7 @@ class _Worker:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_workers_that_hear_of_each_other_late_keep_to_the_drift_and_come_to_the_end(seed: int) -> None:
-    dice, now = Dice(seed), 0
+    dice, now = FaultSchedule(seed), 0
     workers = 1 + dice.upto(3)
     sent: dict[tuple[int, int], deque[int]] = {(a, b): deque() for a in range(workers) for b in range(workers)}
     all_of = [_Worker(me, workers, dice, sent) for me in range(workers)]

@@ -20,7 +20,7 @@ from apache_beam.utils.timestamp import Timestamp
 from sage.runners.engine.core import spec
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
 from sage.runners.engine.operators.base.root import PassRoot
-from sage.runners.engine.operators.side_inputs.gate import GatedRoot
+from sage.runners.engine.operators.side_inputs.gate import SideInputGate
 from sage.runners.engine.operators.side_inputs.views import SideView, make_view
 from sage.runners.local import LocalRunner
 from tests.models.harness import INPUT, OUTPUT, Harness
@@ -178,17 +178,17 @@ def gated(windowing: Windowing = WINDOWING) -> tuple[Harness, SideView, Marked]:
     views: list[SideView] = []
     inner: list[Marked] = []
 
-    def make(output: Any, context: Any) -> GatedRoot:
+    def make(output: Any, context: Any) -> SideInputGate:
         views.append(make_view(side, context))
         inner.append(Marked(output))
-        return GatedRoot(inner[0], step, views, context)
+        return SideInputGate(inner[0], step, views, context)
 
     harness = Harness(make, WINDOWING, bounded=False, others={SIDE: collection})
     return harness, views[0], inner[0]
 
 
 def advance_side(harness: Harness, watermark: int) -> None:
-    assert isinstance(harness.root, GatedRoot)
+    assert isinstance(harness.root, SideInputGate)
     if harness.root.advance_side(1, watermark):
         harness.root.fire()
 
@@ -220,7 +220,7 @@ def test_views_of_windows_that_are_over_are_forgotten() -> None:
 def test_what_waits_is_looked_at_only_when_a_window_of_it_opens() -> None:
     harness, _, _ = gated()
     root = harness.root
-    assert isinstance(root, GatedRoot)
+    assert isinstance(root, SideInputGate)
     root.process_block(0, in_window(0, "waits"))
     root.process_block(0, in_window(20, "waits longer"))
     assert [root.advance_side(1, end * 10**6) for end in (5, 9)] == [False, False]
