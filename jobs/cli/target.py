@@ -193,10 +193,13 @@ def _import_file(path: str) -> types.ModuleType:
 
 
 def _entry_of(module: types.ModuleType) -> Callable[..., Any] | None:
-    """What runs the job of a module that names none: its function main or run; one it imports is another's."""
+    """Returns what runs the job of a module that names none: its function main or run, which a package may import from
+    a module of its own; one from elsewhere is another's.
+    """
     for name in ("main", "run"):
         found = getattr(module, name, None)
-        if callable(found) and getattr(found, "__module__", module.__name__) == module.__name__:
+        home = getattr(found, "__module__", module.__name__)
+        if callable(found) and f"{home}.".startswith(f"{module.__name__}."):
             return found
     return None
 

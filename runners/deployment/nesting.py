@@ -38,19 +38,25 @@ def refuse_jobs() -> None:
     Pipeline.run = checked
 
 
-def check_may_start() -> None:
+def check_may_start(workers: int = 1) -> None:
     """Checks that this process may start a job of its own.
 
+    A step may run a pipeline in its own process. One with workers of its own is refused in a worker.
+
+    Args:
+        workers: how many workers the job is to have (count).
+
     Raises:
-        ConfigError: it is a worker of another job, or a process of `multiprocessing` that imports the main script.
+        ConfigError: a worker, or a process of `multiprocessing`, imports a module that runs a pipeline; or the job is
+            to have several workers, and this process is a worker of another job.
     """
     module = _imported() if _is_worker else "__mp_main__" if "__mp_main__" in _module_bodies() else None
     if module is not None:
         raise ConfigError(_of_import(module))
-    if _is_worker:
+    if _is_worker and workers > 1:
         raise ConfigError(
-            "a step of a job that runs in worker processes cannot run a pipeline: run it with --workers=1, or run "
-            "the other pipeline before or after this one"
+            f"a step of a job that runs in worker processes cannot run a pipeline with --workers={workers}: run that "
+            "one with --workers=1, or before or after this job"
         )
 
 

@@ -117,7 +117,7 @@ class HostRunner(PipelineRunner):
             StepError: a step of the user's pipeline raised.
             WorkerLost: a worker process died.
         """
-        check_may_start()
+        check_may_start(options.view_as(SageOptions).checked().workers)
         options.get_all_options()  # Beam warns of options that nobody knows: once is enough
         proto = self._prepared(proto, options)
         uses = uses_of(proto)

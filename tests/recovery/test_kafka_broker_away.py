@@ -62,10 +62,10 @@ def cluster(own_broker: Broker) -> Iterator[Cluster]:
     found.close()
 
 
-def taken(reader: PartitionReader, count: int, seconds: float = 60) -> list[Any]:
+def taken(reader: PartitionReader, count: int, seconds: float = patience(60)) -> list[Any]:
     """That many records, or what came of them in that time."""
     found: list[Any] = []
-    deadline = time.monotonic() + patience(seconds)
+    deadline = time.monotonic() + seconds
     while len(found) < count and time.monotonic() < deadline:
         batch = reader.poll(100)
         found += batch.values if batch else ()

@@ -67,6 +67,8 @@ def run(tmp_path: Path):
     (package / "job.py").write_text(AT_IMPORT.format(runner=""))
     (package / "ours.py").write_text(AT_IMPORT.format(runner="'sage.runners.local.LocalRunner'"))
     (package / "nested.py").write_text(NESTED)
+    in_two = 'LocalRunner", options=beam.options.pipeline_options.PipelineOptions(["--workers=2"]))'
+    (package / "nested_in_two.py").write_text(NESTED.replace('LocalRunner")', in_two))
     (package / "__main__.py").write_text("from pkg import ours\n")
     (tmp_path / "uses.py").write_text("import pkg.ours\n")
     (tmp_path / "spawns.py").write_text(SPAWNS)
@@ -119,9 +121,10 @@ def test_a_process_that_a_step_spawns_does_not_run_the_script_again(run, workers
     assert ("the main script runs a pipeline when a process of multiprocessing imports it" in err) == (workers == "1")
 
 
-def test_a_step_in_a_worker_starts_no_job_of_its_own(run) -> None:
+def test_a_step_in_a_worker_runs_a_pipeline_in_its_own_process_and_no_other(run) -> None:
     assert run(*RUN, "pkg.nested") == (0, "1\n", "")
-    code, _, err = run(*RUN, "pkg.nested", "--workers=2")
+    assert run(*RUN, "pkg.nested", "--workers=2") == (0, "1\n", "")
+    code, _, err = run(*RUN, "pkg.nested_in_two", "--workers=2")
 
     assert code == 2
-    assert "a step of a job that runs in worker processes cannot run a pipeline: run it with --workers=1" in err
+    assert "a step of a job that runs in worker processes cannot run a pipeline with --workers=2" in err

@@ -99,7 +99,7 @@ def _broker() -> _Broker:
 class _Control:
     """Stands where `sage.transforms.io.kafka.admin.Control` does."""
 
-    def __init__(self, config: dict[str, str], patience_s: float = 0.0) -> None:
+    def __init__(self, config: dict[str, str], patience_s: float = 0.0, connect_s: float = 0.0) -> None:
         pass
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from sage.runners.local import LocalRunner
 from sage.transforms.io import WriteToPostgres, WriteToSqlite
+from tests.patience import patience
 
 UTC = datetime.timezone.utc
 PLUS_2 = datetime.timezone(datetime.timedelta(hours=2))
@@ -207,6 +208,8 @@ def test_numpy_and_pandas_are_not_imported_for_it() -> None:
         "class Text(str): pass\n"
         "assert plain(Text('a')) == 'a' and plain(1) == 1; print(sorted(set(sys.modules) - loaded))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=patience(30)
+    )
     assert "numpy" not in done.stdout
     assert "pandas" not in done.stdout

@@ -14,6 +14,7 @@ from typing import ClassVar, NewType
 import pytest
 
 from sage.runners.engine.serde import pickling
+from tests.patience import patience
 
 
 def test_a_dataclass_that_comes_back_knows_its_fields() -> None:
@@ -116,7 +117,7 @@ def test_what_the_main_script_defines_reaches_every_worker(tmp_path: Path, way: 
     }[way]
     made = subprocess.run(
         [*args, f"--workers={workers}"], cwd=tmp_path, input=SCRIPT if way == "stdin" else "", text=True,
-        capture_output=True, timeout=300,
+        capture_output=True, timeout=patience(75),
     )  # fmt: skip
     assert "((9, 7, 832040, 'int', 'object', 3, 6, 'int', True), 16)" in made.stdout, made.stderr
 
