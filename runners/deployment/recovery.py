@@ -16,11 +16,13 @@ from sage.runners.engine.core.spec import Plan
 from sage.runners.engine.operators.two_phase_sink import is_transactional
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.restoring import damaged, load
+from sage.runners.state.scratch import state_folder
 from sage.runners.state.snapshots import CheckpointStore
-from sage.runners.worker.checkpointer import Write
-from sage.runners.worker.keyed_state import state_folder
 
 _log = logging.getLogger(__name__)
+
+Write = Callable[[int, Mapping[int, StageSnapshot]], Receipt]
+"""Stores the snapshots of an epoch, by stage."""
 
 
 @dataclass(frozen=True)

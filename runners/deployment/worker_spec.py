@@ -16,12 +16,9 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from sage.errors import StepError, WorkerLost, message_of
 from sage.runners.deployment.recovery import AttemptCheckpoints
 from sage.runners.engine.core.spec import Plan
-from sage.runners.engine.memory.manager import SpillStore
-from sage.runners.engine.operators.base.context import JobContext, JobOptions
+from sage.runners.engine.operators.base.context import JobOptions
 from sage.runners.engine.serde import pickling
 from sage.runners.plan import plan_pipeline
-from sage.runners.worker.clock import WallClock
-from sage.runners.worker.text_lines import fast_read
 
 PipelineProto = beam_runner_api_pb2.Pipeline
 
@@ -72,10 +69,6 @@ class WorkerSpec:
         plan = plan_pipeline(PipelineProto.FromString(self.proto), self.workers)
         pickling.name_classes_of_main(self.classes)
         return plan
-
-    def context(self, spill: SpillStore | None) -> JobContext:
-        """What the engine is handed at this worker; ``spill`` is where groupings go that do not fit in memory."""
-        return JobContext(WallClock(), self.options, spill, fast_read, self.worker, self.workers)
 
 
 def portable_error(error: BaseException) -> bytes:

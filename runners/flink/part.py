@@ -13,17 +13,15 @@ from typing import Any, NamedTuple
 from sage.runners.deployment.worker_spec import WorkerSpec, portable_error
 from sage.runners.engine.core.blocks import MAX_MICROS, Block
 from sage.runners.engine.core.spec import Plan
-from sage.runners.engine.operators.base.context import JobContext
-from sage.runners.engine.runtime.dataflow import Dataflow
 from sage.runners.engine.runtime.exchange import Message
 from sage.runners.engine.serde.wire import decode_block, encode_block
 from sage.runners.flink.levels import depth, inputs_of, levels_of
-from sage.runners.worker.keyed_state import keyed_stores
-from sage.runners.worker.loop import PROGRESS_SECONDS, close_quietly
+from sage.runners.worker.assembly import WorkerRuntime, WorkerSetup
+from sage.runners.worker.clock import WallClock
+from sage.runners.worker.loop import Idle, Over, turn
 from sage.runners.worker.metrics import cumulative
+from sage.runners.worker.process import PROGRESS_SECONDS
 from sage.runners.worker.progress import progress_of
-from sage.runners.worker.spilling import spill_store
-from sage.runtime import set_subtask
 
 DRIVER = -1
 
@@ -68,29 +66,6 @@ class _Outbox:
         return records
 
 
-@dataclass
-class _Running:
-    """A part that has begun; ``awaited`` are the last watermarks still to come, as (stage, port, sender)."""
-
-    job: JobContext
-    outbox: _Outbox
-    flow: Dataflow
-    awaited: set[tuple[int, int, int]]
-
-    def tracked(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Calls into the flow. The host may come with another thread each time, and a user's metrics find their step
-        by the thread. Which subtask this is holds no longer than the call."""
-        return contextvars.copy_context().run(self._tracked, call, *args)
-
-    def _tracked(self, call: Callable[..., Any], *args: Any) -> Any:
-        previous = self.job.tracker.install()
-        set_subtask(self.job.worker, self.job.workers)
-        try:
-            return call(*args)
-        finally:
-            self.job.tracker.restore(previous)
-
-
 class Part:
     """Runs the stages of one level at one worker.
 
@@ -100,15 +75,16 @@ class Part:
     State: the stages' own, until the end; then nothing.
 
     Args:
-        order: the job, as this worker is asked to do it.
+        spec: the job, as this worker is asked to do it.
         level: which of the job's levels.
     """
 
-    def __init__(self, order: WorkerSpec, level: int) -> None:
-        self._order = order
+    def __init__(self, spec: WorkerSpec, level: int) -> None:
+        self._spec = spec
         self._level = level
         self._resources = contextlib.ExitStack()
-        self._running: _Running | None = None
+        self._runtime: WorkerRuntime | None = None
+        self._awaited: set[tuple[int, int, int]] = set()  # last watermarks to come, as (stage, port, sender)
         self._reported = time.monotonic()
         self._over = False
 
@@ -128,70 +104,81 @@ class Part:
                 yield self._report(portable_error(error))
 
     def close(self) -> None:
-        """Tears down what is still up; after this the part does nothing."""
+        """Tears down what is still up, whatever that raises; after this the part does nothing."""
         self._over = True
-        if self._running is not None:
-            close_quietly(self._running.flow)
-            self._running = None
-        self._resources.close()
+        failure = RuntimeError("the part ended before its input did")
+        with contextlib.suppress(Exception):
+            self._resources.__exit__(RuntimeError, failure, None)
 
     def _work(self, record: Record | None) -> Iterator[Record]:
-        if self._running is None:
-            self._running = self._open()
-        running = self._running
+        runtime = self._runtime or self._open()
         if record is not None:
             stage, port, sender, body = record.content
             if isinstance(body, bytes):
-                body = decode_block(body, running.outbox.coders[stage][port])
+                body = decode_block(body, self._outbox.coders[stage][port])
             elif body >= MAX_MICROS:
-                running.awaited.discard((stage, port, sender))
-            running.tracked(running.flow.deliver, stage, port, body, sender)
-        while running.tracked(running.flow.run_ready):
-            yield from self._out(running)
-        if not running.awaited:
-            yield from self._finish(running)
+                self._awaited.discard((stage, port, sender))
+            self._call(runtime.flow.deliver, stage, port, body, sender)
+        # Not whole turns: those end bundles when there is nothing else to do, and Flink has more records to give.
+        while self._call(runtime.flow.run_ready):
+            yield from self._out(runtime)
+        if not self._awaited:
+            yield from self._finish(runtime)
 
-    def _finish(self, running: _Running) -> Iterator[Record]:
-        flow = running.flow
-        while not flow.finished:
-            if not running.tracked(flow.step) and not flow.finished:
-                wakeup = flow.next_wakeup()
-                assert wakeup is not None, "the input has ended and a stage still waits for some"
-                time.sleep(max(0.0, (wakeup - running.job.clock.now_micros()) / 1e6))
-            yield from self._out(running)
-        done = progress_of(flow, "DONE")
-        running.tracked(flow.close)
-        self._running = None
-        self.close()
-        yield from running.outbox.drain()
-        ways = dict(running.job.paths), dict(running.job.reasons)
-        yield self._report(pickle.dumps(("done", done, cumulative(running.job), *ways)))
+    def _finish(self, runtime: WorkerRuntime) -> Iterator[Record]:
+        while not isinstance(now := self._call(turn, runtime), Over):
+            if isinstance(now, Idle):
+                assert now.wakeup is not None, "the input has ended and a stage still waits for some"
+                time.sleep(max(0.0, (now.wakeup - runtime.job.clock.now_micros()) / 1e6))
+            yield from self._out(runtime)
+        done = progress_of(runtime.flow, "DONE")
+        self._over = True
+        contextvars.copy_context().run(self._resources.close)
+        yield from self._outbox.drain()
+        ways = dict(runtime.job.paths), dict(runtime.job.reasons)
+        yield self._report(pickle.dumps(("done", done, cumulative(runtime.job), *ways)))
 
-    def _open(self) -> _Running:
-        order = self._order
-        order.prepare()
-        plan = order.plan()
+    def _open(self) -> WorkerRuntime:
+        spec = self._spec
+        spec.prepare()
+        plan = spec.plan()
         levels = levels_of(plan)
-        share = order.options.memory_bytes and order.options.memory_bytes // depth(plan)
-        order = replace(order, options=replace(order.options, memory_bytes=share))
-        job = order.context(self._resources.enter_context(spill_store(share, order.spill_dir)))
-        job.keyed = self._resources.enter_context(keyed_stores(order.options))
+        share = spec.options.memory_bytes and spec.options.memory_bytes // depth(plan)
         coders = [[plan.collections[c].coder for c in stage.ports] for stage in plan.stages]
-        outbox = _Outbox(order.worker, order.workers, levels, coders)
-        flow = Dataflow(plan, job, outbox, [index for index, at in enumerate(levels) if at == self._level])
-        running = _Running(job, outbox, flow, _last_marks(plan, levels, self._level, order))
-        self._running = running  # what is set up in part is torn down when the rest of it fails
-        running.tracked(flow.open)
-        return running
+        self._outbox = _Outbox(spec.worker, spec.workers, levels, coders)
+        self._awaited = _last_marks(plan, levels, self._level, spec)
+        setup = WorkerSetup(
+            plan,
+            replace(spec.options, memory_bytes=share),
+            WallClock(),
+            spec.worker,
+            spec.workers,
+            spec.spill_dir,
+            [index for index, at in enumerate(levels) if at == self._level],
+        )
+        self._runtime = contextvars.copy_context().run(
+            self._resources.enter_context, WorkerRuntime(setup, self._outbox)
+        )
+        self._call(self._runtime.restore, None)
+        return self._runtime
 
-    def _out(self, running: _Running) -> Iterator[Record]:
-        yield from running.outbox.drain()
+    def _call(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Calls into the worker. Flink may come with another thread each time."""
+        return contextvars.copy_context().run(self._entered, call, *args)
+
+    def _entered(self, call: Callable[..., Any], *args: Any) -> Any:
+        assert self._runtime is not None, "calls come after `_open`"
+        with self._runtime.entered():
+            return call(*args)
+
+    def _out(self, runtime: WorkerRuntime) -> Iterator[Record]:
+        yield from self._outbox.drain()
         if time.monotonic() - self._reported > PROGRESS_SECONDS:
             self._reported = time.monotonic()
-            yield self._report(pickle.dumps(("progress", progress_of(running.flow, "RUNNING"))))
+            yield self._report(pickle.dumps(("progress", progress_of(runtime.flow, "RUNNING"))))
 
     def _report(self, data: bytes) -> Record:
-        return Record(self._order.worker, DRIVER, (self._level, data))
+        return Record(self._spec.worker, DRIVER, (self._level, data))
 
 
 def _last_marks(plan: Plan, levels: tuple[int, ...], level: int, order: WorkerSpec) -> set[tuple[int, int, int]]:

@@ -14,14 +14,12 @@ from sage.runners.driver.job_supervisor import JobSupervisor
 from sage.runners.engine.core.spec import Plan
 from sage.runners.engine.operators.base.context import JobContext, JobOptions, VirtualClock
 from sage.runners.engine.runtime.dataflow import Dataflow
-from sage.runners.worker.checkpointer import WorkerCheckpointer
+from sage.runners.worker.assembly import Checkpointing, WorkerRuntime, WorkerSetup
 from sage.runners.worker.clock import WallClock, beam_time
-from sage.runners.worker.keyed_state import keyed_stores
-from sage.runners.worker.loop import close_quietly, patient_collector, quick_switches
+from sage.runners.worker.loop import Idle, Over, turn
 from sage.runners.worker.metrics import cumulative, merge_metrics
+from sage.runners.worker.process import patient_collector, quick_switches
 from sage.runners.worker.progress import Pulse, progress_of, pulse_of
-from sage.runners.worker.spilling import spill_store
-from sage.runners.worker.text_lines import fast_read
 from sage.runtime import set_clock
 
 MOST_SLEPT = 0.1  # s; a job that is cancelled is to notice
@@ -83,14 +81,8 @@ class InProcessJob(JobSupervisor):
     def _attempt(self, kept: AttemptCheckpoints) -> None:
         plan = self._plan()
         kept.check(plan)
-        with spill_store(self._options.memory_bytes, self._spill_dir) as store, keyed_stores(self._options) as keyed:
-            job = self._job = JobContext(self._clock, self._options, store, fast_read, keyed=keyed)
-            previous = job.tracker.install()
-            try:
-                with patient_collector(), quick_switches(), self._time():
-                    self._run(plan, job, kept)
-            finally:
-                job.tracker.restore(previous)
+        with patient_collector(), quick_switches(), self._time():
+            self._run(plan, kept)
 
     def _time(self) -> AbstractContextManager[None]:
         """Gives user code the time of a virtual clock."""
@@ -99,42 +91,49 @@ class InProcessJob(JobSupervisor):
         set_clock(self._clock.now_seconds)
         return beam_time(self._clock)
 
-    def _run(self, plan: Plan, job: JobContext, kept: AttemptCheckpoints) -> None:
-        flow = self._flow = Dataflow(plan, job)
-        now = self._clock.now_micros
-        checkpointer = WorkerCheckpointer(flow, 0, kept.writer(plan, 0, 1), lambda fact: checkpoint_driver.post(fact))
-        checkpoint_driver = self._checkpoint_driver = CheckpointDriver.of(
-            kept, self._attempts.store, plan, 1, checkpointer.enqueue, now, prompt=True
+    def _run(self, plan: Plan, kept: AttemptCheckpoints) -> None:
+        checkpointing = Checkpointing(lambda fact: driver.post(fact), kept.writer(plan, 0, 1))
+        setup = WorkerSetup(plan, self._options, self._clock, spill_dir=self._spill_dir)
+        runtime = WorkerRuntime(setup, checkpointing=checkpointing)
+        driver = self._checkpoint_driver = CheckpointDriver.of(
+            kept,
+            self._attempts.store,
+            plan,
+            1,
+            lambda command: runtime.checkpointer.enqueue(command),  # type: ignore[union-attr]
+            self._clock.now_micros,
+            prompt=True,
         )
         failed = "the job failed"
         try:
-            with kept.loaded(plan, 0, 1) as states:
-                flow.open(states)
-            self._loop(flow, checkpointer, checkpoint_driver)
-            failed = ""
+            with runtime:
+                self._job, self._flow = runtime.job, runtime.flow
+                with runtime.entered():
+                    with kept.loaded(plan, 0, 1) as states:
+                        runtime.restore(states)
+                    over = self._loop(runtime, driver)
+                    failed = ""
+            self._ended = over
         finally:
-            checkpointer.close()
-            self._close(checkpoint_driver, failed)
-            if failed:
-                close_quietly(flow)
-        flow.close()
-        self._ended = checkpointer.over
+            self._close(driver, failed)
 
-    def _loop(self, flow: Dataflow, checkpointer: WorkerCheckpointer, checkpoint_driver: CheckpointDriver) -> None:
-        clock = self._clock
+    def _loop(self, runtime: WorkerRuntime, driver: CheckpointDriver) -> bool:
+        """Runs turns until the worker is over, or the job is cancelled; whether it is over."""
         while not self._cancelled:
-            checkpoint_driver.run_pending()
-            checkpointer.run_pending()
-            if checkpointer.over:
-                return
-            if flow.step():
-                continue
-            checkpointer.report_idle()
-            wakeup = flow.next_wakeup()
-            if isinstance(clock, VirtualClock):
-                if wakeup is not None:
-                    clock.micros = max(clock.micros, wakeup)
-                continue
-            times = [at for at in (wakeup, checkpoint_driver.next_due()) if at is not None]
-            wait = (min(times) - clock.now_micros()) / 1e6 if times else MOST_SLEPT
-            checkpoint_driver.run_pending(min(max(wait, 0.0), MOST_SLEPT))
+            driver.run_pending()
+            now = turn(runtime)
+            if isinstance(now, Over):
+                return True
+            if isinstance(now, Idle):
+                self._wait(now.wakeup, driver)
+        return False
+
+    def _wait(self, wakeup: int | None, driver: CheckpointDriver) -> None:
+        clock = self._clock
+        if isinstance(clock, VirtualClock):
+            if wakeup is not None:
+                clock.micros = max(clock.micros, wakeup)
+            return
+        times = [at for at in (wakeup, driver.next_due()) if at is not None]
+        wait = (min(times) - clock.now_micros()) / 1e6 if times else MOST_SLEPT
+        driver.run_pending(min(max(wait, 0.0), MOST_SLEPT))

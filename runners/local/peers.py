@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from sage.errors import WorkerLost
 from sage.runners.worker.credit_exchange import DRIVER
-from sage.runners.worker.loop import CANCEL
+from sage.runners.worker.process import CANCEL
 
 
 class Mailbox:

@@ -14,9 +14,9 @@ from types import FrameType
 from sage.runners.deployment.nesting import refuse_jobs
 from sage.runners.deployment.worker_spec import Cancelled, WorkerSpec, portable_error
 from sage.runners.local.peers import Mailbox, writer
-from sage.runners.worker import loop as worker
 from sage.runners.worker.credit_exchange import DRIVER
 from sage.runners.worker.interrupts import raise_in_engine
+from sage.runners.worker.process import run_worker
 from sage.runners.worker.worker_output import OutputForwarder
 
 
@@ -47,7 +47,7 @@ def work(driver: Connection, connections: list[Connection]) -> None:
         others = [w for w in range(order.workers) if w != order.worker]
         peers = dict(zip(others, connections, strict=True))
         mailbox = Mailbox({DRIVER: driver, **peers}, _cancelling())
-        worker.run_worker(order, writer(peers), mailbox, report)
+        run_worker(order, writer(peers), mailbox, report)
         # Others may still send what no one needs: to them a worker that has gone would be one that is lost.
         while mailbox.take(None) != (DRIVER, None):
             pass

@@ -19,7 +19,7 @@ from sage.runners.driver.worker_reports import WorkerReports
 from sage.runners.engine.checkpoint.protocol import Fact
 from sage.runners.local.zygote import fork
 from sage.runners.worker.checkpointer import Command
-from sage.runners.worker.loop import CANCEL
+from sage.runners.worker.process import CANCEL
 from sage.runners.worker.worker_output import OutputReplayer, levels
 
 _GRACE_SECONDS = 1.0

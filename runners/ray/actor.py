@@ -8,8 +8,8 @@ from typing import Any
 from sage.runners.deployment.nesting import refuse_jobs
 from sage.runners.deployment.worker_spec import Cancelled, WorkerSpec, portable_error
 from sage.runners.ray.inbox import Inbox
-from sage.runners.worker import loop as worker
 from sage.runners.worker.credit_exchange import DRIVER
+from sage.runners.worker.process import run_worker
 
 
 class Worker:
@@ -32,7 +32,7 @@ class Worker:
         try:
             refuse_jobs()
             self._order.prepare()
-            worker.run_worker(self._order, self._write, self._inbox, self._report)
+            run_worker(self._order, self._write, self._inbox, self._report)
         except Cancelled:
             return None
         except Exception as error:

@@ -14,7 +14,7 @@ from sage.errors import WorkerLost
 from sage.runners.deployment.worker_spec import WorkerSpec
 from sage.runners.driver.worker_reports import WorkerReports
 from sage.runners.ray.actor import Worker
-from sage.runners.worker.loop import PROGRESS_SECONDS
+from sage.runners.worker.process import PROGRESS_SECONDS
 
 # One call runs the job; peers, progress and cancellation are heard beside it.
 _THREADS = 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +17,15 @@ from sage.runners.engine.checkpoint.identity import describe, stage_ids
 from sage.runners.engine.checkpoint.protocol import Ask, Coordinator, Kind, Publish, Receipt, Requested
 from sage.runners.engine.checkpoint.snapshot import StageSnapshot, StageState
 from sage.runners.engine.core.spec import Plan
-from sage.runners.engine.operators.base.context import JobContext, JobOptions
-from sage.runners.engine.runtime.dataflow import Dataflow
-from sage.runners.simulation.fault_schedule import FaultSchedule
+from sage.runners.engine.operators.base.context import JobOptions
+from sage.runners.simulation.fault_schedule import Crash, FaultSchedule
 from sage.runners.simulation.network import Network
 from sage.runners.simulation.world import SimulatedClock
 from sage.runners.state.manifests import Manifest
 from sage.runners.state.snapshots import CheckpointStore
-from sage.runners.worker.checkpointer import WorkerCheckpointer
+from sage.runners.worker.assembly import Checkpointing, WorkerRuntime, WorkerSetup
 from sage.runners.worker.credit_exchange import DRIVER, CreditExchange
-from sage.runners.worker.keyed_state import keyed_stores
-from sage.runtime import set_subtask
+from sage.runners.worker.loop import Idle, Over, turn
 
 NO_LIMIT = 1 << 60  # bytes: a worker that waits for credit would wait inside its one turn
 STEP_MICROS = 200
@@ -129,73 +127,56 @@ class Worker:
             state_backend=setting.state_backend,
             state_dir=setting.scratch or None,
         )
-        self._resources = ExitStack()
-        keyed = self._resources.enter_context(keyed_stores(options))
-        self.job = JobContext(clock, options, worker=me, workers=setting.workers, keyed=keyed)
         self.ids = stage_ids(plan)
         self.inbox = _Inbox()
         self.exchange = CreditExchange(
             me, setting.workers, lambda to, data: network.send(me, to, data), self.inbox, plan, NO_LIMIT
         )
-        self.flow = Dataflow(plan, self.job, self.exchange)
-        self.executor = executor
-        self.idle = False
-        self.done = False
 
         def store(epoch: int, snapshots: Mapping[int, StageSnapshot]) -> Receipt:
             return write(epoch, {self.ids[index]: snapshots[index] for index in sorted(snapshots)})
 
-        self.checkpointer = WorkerCheckpointer(
-            self.flow, me, store, lambda fact: network.send(me, DRIVER, pickle.dumps(fact)), executor
+        post = lambda fact: network.send(me, DRIVER, pickle.dumps(fact))  # noqa: E731
+        self._resources = ExitStack()
+        self.runtime = self._resources.enter_context(
+            WorkerRuntime(
+                WorkerSetup(plan, options, clock, me, setting.workers),
+                self.exchange,
+                Checkpointing(post, store, executor),
+            )
         )
-        self.exchange.attach(self.flow, lambda message: self.checkpointer.enqueue(pickle.loads(message or b"")))
+        self.idle = False
+        self.done = False
+        self.exchange.attach(self.runtime.flow, self._obey)
 
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """The functions that run are this worker's."""
-        set_subtask(self.me, self._workers)
-        previous = self.job.tracker.install()
-        try:
-            yield
-        finally:
-            self.job.tracker.restore(previous)
+    def _obey(self, message: bytes | None) -> None:
+        assert self.runtime.checkpointer is not None, "every simulated job takes checkpoints"
+        self.runtime.checkpointer.enqueue(pickle.loads(message or b""))
 
     def open(self, states: Mapping[str, StageState] | None) -> None:
         """Sets up, with what a checkpoint holds."""
-        with self._at_work():
-            self.flow.open(None if states is None else {index: states[id] for index, id in self.ids.items()})
+        with self.runtime.entered():
+            self.runtime.restore(None if states is None else {index: states[id] for index, id in self.ids.items()})
 
     def turn(self) -> None:
-        """Does one piece of work, as the loop of a real worker does."""
-        with self._at_work():
-            self.checkpointer.run_pending()
-            if self.checkpointer.over:
-                self.done = True
-                self.flow.close()
-                self._resources.close()
-            elif not self.flow.step():
-                self.checkpointer.report_idle()
-                self.idle = True
+        """Takes one turn of the loop that every worker runs."""
+        with self.runtime.entered():
+            now = turn(self.runtime)
+        self.idle = isinstance(now, Idle)
+        if isinstance(now, Over):
+            self.done = True
+            self._resources.close()
 
-    def take(self) -> None:
+    def receive(self) -> None:
         """Takes what has arrived."""
-        with self._at_work():
+        with self.runtime.entered():
             self.exchange.receive(0)
         self.idle = False
 
     def close(self) -> None:
         """Tears down what a crash has left, as the end of a process would."""
-        with self._at_work():
-            for task in self.flow.tasks.values():
-                _quietly(task.close)
-            self._resources.close()
-
-
-def _quietly(close: Callable[[], None]) -> None:
-    try:
-        close()
-    except BaseException:
-        return
+        with suppress(BaseException):
+            self._resources.__exit__(Crash, Crash(), None)
 
 
 class Cluster:
@@ -265,7 +246,7 @@ class Cluster:
             self.checkpoint_driver.post(pickle.loads(message))
         elif not self.workers[to].done:
             self.workers[to].inbox.arrived.append((sender, message))
-            self.workers[to].take()
+            self.workers[to].receive()
 
     def run(self) -> None:
         """Runs the attempt to its end.
@@ -319,7 +300,7 @@ class Cluster:
 
     def _wait(self, due: int | None) -> None:
         """The clock goes on to what is next."""
-        times = [wakeup for worker in self.workers if not worker.done and (wakeup := worker.flow.next_wakeup())]
+        times = [wakeup for worker in self.workers if not worker.done and (wakeup := worker.runtime.flow.next_wakeup())]
         times += [due] if due is not None else []
         now = self._clock.now_micros()
         if not times or min(times) > now + STANDSTILL_MICROS:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
+from sage.runners.deployment.recovery import Write
 from sage.runners.engine.checkpoint.protocol import (
     Acknowledged,
     Complete,
@@ -26,8 +27,6 @@ from sage.runners.engine.runtime.dataflow import Dataflow
 from sage.transactions import Deferred
 
 Command = Start | Complete | Drain
-Write = Callable[[int, Mapping[int, StageSnapshot]], Receipt]
-"""Stores the snapshots of an epoch, by stage."""
 
 NOTHING = Receipt("", 0, 0, True)
 

@@ -14,12 +14,12 @@ from apache_beam.internal import pickler
 from apache_beam.transforms import environments
 
 from sage.runners.engine.core.spec import Plan
-from sage.runners.engine.operators.base.context import JobContext, JobOptions
-from sage.runners.engine.runtime.dataflow import Dataflow
+from sage.runners.engine.operators.base.context import JobOptions
 from sage.runners.plan import plan_pipeline
-from sage.runners.worker import loop as worker
+from sage.runners.worker.assembly import WorkerRuntime, WorkerSetup
 from sage.runners.worker.clock import WallClock
 from sage.runners.worker.credit_exchange import CreditExchange
+from sage.runners.worker.loop import Idle, Over, turn
 from tests.patience import patience
 
 
@@ -84,15 +84,15 @@ class Threads:
 
     def _work(self, me: int, plan: Plan) -> None:
         try:
-            job = JobContext(WallClock(), self._options, worker=me, workers=self.workers)
-            previous = job.tracker.install()
             exchange = Watched(me, self.workers, self._write(me), self._inboxes[me], plan, self._credit)
-            flow = Dataflow(plan, job, exchange)
-            exchange.attach(flow, lambda _: None)
-            flow.open()
-            worker._loop(flow, job, exchange, None)
-            flow.close()
-            job.tracker.restore(previous)
+            setup = WorkerSetup(plan, self._options, WallClock(), me, self.workers)
+            with WorkerRuntime(setup, exchange) as runtime:
+                exchange.attach(runtime.flow, lambda _: None)
+                with runtime.entered():
+                    runtime.restore(None)
+                    while not isinstance(now := turn(runtime), Over):
+                        if isinstance(now, Idle):
+                            exchange.receive(None if now.wakeup is None else 0.01)
             self.most_owed = max(self.most_owed, exchange.most_owed)
         except BaseException as error:
             self._errors.append(error)

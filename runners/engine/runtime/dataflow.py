@@ -45,7 +45,7 @@ class Dataflow:
     ) -> None:
         self.plan = plan
         self._job = job
-        self._exchange: Exchange = exchange or NoExchange()
+        self.exchange: Exchange = exchange or NoExchange()
         self._clock = StageClock(job.clock.now_micros, job.options.bundle_micros)
         self.tasks: dict[int, Task] = {
             stage.index: Task(stage, plan, job, self._emit, self._clock.own_micros)
@@ -54,7 +54,7 @@ class Dataflow:
         }
         self._context = TaskContext(job, plan.collections, self._emit)
         self._makers = {c: step.name for stage in plan.stages for step in stage.steps for c in step.outputs.values()}
-        self._routing = Routing(plan, self._exchange.me, self._exchange.workers, self._context)
+        self._routing = Routing(plan, self.exchange.me, self.exchange.workers, self._context)
         self._channels = {place: [MIN_MICROS] * count for place, count in self._routing.channels.items()}
         self._inboxes = Inboxes(self.tasks)
         self._sent: dict[CollectionId, int] = {}
@@ -69,7 +69,7 @@ class Dataflow:
         self._feeding = sorted(plan.feeding(self._reading) & self.tasks.keys())
         roots = {i: root for i in self._reading if isinstance(root := self.tasks[i].root, PolledRoot) and root.aligns}
         drift = job.options.drift_micros if self._streams else None
-        self._aligned = {} if drift is None else align(plan, roots, drift, self._exchange)
+        self._aligned = {} if drift is None else align(plan, roots, drift, self.exchange)
 
     def open(self, states: Mapping[int, StageState] | None = None) -> None:
         """Set-up of every task.
@@ -82,7 +82,7 @@ class Dataflow:
             task.restore(states.get(index) if states is not None else None)
         # Sources run at the first worker; elsewhere they are at their end from the start, as those are that had
         # nothing left to give when the checkpoint was taken.
-        begun = [i for i in self._sources if not self._exchange.me and not self.tasks[i].over]
+        begun = [i for i in self._sources if not self.exchange.me and not self.tasks[i].over]
         self._sources = deque(sorted(begun, key=lambda i: not isinstance(self.tasks[i].root, ImpulseRoot)))
         if states is not None:
             for (index, port), marks in self._channels.items():
@@ -108,11 +108,11 @@ class Dataflow:
             self._route(worker, route, part)
 
     def _route(self, worker: int, route: Route, message: Message) -> None:
-        if worker == self._exchange.me and route.stage in self.tasks:
+        if worker == self.exchange.me and route.stage in self.tasks:
             self.deliver(route.stage, route.port, message, worker)
         else:
             try:
-                self._exchange.send(worker, route.stage, route.port, message)
+                self.exchange.send(worker, route.stage, route.port, message)
             except RAISED as error:
                 raise_step_error(self._makers[route.collection.id], error, self._context)
 
@@ -158,7 +158,7 @@ class Dataflow:
             pass
         if self._streams and self._clock.over_time:
             with self._clock.yielding():
-                self._exchange.receive_pending()
+                self.exchange.receive_pending()
                 while self.run_ready() or self._end_due():
                     pass
                 self._fire_due(self._clock.running + 1)
@@ -188,7 +188,7 @@ class Dataflow:
             self._inboxes.put_back(task.stage.index, (port, block.pick(slice(rows, None)), sender, size))
             block, size = block.pick(slice(rows)), 0
         if size:
-            self._exchange.consumed(sender, task.stage.index, size)
+            self.exchange.consumed(sender, task.stage.index, size)
         began = self._clock.own_micros()
         task.receive(port, block)
         task.portion.observe(len(block), self._clock.own_micros() - began)
@@ -232,7 +232,7 @@ class Dataflow:
     def _order_snapshot(self, index: int) -> None:
         """Has a stage take its snapshot when it has seen what is in its inbox: all of that came before the barrier."""
         assert self._alignment.barrier is not None
-        self._inboxes.put(index, (-1, self._alignment.barrier, self._exchange.me, 0))
+        self._inboxes.put(index, (-1, self._alignment.barrier, self.exchange.me, 0))
 
     def _snapshot(self, task: Task, barrier: Barrier) -> None:
         snapshot = task.snapshot(barrier.epoch, barrier.whole)

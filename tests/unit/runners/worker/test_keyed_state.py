@@ -10,7 +10,7 @@ import pytest
 
 from sage.errors import ConfigError
 from sage.runners.engine.operators.base.context import JobOptions
-from sage.runners.worker.keyed_state import keyed_stores
+from sage.runners.worker.local_storage import keyed_stores
 from tests.patience import patience
 
 
@@ -37,7 +37,7 @@ def test_what_a_killed_job_left_is_removed_by_the_next_and_nothing_else(tmp_path
     pytest.importorskip("rocksdict")
     code = (
         "import os, signal, sys\n"
-        "from sage.runners.worker.keyed_state import state_folder\n"
+        "from sage.runners.state.scratch import state_folder\n"
         "with state_folder(sys.argv[1]) as folder:\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -1,4 +1,4 @@
-"""Where the keyed state of one job at one worker lives."""
+"""Scratch folders of a worker: removed in the end, by a later job if the process is killed."""
 
 from __future__ import annotations
 
@@ -7,36 +7,13 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 from sage.errors import ConfigError
-from sage.runners.engine.core.keyed_store import KeyedStore
-from sage.runners.engine.operators.base.context import JobOptions
-from sage.runners.state.rocks import RocksBackend
 
-KeyedStores = Callable[[str], KeyedStore]
 _PREFIX = "sage-state-"
-
-
-@contextmanager
-def keyed_stores(options: JobOptions) -> Iterator[KeyedStores | None]:
-    """What makes the store of a step by its name, while the job runs; None for state in memory.
-
-    Raises:
-        ConfigError: the folder for the files cannot be made or written to.
-        MissingExtra: the backend's package is not installed.
-    """
-    if options.state_backend == "memory":
-        yield None
-        return
-    with state_folder(options.state_dir) as folder:
-        stores = RocksBackend(folder)
-        try:
-            yield stores.store
-        finally:
-            stores.close()
 
 
 @contextmanager
