@@ -164,7 +164,7 @@ class Workers:
         order = list(range(len(self.flows)))
         first = self._dice.upto(len(order))
         for me in order[first:] + order[:first]:
-            if self._exchanges[me].take(0) or self.flows[me].step():
+            if self._exchanges[me].receive(0) or self.flows[me].step():
                 return True
         times = [due for flow in self.flows if (due := flow.next_wakeup()) is not None]
         self._clock.micros = max(self._clock.micros + 1, min(times, default=0))

@@ -282,7 +282,7 @@ class PolledRoot(StepRoot):
         if not dropping:
             self.op.guarded(_check, self._source, [_split_of(element) for element, _ in rows])
         for element, mark in rows:
-            if dropping and not self.op.guarded(self._source.reads, _split_of(element)):
+            if dropping and not self.op.guarded(self._source.accepts, _split_of(element)):
                 continue
             self._begin(element)
             if self._splits:

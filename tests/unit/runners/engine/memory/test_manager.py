@@ -133,18 +133,18 @@ def test_keys_that_do_not_stand_for_themselves_come_back() -> None:
 
 
 class Holder:
-    """Sheds all it holds, and counts how often."""
+    """Spills all it holds, and counts how often."""
 
-    held = 0
+    used_bytes = 0
 
     def __init__(self, memory: MemoryManager) -> None:
         self.memory = memory
-        self.sheds = 0
+        self.spills = 0
         memory.register(self)
 
     def spill(self) -> None:
-        self.sheds += 1
-        self.memory.shrink(self, self.held)
+        self.spills += 1
+        self.memory.shrink(self, self.used_bytes)
 
 
 def test_who_holds_most_gives_way() -> None:
@@ -152,9 +152,9 @@ def test_who_holds_most_gives_way() -> None:
     small, large = Holder(memory), Holder(memory)
     memory.grow(large, 200)
     memory.grow(small, 100)
-    assert (small.sheds, large.sheds) == (0, 0)
+    assert (small.spills, large.spills) == (0, 0)
     memory.grow(small, 1)
-    assert (small.sheds, large.sheds, memory.total) == (0, 1, 101)
+    assert (small.spills, large.spills, memory.total) == (0, 1, 101)
 
 
 def test_what_is_on_its_way_out_counts_until_it_is_gone() -> None:
@@ -163,10 +163,10 @@ def test_what_is_on_its_way_out_counts_until_it_is_gone() -> None:
     memory.grow(firing, 250)
     memory.begin_release(firing, 250)
     memory.grow(other, 100)
-    assert (firing.sheds, other.sheds, memory.total) == (0, 1, 250)
+    assert (firing.spills, other.spills, memory.total) == (0, 1, 250)
     memory.end_release(250)
     memory.grow(other, 100)
-    assert (other.sheds, memory.total) == (1, 100)
+    assert (other.spills, memory.total) == (1, 100)
 
 
 def test_runs_too_short_to_be_worth_it_are_not_written() -> None:
@@ -175,7 +175,7 @@ def test_runs_too_short_to_be_worth_it_are_not_written() -> None:
     memory.grow(firing, 300)
     memory.begin_release(firing, 300)
     memory.grow(other, 10)
-    assert other.sheds == 0
+    assert other.spills == 0
 
 
 def test_without_a_limit_or_without_a_store_nothing_is_counted() -> None:
