@@ -57,10 +57,8 @@ class Generator:
             return self._stamps_function(output)
         if self._columns is Columns.ALL_STAMPS:
             when = f"{self._writer.bind('when', timestamp_of)}(t)"
-            head, scope = (
-                "for v, t, w, p in zip(values, stamps.micros, windows, panes):",
-                ElementScope.mixed_stamped(when),
-            )
+            head = "for v, t, w, p in zip(values, stamps.micros, windows, panes):"
+            scope = ElementScope.mixed_stamped(when)
         elif self._columns is Columns.ALL:
             head, scope = "for v, t, w, p in zip(values, stamps, windows, panes):", ElementScope.mixed()
         else:
@@ -376,9 +374,7 @@ class Generator:
         self._rewindowed(op, scope, replace(scope, windows=windows, windows_vary=True, single=False))
         return True
 
-    def _slot(
-        self, scope: ElementScope, slots: tuple[int, int, Callable[[int], tuple[Any, ...]]], windows: str
-    ) -> None:
+    def _slot(self, scope: ElementScope, slots: tuple[int, int, Callable[[int], Any]], windows: str) -> None:
         """Neighbours in time are in the same windows: they are looked up when the slot of time is another."""
         w, (length, offset, of_slot) = self._writer, slots
         slot, last = w.fresh("n"), w.fresh("n")
