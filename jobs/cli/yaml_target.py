@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sage.errors import ConfigError, MissingExtra, Refusal, SageError, UnsupportedFeature, message_of
@@ -38,10 +39,11 @@ def run_yaml(path: str, argv: Sequence[str]) -> None:
 
     yaml: Any = beam_yaml.yaml  # type: ignore[attr-defined, unused-ignore]  # the one that it loads the file with
     expand, begun = yaml_transform.expand_pipeline, []
+    above = _lines_above(path, getattr(yaml_transform, "strip_leading_comments", str))
 
     def expand_checked(pipeline: Any, spec: Any, *args: Any, **kwargs: Any) -> Any:
         begun.append(spec)
-        _refuse_java(spec)
+        _refuse_java(spec, above)
         try:
             return expand(pipeline, spec, *args, **kwargs)
         except SageError:
@@ -64,21 +66,34 @@ def run_yaml(path: str, argv: Sequence[str]) -> None:
         raise ConfigError(f"{path}: a pipeline is a mapping that has the key 'pipeline'") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else path
+        where = f"{path}:{above + mark.line + 1}:{mark.column + 1}" if mark is not None else path
         raise ConfigError(f"{where}: not YAML: {error.problem or error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
 
 
-def _refuse_java(spec: Any) -> None:
+def _lines_above(path: str, strip: Callable[[str], str]) -> int:
+    """Returns how many lines (count) Beam takes off the head of a file before it counts: blanks and comments."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return 0  # Beam's own reading tells what is wrong
+    return text.count("\n") - strip(text).count("\n")
+
+
+def _refuse_java(spec: Any, above: int) -> None:
     """Refuses a pipeline with steps that Beam runs in Java.
+
+    Args:
+        spec: the pipeline, as Beam reads it.
+        above: how many lines of the file are not counted in it.
 
     Raises:
         UnsupportedFeature: the message lists all of them.
     """
     needs_java = _java_types(spec)
     refusals = [
-        Refusal(str(step.get("name") or step["type"]), f"line {step.get('__line__', '?')}: it {_NEEDS_JAVA}")
+        Refusal(str(step.get("name") or step["type"]), f"line {step.get('__line__', 0) + above}: it {_NEEDS_JAVA}")
         for step in _steps(spec)
         if needs_java(step)
     ]

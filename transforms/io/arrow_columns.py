@@ -67,11 +67,17 @@ def arrow_column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
             array = pa.array(_fit(values, kind), kind)
     except CONVERSION_ERRORS as error:
         raise _first_misfit(values, kind, error) from error
-    if kind in (pa.float32(), pa.float16()) and pc.any(pc.is_inf(array)).as_py():
+    if kind in (pa.float32(), pa.float16()) and _has_infinite(array):
         for row, (value, stored) in enumerate(zip(values, array.to_pylist(), strict=True)):
             if stored is not None and math.isinf(stored) and not math.isinf(value):
                 raise Misfit(row, "it is too large; make the column float64")
     return array
+
+
+def _has_infinite(array: pa.Array) -> bool:
+    if array.type == pa.float16():  # Arrow before 21 has no function for these
+        return any(value is not None and math.isinf(value) for value in array.to_pylist())
+    return bool(pc.any(pc.is_inf(array)).as_py())
 
 
 def _first_misfit(values: list[Any], kind: pa.DataType | None, error: Exception) -> Misfit:
@@ -126,11 +132,30 @@ def _fit(values: Sequence[Any], kind: pa.DataType) -> Sequence[Any]:
     return [value if value.__class__ in direct else how.convert(value) for value in values]
 
 
+@functools.cache
+def _needs_numpy_halves() -> bool:
+    """Returns whether the installed Arrow (before 21) makes half floats of NumPy's only."""
+    try:
+        pa.array([0.5], pa.float16())
+    except pa.ArrowException:
+        return True
+    return False
+
+
+def _half(value: Any) -> Any:
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is looked for afterwards
+        return np.float16(_number(value))
+
+
 @functools.lru_cache(maxsize=1_024)
 def _fit_for(kind: pa.DataType) -> _Fit:
     types = pa.types
     if types.is_integer(kind):
         return _scalar(_integer, int)
+    if types.is_float16(kind) and _needs_numpy_halves():
+        return _scalar(_half)
     if types.is_floating(kind):
         return _scalar(_number, int, float)
     if types.is_boolean(kind):

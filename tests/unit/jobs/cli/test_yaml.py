@@ -65,7 +65,7 @@ providers:
     assert (ran.code, ran.out) == (3, "")
     listed = [line.split("'")[1] for line in ran.err.splitlines() if line.startswith("  - step")]
     assert listed == ["Both", "Sql", "MapToFields", "Topic", "Mine"]
-    assert "step 'Both': line 10: it needs a Java expansion service" in ran.err
+    assert "step 'Both': line 11: it needs a Java expansion service" in ran.err
     assert not list(tmp_path.glob("out*"))
 
 
@@ -73,6 +73,7 @@ providers:
     ("text", "told"),
     [
         ("pipeline:\n  type: chain\n  transforms:\n    - type: Create\n     config: {}\n", "p.yaml:5:6: not YAML: "),
+        ("# Sales.\n\npipeline: {type: [", "p.yaml:3:19: not YAML: "),
         ("pipeline: {type: [", "p.yaml:1:19: not YAML: "),
         ("a: \x00", "p.yaml: not YAML: "),
         ("pipeline:\n  transforms:\n    - type: Creat\n", "p.yaml: Unknown type or missing provider for type Creat"),
