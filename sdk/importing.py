@@ -32,12 +32,13 @@ def on_first_use(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its name.
-        home: the module inside it that has each name.
+        home: the module that has each name: one inside the package, or a full name where it has a dot.
     """
 
     def find(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+        module = home[name] if "." in home[name] else f"{package}.{home[name]}"
+        return getattr(importlib.import_module(module), name)
 
     return find

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "FileSink": "files",
-    "Located": "lines",
+    "Located": "sage.transforms.dead_letter",
     "ReadCsv": "csv_files",
     "ReadJsonLines": "json_lines",
-    "ReadResult": "lines",
+    "ReadResult": "sage.transforms.dead_letter",
     "ReplaceFile": "files",
     "WriteAvro": "avro",
     "WriteJsonLines": "json_lines",

@@ -98,7 +98,7 @@ def test_a_job_that_keeps_no_checkpoints_is_stopped_where_it_stands(sage, script
 
 
 def test_who_stops_a_job_is_told_that_a_slow_step_keeps_it_waiting(sage, script, tmp_path, monkeypatch):
-    monkeypatch.setattr(steering, "_TOLD_OF_WAITING_S", 0.01)
+    monkeypatch.setattr(steering, "_SLOW_S", 0.01)
     slow = endless(script, seen="import time; time.sleep(0.3)")
 
     with when_it_reads(lambda job: main(["stop", str(os.getpid())])):
